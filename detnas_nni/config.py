@@ -1,0 +1,453 @@
+"""One experiment's YAML, typed: what is unknown, missing or out of range is a clear error at load time.
+
+Every key is a field below with its meaning, unit, range, default and source. Paths in the file are relative
+to the file itself (as NNI reads its own YAML), so that a step gives the same result from any working
+directory; `${NAME}` in a path is taken from the environment. Numbers marked [R] are the authors'
+(megvii-model/DetNAS), those marked [P] the paper's (Chen et al., NeurIPS 2019).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from detnas_nni.errors import ConfigError
+
+CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a config is a page, not a data set
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Environment variables filled in, and a relative path read from the config file's folder."""
+
+    def variable(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
+            raise ValueError(f"the environment variable {match[1]} is not set")
+        return value
+
+    expanded = Path(re.sub(r"\$\{(\w+)\}", variable, str(path))).expanduser()
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return Path(os.path.normpath(folder / expanded))
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Space(_Section):
+    """What is searched."""
+
+    name: str = Field("small", description="tiny, small, large, 3.8g, or package.module:factory")
+    options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
+
+
+class ClassificationData(_Section):
+    """An ImageFolder: one folder a class, images inside."""
+
+    train: ConfigPath = Field(description="the training part")
+    test: ConfigPath | None = Field(None, description="the part for the final top-1, never seen in a search")
+    holdout: Positive = Field(
+        10_000, description="training images held out, by the seed, for a search's top-1; never trained on"
+    )
+    image_size: Positive = Field(224, description="side of the square crop, in pixels [R]")
+
+
+class CocoSplit(_Section):
+    """One split in COCO form."""
+
+    images: ConfigPath = Field(description="the folder that the annotation file's file names start from")
+    annotations: ConfigPath = Field(description="the JSON file")
+
+
+class VocSplit(_Section):
+    """One split in Pascal VOC form."""
+
+    root: ConfigPath = Field(description="the folder with Annotations, ImageSets and JPEGImages")
+    image_set: str = Field(description="a name in ImageSets/Main, such as trainval")
+
+
+def _split_form(value: Any) -> str:
+    return "voc" if isinstance(value, VocSplit) or (isinstance(value, dict) and "root" in value) else "coco"
+
+
+# A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
+Split = Annotated[
+    Annotated[CocoSplit, Tag("coco")] | Annotated[VocSplit, Tag("voc")], Discriminator(_split_form)
+]
+
+
+class DetectionData(_Section):
+    """Images with boxes. `train` gives a search split by hold-out where none is named."""
+
+    format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
+    train: Split = Field(description="the training split")
+    search: Split | None = Field(None, description="the split whose AP guides the search")
+    test: Split | None = Field(None, description="the split for the reported AP, never seen in a search")
+    holdout: Positive = Field(
+        5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
+    )
+    classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
+    flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
+    max_bad_annotations: int = Field(
+        0, ge=0, description="entries with a mistake that a split may have; they are skipped and reported"
+    )
+
+    @model_validator(mode="after")
+    def _splits_have_the_format(self) -> DetectionData:
+        expected = CocoSplit if self.format == "coco" else VocSplit
+        keys = ", ".join(expected.model_fields)
+        for name in ("train", "search", "test"):
+            split = getattr(self, name)
+            if split is not None and not isinstance(split, expected):
+                raise ValueError(f"format is {self.format}, so `{name}` needs the keys {keys}")
+        return self
+
+
+class Data(_Section):
+    """Where the images are."""
+
+    classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
+    detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
+    max_bad_images: int = Field(
+        100, ge=0, description="images that cannot be read before a step gives up; fewer are skipped"
+    )
+
+
+class Detector(_Section):
+    """The detector around the trunk, torchvision's."""
+
+    name: Literal["faster_rcnn", "retinanet"] = Field("faster_rcnn", description="the meta-architecture")
+    min_size: Positive = Field(800, description="shorter image side after resizing, in pixels [R]")
+    max_size: Positive = Field(1333, description="limit of the longer side, in pixels [R]")
+    fpn_channels: Positive = Field(256, description="channels of every pyramid level [R]")
+    anchor_sizes: tuple[Positive, ...] = Field(
+        (32, 64, 128, 256, 512), description="anchor side of each pyramid level, in pixels [R]"
+    )
+    rpn_proposals_train: Positive = Field(2000, description="proposals kept in training, Faster R-CNN")
+    rpn_proposals_test: Positive = Field(1000, description="proposals kept in evaluation, Faster R-CNN")
+    box_samples: Positive = Field(512, description="proposals an image that train the box head [R]")
+    box_head_convs: int = Field(4, ge=0, description="3x3 convolutions of the box head [R: 4conv1fc]")
+    box_head_channels: Positive = Field(256, description="channels of those convolutions [R]")
+    box_head_width: Positive = Field(1024, description="width of the box head's linear layer [R]")
+    score_threshold: Fraction = Field(0.05, description="detections below this score are dropped")
+    detections_per_image: Positive = Field(100, description="detections kept an image, as COCO counts them")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Detector:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        if len(self.anchor_sizes) != 5:
+            raise ValueError(
+                f"anchor_sizes needs one size for each of the 5 pyramid levels, got {len(self.anchor_sizes)}"
+            )
+        return self
+
+
+class Training(_Section):
+    """What the two supernet trainings share."""
+
+    steps: Positive = Field(description="iterations")
+    batch_size: Positive = Field(description="images an iteration, over all devices")
+    lr: float = Field(gt=0, description="base learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [R]")
+    checkpoint_every: Positive = Field(1000, description="iterations between two checkpoints")
+    log_every: Positive = Field(50, description="iterations between two log lines")
+    max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
+
+
+class Pretrain(Training):
+    """The classification supernet. The learning rate falls linearly to 0."""
+
+    steps: Positive = Field(300_000, description="iterations [R]")
+    batch_size: Positive = Field(1024, description="images an iteration, over all devices [R]")
+    lr: float = Field(0.5, gt=0, description="base learning rate of SGD [R]")
+    warmup_steps: int = Field(0, ge=0, description="iterations of linear warm-up")
+    weight_decay: float = Field(4e-5, ge=0, description="on weights with more than one dimension alone [R]")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the cross-entropy [R]")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout2d before the classifier's pooling [R]")
+    color_jitter: float = Field(0.4, ge=0, description="brightness, contrast and saturation [R]")
+    crop_min_scale: float = Field(0.08, gt=0, le=1, description="least area share of RandomResizedCrop")
+    macs_bins: tuple[tuple[int, int], ...] | None = Field(
+        None,
+        description="ranges [low, high) of MACs, classifier convention; each step draws one, then a path "
+        "uniformly in it; by default paths are uniform over the space",
+    )
+
+    @model_validator(mode="after")
+    def _bins_are_ranges(self) -> Pretrain:
+        for low, high in self.macs_bins or ():
+            if not 0 <= low < high:
+                raise ValueError(f"macs_bins: [{low}, {high}) is not a range")
+        return self
+
+
+class Finetune(Training):
+    """The detection supernet. The learning rate falls in steps after a linear warm-up."""
+
+    steps: Positive = Field(90_000, description="iterations [R]")
+    batch_size: Positive = Field(16, description="images an iteration, over all devices [R]")
+    lr: float = Field(0.02, gt=0, description="base learning rate: 0.02 with FPN, 0.01 with RetinaNet [R]")
+    init: Literal["pretrain", "scratch"] = Field(
+        "pretrain", description="where the trunk's weights come from"
+    )
+    milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
+    gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
+    warmup_steps: int = Field(500, ge=0, description="iterations of linear warm-up [R]")
+    warmup_factor: float = Field(1 / 3, gt=0, le=1, description="share of lr where the warm-up starts [R]")
+    weight_decay: float = Field(1e-4, ge=0, description="on weights [R]")
+    bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases against weights [R]")
+    bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
+
+
+class Evaluation(_Section):
+    """How one candidate is measured."""
+
+    task: Literal["detection", "classification"] = Field(
+        "detection",
+        description="fitness: box AP on the search split, or top-1 on the held-out images (ClsNAS)",
+    )
+    finetune_iterations: int = Field(0, ge=0, description="training steps of the inherited net [R: none]")
+    finetune_lr: float = Field(0.001, gt=0, description="their constant learning rate")
+    calibration_images: Positive = Field(
+        4000, description="training images that new BN statistics come from [R: 500 iterations of 8]"
+    )
+    calibration_batch_size: Positive = Field(8, description="images a calibration batch [R]")
+    batch_size: Positive = Field(8, description="images an evaluation batch")
+    intermediate_results: Positive = Field(
+        4, description="how often AP is reported on the growing part of the split, the last being the whole"
+    )
+
+
+class Constraint(_Section):
+    """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
+
+    max_macs: int | None = Field(None, ge=1, description="multiply-adds of one image")
+    max_params: int | None = Field(None, ge=1, description="parameters")
+    resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
+
+
+class Search(_Section):
+    """Which candidates are proposed."""
+
+    name: Name = Field("search", description="folder of this search under run_dir")
+    strategy: Literal["detnas", "regularized_evolution", "random"] = Field(
+        "detnas", description="the paper's evolution, NNI's RegularizedEvolution, or random search"
+    )
+    seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
+    population: Positive = Field(50, description="candidates a generation [P]")
+    generations: Positive = Field(20, description="generations; evaluations = population x generations [P]")
+    parents: Positive = Field(10, description="best candidates so far that breed (detnas) [P]")
+    mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas) [P]")
+    crossovers: int = Field(
+        20, ge=0, description="children by crossover a generation (detnas); the rest are random [P]"
+    )
+    mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
+    tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
+    constraint: Constraint = Field(Constraint(), description="limits on the cost")
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates evaluated in the whole search, whatever the strategy: arms are compared at one budget."""
+        return self.population * self.generations
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Search:
+        children = self.mutations + self.crossovers
+        if self.strategy == "detnas" and children > self.population:
+            raise ValueError(
+                f"mutations {self.mutations} + crossovers {self.crossovers} exceed population {self.population}"
+            )
+        if self.strategy == "regularized_evolution" and self.tournament > self.population:
+            raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
+        return self
+
+
+class Hardware(_Section):
+    """What it runs on."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
+    workers: int = Field(4, ge=0, description="loader processes; 0 loads in the main process")
+    threads: int | None = Field(
+        None, ge=1, description="torch's CPU threads a process; fix it for equal results"
+    )
+
+
+class Config(_Section):
+    """One experiment."""
+
+    run_dir: ConfigPath = Field(description="folder that the run writes to")
+    seed: int = Field(0, ge=0, description="the one seed: data order, augmentation, paths, search")
+    space: Space = Field(Space(), description="what is searched")
+    data: Data = Field(description="where the images are")
+    detector: Detector = Field(Detector(), description="the detector around the trunk")
+    pretrain: Pretrain = Field(Pretrain(), description="supernet pre-training")
+    finetune: Finetune = Field(Finetune(), description="supernet fine-tuning")
+    evaluation: Evaluation = Field(Evaluation(), description="how one candidate is measured")
+    search: Search = Field(Search(), description="which candidates are proposed")
+    hardware: Hardware = Field(Hardware(), description="what it runs on")
+
+    @property
+    def search_seed(self) -> int:
+        return self.seed if self.search.seed is None else self.search.seed
+
+    @property
+    def search_dir(self) -> Path:
+        return self.run_dir / self.search.name
+
+    def fingerprint(self, *sections: str, extra: BaseModel | None = None) -> str:
+        """A hash of the named sections: what a step depends on, and so what a resumed step must share.
+
+        `extra` is a part of a section that counts, too, where not all of its section does.
+        """
+        values = self.model_dump(mode="json", include=set(sections))
+        if extra is not None:
+            values["extra"] = extra.model_dump(mode="json")
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def require(self, key: str) -> Any:
+        """The optional section at a dotted key, such as `data.detection`; ConfigError if it is not there."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is None:
+            raise ConfigError(f"the config has no `{key}`, which this step needs")
+        return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, reading 1e-4 as a number (YAML 1.1 wants 1.0e-4) and refusing a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config in a YAML file, with `section.key=value` overrides (values in YAML) applied.
+
+    Raises ConfigError that names the file, the key, the value and what was expected.
+    """
+    path = Path(path)
+    values = _read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, source=str(path), folder=path.resolve().parent)
+
+
+def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: Path | None = None) -> Config:
+    """A Config from plain values; `folder` is where relative paths start, `source` is named in errors."""
+    try:
+        # Through JSON, because pydantic's strict mode then takes a list for a tuple and a string for a path
+        # while it still refuses "5" for 5.
+        text = json.dumps(values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{source}: {error}; only numbers, strings, lists and mappings are allowed"
+        ) from None
+    try:
+        return Config.model_validate_json(text, strict=True, context={"folder": folder or Path.cwd()})
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(_explain(source, values, problem) for problem in error.errors())
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > CONFIG_SIZE_LIMIT:
+            raise ConfigError(f"{path}: larger than {CONFIG_SIZE_LIMIT} bytes; this is not a config")
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give the path of an experiment's YAML"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected section.key=value")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {' '.join(str(error).split())}") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"override {override!r}: `{parent}` is not a section")
+    values[last] = value
+
+
+def _explain(source: str, values: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's problems: file, key, what was expected, and the value."""
+    # A split is one of two forms; pydantic puts the form's name into the place, and a user never wrote it.
+    location = [part for part in problem["loc"] if part not in ("coco", "voc")]
+    key = ".".join(str(part) for part in location) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return (
+            f"{source}: {key}: unknown key; known here: {', '.join(known)}"
+            if known
+            else f"{source}: {key}: unknown key"
+        )
+    if problem["type"] == "missing":
+        return f"{source}: {key}: missing; it has no default"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    shown = "" if isinstance(given, dict) else f", got {given!r}"
+    return f"{source}: {key}: {message}{shown}"
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys of the section at a place; of a split, those that either form has."""
+    sections: list[type[_Section]] = [Config]
+    for part in location:
+        annotations = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
+        sections = [section for annotation in annotations for section in _sections_of(annotation)]
+    return sorted({key for section in sections for key in section.model_fields})
+
+
+def _sections_of(annotation: Any) -> list[type[_Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        return [annotation]
+    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]

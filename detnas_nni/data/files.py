@@ -1,0 +1,85 @@
+"""Reading folders and JSON with errors that a user can act on."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from detnas_nni.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+
+
+class FileIndex:
+    """Says which files exist below a folder, with one directory listing a folder instead of a stat a file.
+
+    Args:
+        root: the folder that relative names start from.
+        key: the config key that names the folder, for the message.
+
+    Raises:
+        DataError: `root` is not a folder that can be read.
+    """
+
+    def __init__(self, root: Path, key: str) -> None:
+        self._root = root
+        self._names: dict[PurePosixPath, frozenset[str]] = {}
+        try:
+            self._names[PurePosixPath()] = _file_names(root)
+        except OSError as error:
+            raise DataError(
+                f"{root}: the folder cannot be read ({error.strerror}); expected a folder of images, "
+                f"named by `{key}`."
+            ) from None
+
+    def __contains__(self, name: str) -> bool:
+        path = PurePosixPath(name)
+        if path.parent not in self._names:
+            try:
+                self._names[path.parent] = _file_names(self._root / path.parent)
+            except (OSError, ValueError):  # ValueError: a NUL byte in the name
+                self._names[path.parent] = frozenset()
+        return path.name in self._names[path.parent]
+
+
+def _file_names(folder: Path) -> frozenset[str]:
+    with os.scandir(folder) as entries:
+        return frozenset(entry.name for entry in entries if entry.is_file())
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a relative file name from an annotation would lead out of the folder it belongs in.
+
+    Links inside the folder are the user's own doing and are followed: image sets are often trees of links.
+    """
+    windows = PureWindowsPath(name)
+    return bool(windows.drive or windows.root) or ".." in windows.parts or PurePosixPath(name).is_absolute()
+
+
+def read_json_object(file: Path, keys: Sequence[str]) -> dict:
+    """Read a JSON object that has a list under each of `keys`.
+
+    Raises:
+        DataError: the file is missing, not JSON, not an object, or a key is missing or not a list.
+    """
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}); expected a COCO annotation file."
+        ) from None
+    except RecursionError:
+        raise DataError(f"{file}: is nested too deeply to be a COCO annotation file.") from None
+    except ValueError as error:  # bad JSON, bad UTF-8, an integer of thousands of digits
+        raise DataError(f"{file}: is not JSON ({error}); expected a COCO annotation file.") from None
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{file}: holds a {type(content).__name__}, expected a JSON object with the keys "
+            f"{', '.join(keys)}."
+        )
+    for key in keys:
+        if key not in content:
+            raise DataError(f"{file}: lacks the key `{key}`; expected the keys {', '.join(keys)}.")
+        if not isinstance(content[key], list):
+            raise DataError(f"{file}: `{key}` is a {type(content[key]).__name__}, expected a list.")
+    return content

@@ -1,0 +1,222 @@
+"""A detection data set in memory: what the COCO and the VOC reader give and everything else takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from detnas_nni.data.seeding import seeded_choice
+from detnas_nni.errors import DataError, EvaluationError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One image and its N boxes, in pixels of the image as it is stored.
+
+    Attributes:
+        image_id: the id in the annotation file (COCO) or the 1-based position in the image set (VOC).
+        file: the image file.
+        width, height: in pixels, as the annotation says.
+        boxes: (N, 4) float32, absolute x1, y1, x2, y2 inside the image, each with an area.
+        labels: (N,) int64 in 1..K; 0 is the background.
+        crowd: (N,) bool, COCO's `iscrowd`: a region of many objects; not trained on, ignored when matched.
+        difficult: (N,) bool, VOC's flag.
+        area: (N,) float32, square pixels; the segment's area where the data set gives one (COCO).
+    """
+
+    image_id: int
+    file: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    difficult: np.ndarray
+    area: np.ndarray
+
+    @classmethod
+    def of_rows(
+        cls, image_id: int, file: Path, width: int, height: int, rows: Sequence[tuple]
+    ) -> "ImageRecord":
+        """Build a record from one row a box: (x1, y1, x2, y2), label, crowd, difficult, area."""
+        boxes, labels, crowd, difficult, area = zip(*rows, strict=True) if rows else ((),) * 5
+        return cls(
+            image_id=image_id,
+            file=file,
+            width=width,
+            height=height,
+            boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            labels=np.array(labels, dtype=np.int64),
+            crowd=np.array(crowd, dtype=bool),
+            difficult=np.array(difficult, dtype=bool),
+            area=np.array(area, dtype=np.float32),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionSet:
+    """Images with boxes of K classes.
+
+    Attributes:
+        name: what messages call it, usually the annotation file's path.
+        classes: K names; the class at position i has label i + 1.
+        category_ids: K ids of the data set (COCO's may have gaps), in the order of `classes`.
+        records: the images.
+        dropped: how many entries the reader left out, by reason.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    records: tuple[ImageRecord, ...]
+    dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The set as a COCO JSON object for pycocotools, with the data set's own image and category ids.
+
+        Annotations are numbered from 1: pycocotools takes the id 0 for "unmatched". `difficult` is kept as a
+        key, which COCO's metric does not read.
+        """
+        annotations: list[dict[str, Any]] = []
+        for record in self.records:
+            corners = record.boxes.astype(np.float64)
+            sides = corners[:, 2:] - corners[:, :2]
+            for row in range(len(corners)):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": record.image_id,
+                        "category_id": self.category_ids[record.labels[row] - 1],
+                        "bbox": [*corners[row, :2].tolist(), *sides[row].tolist()],
+                        "area": float(record.area[row]),
+                        "iscrowd": int(record.crowd[row]),
+                        "difficult": int(record.difficult[row]),
+                    }
+                )
+        return {
+            "images": [
+                {"id": r.image_id, "file_name": r.file.name, "width": r.width, "height": r.height}
+                for r in self.records
+            ],
+            "annotations": annotations,
+            "categories": [
+                {"id": category, "name": name}
+                for category, name in zip(self.category_ids, self.classes, strict=True)
+            ],
+        }
+
+    def subset(self, indices: Sequence[int], name: str | None = None) -> "DetectionSet":
+        """The images at `indices`, in that order."""
+        records = tuple(self.records[index] for index in indices)
+        return replace(self, name=self.name if name is None else name, records=records)
+
+    def hold_out(self, count: int, seed: int) -> tuple["DetectionSet", "DetectionSet"]:
+        """Split off `count` images: (the rest, the held-out part), disjoint, each in the set's order.
+
+        The paper (section 4.1) holds 5k images out of COCO's trainval35k to search on. The choice depends on
+        the seed and the file names alone.
+
+        Raises:
+            DataError: `count` is below 1 or leaves nothing for the rest.
+        """
+        if not 1 <= count < len(self):
+            raise DataError(
+                f"{self.name}: {count} images to hold out for the search split, expected 1 to "
+                f"{len(self) - 1} of its {len(self)} images."
+            )
+        # The folder is left out of the key, so that the split does not change when the data moves; images in
+        # different folders may share a name, so the id goes in.
+        keys = [f"{record.file.name}\0{record.image_id}" for record in self.records]
+        held = seeded_choice(keys, count, seed)
+        rest = sorted(set(range(len(self))) - set(held))
+        return (
+            self.subset(rest, f"{self.name} (without the {count} held out)"),
+            self.subset(held, f"{self.name} ({count} held out)"),
+        )
+
+    def to_coco_detections(
+        self, image_id: int, boxes_xyxy: Any, scores: Any, labels: Any
+    ) -> list[dict[str, Any]]:
+        """One image's detections as COCO result entries.
+
+        Args:
+            image_id: the image's id in this set.
+            boxes_xyxy: (N, 4) absolute corners, tensor or array.
+            scores: (N,) confidences.
+            labels: (N,) in 1..K.
+
+        Raises:
+            EvaluationError: a label is not in 1..K.
+        """
+        corners = _as_array(boxes_xyxy).astype(np.float64).reshape(-1, 4)
+        corners[:, 2:] -= corners[:, :2]
+        detections = []
+        for box, score, label in zip(
+            corners.tolist(), _as_array(scores).tolist(), _as_array(labels).tolist(), strict=True
+        ):
+            if not 1 <= label <= len(self.classes):
+                raise EvaluationError(
+                    f"{self.name}: image {image_id} has a detection of label {label}, "
+                    f"expected 1 to {len(self.classes)}."
+                )
+            detections.append(
+                {
+                    "image_id": image_id,
+                    "category_id": self.category_ids[int(label) - 1],
+                    "bbox": box,
+                    "score": float(score),
+                }
+            )
+        return detections
+
+
+def clipped_box(
+    x1: float, y1: float, x2: float, y2: float, width: int, height: int
+) -> tuple[float, float, float, float] | None:
+    """The part of a box that lies in an image, as x1, y1, x2, y2; None if float32 leaves it no area."""
+    left, top = max(x1, 0.0), max(y1, 0.0)
+    right, bottom = min(x2, float(width)), min(y2, float(height))
+    if np.float32(left) >= np.float32(right) or np.float32(top) >= np.float32(bottom):
+        return None
+    return left, top, right, bottom
+
+
+def check_disjoint(first: DetectionSet, second: DetectionSet) -> None:
+    """Make sure that two splits share no image file; links are followed.
+
+    Raises:
+        DataError: they share one; it is named.
+    """
+    seen = _resolved_files(first)
+    shared = [file for file in _resolved_files(second) if file in seen]
+    if shared:
+        raise DataError(
+            f"{first.name} and {second.name} share {len(shared)} image file(s), the first is {shared[0]}; "
+            "expected splits without a common image, or the AP says nothing about unseen images."
+        )
+
+
+def _resolved_files(images: DetectionSet) -> dict[Path, None]:
+    """The set's real files in order. Folders are resolved once: resolving 118k COCO paths takes long."""
+    folders: dict[Path, Path] = {}
+    files: dict[Path, None] = {}
+    for record in images.records:
+        parent = record.file.parent
+        if parent not in folders:
+            folders[parent] = parent.resolve()
+        file = folders[parent] / record.file.name
+        files[file.resolve() if file.is_symlink() else file] = None
+    return files
+
+
+def _as_array(values: Any) -> np.ndarray:
+    """An array of a list, an array or a tensor on any device."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    return np.asarray(values)

@@ -1,0 +1,40 @@
+"""The errors that a user can mend: each names the file, the key and the value, and what was expected.
+
+`detnas` prints the message alone, without a traceback, and exits with `exit_status`.
+"""
+
+
+class DetNASError(Exception):
+    """The base of every error that the package raises for a user to read."""
+
+    exit_status = 1
+
+
+class UsageError(DetNASError):
+    """The call itself is wrong: an option, an argument, a name."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A config file has an unknown key, a wrong type, a value out of range."""
+
+
+class DataError(DetNASError):
+    """Images or annotations are missing, damaged or contradict the config."""
+
+
+class ArchitectureError(DetNASError):
+    """An architecture does not belong to its space, or its file is damaged."""
+
+
+class CheckpointError(DetNASError):
+    """A checkpoint is missing, damaged, or of another space, detector or step."""
+
+
+class ConstraintError(DetNASError):
+    """No architecture of the space meets the constraint."""
+
+
+class EvaluationError(DetNASError):
+    """A candidate could not be evaluated."""

@@ -1,0 +1,11 @@
+"""The trunk in its three uses: a classifier, Faster R-CNN with FPN, RetinaNet.
+
+Each is an NNI `ModelSpace`. Built plainly it is the search space; built under
+`nni.nas.space.model_context(choices)` it is the fixed net of one architecture, with the same names of
+parameters less the candidate's.
+"""
+
+from detnas_nni.models.classifier import ClassifierSpace
+from detnas_nni.models.detector import DetectorSpace
+
+__all__ = ["ClassifierSpace", "DetectorSpace"]

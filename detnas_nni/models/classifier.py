@@ -1,0 +1,49 @@
+"""The ImageNet classifier around a trunk: the supernet is pre-trained in it, and ClsNAS searches with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nni.nas.nn.pytorch import ModelSpace
+from torch import Tensor, nn
+
+from search_spaces import build_trunk
+from search_spaces.shufflenetv2 import initialise
+
+
+class ClassifierSpace(ModelSpace):
+    """Trunk, conv1x1-BN-ReLU, Dropout2d, global average pool, fully connected layer, initialised as the
+    authors do [R].
+
+    Args:
+        space: name of the trunk space, as `search_spaces.build_trunk` takes it.
+        num_classes: width of the output.
+        dropout: probability of Dropout2d; drops whole channels.
+        options: keyword arguments of the trunk.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        num_classes: int,
+        dropout: float = 0.2,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = build_trunk(space, **(options or {}))
+        channels = list(self.trunk.out_channels.values())[-1]
+        width = self.trunk.classifier_channels
+        self.last_conv = nn.Sequential(
+            nn.Conv2d(channels, width, kernel_size=1, bias=True), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.fc = nn.Linear(width, num_classes)
+        initialise(self.last_conv)
+        initialise(self.fc)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to logits (N, num_classes)."""
+        features = list(self.trunk(images).values())[-1]
+        features = self.dropout(self.last_conv(features))
+        return self.fc(features.mean(dim=(2, 3)))

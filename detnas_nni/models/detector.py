@@ -1,0 +1,137 @@
+"""torchvision's Faster R-CNN with FPN and RetinaNet around a trunk, with BN that is trained and never frozen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from nni.nas.nn.pytorch import ModelSpace
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from detnas_nni import config as cfg
+from search_spaces import build_trunk
+
+# RetinaNet starts at C3: it takes the trunk's last three features [facts: search space].
+_RETINANET_FEATURES = 3
+
+
+class DetectorSpace(ModelSpace):
+    """A detector whose trunk is searched.
+
+    Args:
+        space: name of the trunk space, as `search_spaces.build_trunk` takes it.
+        num_classes: object classes, without the background.
+        settings: the config's `detector` section.
+        options: keyword arguments of the trunk.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        num_classes: int,
+        settings: cfg.Detector,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        trunk = build_trunk(space, **(options or {}))
+        build = _faster_rcnn if settings.name == "faster_rcnn" else _retinanet
+        self.detector = build(trunk, num_classes, settings)
+
+    @property
+    def trunk(self) -> nn.Module:
+        return self.detector.backbone.trunk
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses by name in training mode, detections (boxes, labels, scores) an image in eval mode.
+
+        Images are (3, H, W), BGR, 0–255; a target has boxes (M, 4) in x1, y1, x2, y2 pixels and labels (M,)
+        from 1.
+        """
+        return self.detector(images, targets)
+
+
+class TrunkWithFPN(nn.Module):
+    """A trunk and the feature pyramid over its last `features` outputs, with BN after every convolution."""
+
+    def __init__(
+        self, trunk: nn.Module, features: int, channels: int, extra: nn.Module, norm: type[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.names = tuple(trunk.out_channels)[-features:]
+        self.fpn = FeaturePyramidNetwork(
+            [trunk.out_channels[name] for name in self.names], channels, extra_blocks=extra, norm_layer=norm
+        )
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Images (N, 3, H, W) to the pyramid's levels by name, each (N, channels, H/s, W/s)."""
+        outputs = self.trunk(images)
+        return self.fpn(OrderedDict((name, outputs[name]) for name in self.names))
+
+
+def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> FasterRCNN:
+    channels = settings.fpn_channels
+    features = len(trunk.out_channels)
+    backbone = TrunkWithFPN(trunk, features, channels, LastLevelMaxPool(), nn.BatchNorm2d)
+    # The paper's box head: 4conv1fc with BN, which trains from scratch where 2fc does not [R].
+    head = FastRCNNConvFCHead(
+        (channels, 7, 7),
+        [settings.box_head_channels] * settings.box_head_convs,
+        [settings.box_head_width],
+        norm_layer=nn.BatchNorm2d,
+    )
+    sizes = settings.anchor_sizes[: features + 1]
+    return FasterRCNN(
+        backbone,
+        num_classes + 1,
+        rpn_anchor_generator=AnchorGenerator(
+            tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)
+        ),
+        box_roi_pool=MultiScaleRoIAlign(list(backbone.names), output_size=7, sampling_ratio=2),
+        box_head=head,
+        rpn_pre_nms_top_n_train=settings.rpn_proposals_train,
+        rpn_post_nms_top_n_train=settings.rpn_proposals_train,
+        rpn_pre_nms_top_n_test=settings.rpn_proposals_test,
+        rpn_post_nms_top_n_test=settings.rpn_proposals_test,
+        box_batch_size_per_image=settings.box_samples,
+        box_score_thresh=settings.score_threshold,
+        box_detections_per_img=settings.detections_per_image,
+        **_image_arguments(settings),
+    )
+
+
+def _retinanet(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> RetinaNet:
+    channels = settings.fpn_channels
+    extra = LastLevelP6P7(channels, channels)  # equal widths make torchvision build P6 from P5
+    backbone = TrunkWithFPN(trunk, _RETINANET_FEATURES, channels, extra, nn.BatchNorm2d)
+    octave = tuple(2 ** (step / 3) for step in range(3))
+    sizes = tuple(tuple(int(size * scale) for scale in octave) for size in settings.anchor_sizes)
+    return RetinaNet(
+        backbone,
+        num_classes + 1,  # torchvision's RetinaNet scores the unused label 0, too
+        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        fg_iou_thresh=0.5,
+        bg_iou_thresh=0.4,
+        score_thresh=settings.score_threshold,
+        detections_per_img=settings.detections_per_image,
+        **_image_arguments(settings),
+    )
+
+
+def _image_arguments(settings: cfg.Detector) -> dict[str, Any]:
+    """Images come as BGR 0–255 and stay so: the reference subtracts no mean and divides by no deviation."""
+    return {
+        "min_size": settings.min_size,
+        "max_size": settings.max_size,
+        "image_mean": [0.0, 0.0, 0.0],
+        "image_std": [1.0, 1.0, 1.0],
+    }

@@ -1,0 +1,136 @@
+"""What one candidate is worth: its fixed net, the supernet's weights, BN of its own, AP or top-1."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from nni.nas.space import model_context
+from torch import nn
+from torch.optim import SGD
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config
+from detnas_nni.cost import Cost, cost_table
+from detnas_nni.errors import EvaluationError
+from detnas_nni.search.tasks import Metrics, Report, open_task
+from detnas_nni.seeding import derive_seed
+from detnas_nni.supernet.calibrate import recalibrate
+from detnas_nni.supernet.checkpoint import file_hash, load_supernet
+from detnas_nni.supernet.inherit import choice_prefixes, inherit
+
+
+@dataclass(frozen=True)
+class Result:
+    """A candidate's metrics, its cost in the backbone convention, and the wall time it took."""
+
+    metrics: Metrics
+    cost: Cost
+    seconds: float
+
+    def reported(self) -> dict[str, float]:
+        """The one flat dict of numbers that NNI gets: metrics, cost in millions, seconds."""
+        return {
+            **self.metrics,
+            "MACs_M": self.cost.macs / 1e6,
+            "params_M": self.cost.params / 1e6,
+            "seconds": self.seconds,
+        }
+
+
+class CandidateEvaluation:
+    """Evaluates candidates against one trained supernet, which no evaluation changes.
+
+    Everything that can be wrong with the config, the data or the checkpoint is found on construction.
+
+    Raises:
+        CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.
+        DataError: a split is missing or damaged.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.task = open_task(config)
+        self.supernet = load_supernet(self.task.checkpoint)
+        self.supernet.expect(kind=self.task.kind, space=config.space.name, classes=self.task.classes)
+        self._prefixes = choice_prefixes(self.task.build())
+        self._table = cost_table(config.space.name, config.search.constraint.resolution)
+
+    @cached_property
+    def supernet_hash(self) -> str:
+        """SHA-256 of the supernet's file."""
+        return file_hash(self.supernet.path)
+
+    def evaluate(
+        self, architecture: Architecture, *, seed: int | None = None, report: Report | None = None
+    ) -> Result:
+        """The metrics of one candidate: build, inherit, fine-tune if the config says so, recalibrate, measure.
+
+        Args:
+            architecture: the candidate.
+            seed: of the calibration (and fine-tuning) images; the config's search seed if None. The result
+                is a function of architecture, seed and config, not of what was evaluated before.
+            report: gets the metrics on a growing part of the split.
+
+        Raises:
+            EvaluationError: a loss or the fitness is not finite.
+        """
+        started = time.perf_counter()
+        seed = self.config.search_seed if seed is None else seed
+        # torchvision samples proposals with torch's global generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "candidate"))
+            net = self.net(architecture)
+            self._finetune(net, seed)
+            self._recalibrate(net, seed)
+            metrics = self.task.measure(net, report or _ignore)
+        if not math.isfinite(metrics["default"]):
+            raise EvaluationError(
+                f"the fitness of {architecture} is {metrics['default']}, not a finite number"
+            )
+        return Result(metrics, self._table.cost(architecture), time.perf_counter() - started)
+
+    def net(self, architecture: Architecture) -> nn.Module:
+        """The fixed net of an architecture with the supernet's weights, copied, in eval mode.
+
+        Its BN statistics are still the supernet's: recalibrate before measuring.
+        """
+        with model_context(architecture.choices):
+            net = self.task.build()
+        inherit(net, self.supernet.state, self._prefixes, architecture)
+        return net.to(self.task.device).eval()
+
+    def _finetune(self, net: nn.Module, seed: int) -> None:
+        iterations = self.config.evaluation.finetune_iterations
+        if iterations == 0:
+            return
+        settings = self.config.finetune
+        lr = self.config.evaluation.finetune_lr
+        optimizer = SGD(net.parameters(), lr=lr, momentum=settings.momentum)
+        net.train()
+        seed = derive_seed(seed, "finetune")
+        for batch in self.task.training_batches(settings.batch_size, iterations, seed):
+            optimizer.zero_grad(set_to_none=True)
+            loss = self.task.loss(net, batch)
+            if not torch.isfinite(loss):
+                raise EvaluationError(
+                    "the loss is not finite in the fine-tuning; lower evaluation.finetune_lr"
+                )
+            loss.backward()
+            optimizer.step()
+        net.eval()
+
+    def _recalibrate(self, net: nn.Module, seed: int) -> None:
+        settings = self.config.evaluation
+        images = min(settings.calibration_images, self.task.training_images)
+        steps = max(1, images // settings.calibration_batch_size)
+        seed = derive_seed(seed, "calibration")
+        batches = self.task.training_batches(settings.calibration_batch_size, steps, seed)
+        recalibrate(net, batches, self.task.loss)
+
+
+def _ignore(metrics: Metrics) -> None:
+    """The report of an evaluation that nobody watches."""

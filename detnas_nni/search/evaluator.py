@@ -1,0 +1,52 @@
+"""NNI's Evaluator around a candidate's evaluation: what both front doors of the search execute."""
+
+from __future__ import annotations
+
+import logging
+
+import nni
+from nni.nas.evaluator import Evaluator
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.search.candidate import CandidateEvaluation, Result
+from detnas_nni.search.space import CandidateModel
+
+_log = logging.getLogger(__name__)
+
+
+class DetNASEvaluator(Evaluator):
+    """Measures one candidate and reports through NNI's trial API: parts on the way, the whole at the end.
+
+    In process NNI's engine hands a frozen model to `_execute`; an nnictl trial calls `evaluate` with the
+    architecture that its parameters name.
+    """
+
+    def __init__(self, evaluation: CandidateEvaluation) -> None:
+        self.evaluation = evaluation
+
+    def extra_repr(self) -> str:
+        return f"task={self.evaluation.task.kind}"
+
+    def evaluate(self, model: Architecture) -> Result:
+        """Evaluate an architecture; NNI hears of it, the caller gets the result."""
+        result = self.evaluation.evaluate(model, report=nni.report_intermediate_result)
+        nni.report_final_result(result.reported())
+        _log.info(
+            "%s  fitness %.4f  %.1fM MACs  %.2fM params  %.1f s",
+            *(model, result.metrics["default"], result.cost.macs / 1e6, result.cost.params / 1e6),
+            result.seconds,
+        )
+        return result
+
+    def _execute(self, model: CandidateModel) -> Result:
+        # NNI would freeze the model space here, which shares tensors with it; the sample is all we need.
+        try:
+            return self.evaluate(Architecture(self.evaluation.config.space.name, model.ops))
+        except Exception as error:
+            model.error = describe(error)
+            raise
+
+
+def describe(error: Exception) -> str:
+    """An error as the journal keeps it: its kind and the first line of its message."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,182 @@
+"""What detection and classification (ClsNAS) do differently when a candidate is measured."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from nni.nas.nn.pytorch import ModelSpace
+from torch import Tensor, nn
+
+from detnas_nni.config import Config
+from detnas_nni.data.datasets import ImageDataset
+from detnas_nni.data.loaders import (
+    ClassificationDataset,
+    DetectionDataset,
+    EvaluationDataset,
+    TrainBatches,
+    eval_loader,
+    train_loader,
+)
+from detnas_nni.data.splits import open_classification, open_detection
+from detnas_nni.data.transforms import classification_eval, detection_eval
+from detnas_nni.hardware import prepare
+from detnas_nni.metrics import coco_box_ap
+from detnas_nni.models import ClassifierSpace, DetectorSpace
+from detnas_nni.supernet.runs import CLASSIFIER, finetune_run, pretrain_run
+
+Metrics = dict[str, float]
+"""What a candidate scored: `default` is the fitness, in [0, 1], never rounded."""
+
+Report = Callable[[Metrics], None]
+"""Takes the metrics of a growing part of the search split while the evaluation runs."""
+
+
+class Task(ABC):
+    """How a candidate's net is built, trained on and measured. One instance serves a whole search.
+
+    Attributes:
+        kind: what the supernet's checkpoint has to be of.
+        checkpoint: that checkpoint's path.
+        classes: the classes that it has to know.
+        device: where the net computes.
+    """
+
+    kind: str
+    checkpoint: Path
+    classes: tuple[str, ...]
+
+    def __init__(self, config: Config, training: ImageDataset) -> None:
+        self.config = config
+        self.device = prepare(config.hardware)
+        self._training = training
+
+    @property
+    def training_images(self) -> int:
+        """Images in the training split."""
+        return len(self._training)
+
+    @abstractmethod
+    def build(self) -> ModelSpace:
+        """The unfixed model space; under `nni.nas.space.model_context` the fixed net."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, batch: Any) -> Tensor:
+        """The training loss of a net in train mode on one batch: a pass through every BN."""
+
+    @abstractmethod
+    def measure(self, net: nn.Module, report: Report) -> Metrics:
+        """The metrics of a net in eval mode on the whole search split; the parts are reported on the way."""
+
+    def training_batches(self, batch_size: int, steps: int, seed: int) -> Iterator[Any]:
+        """Batches of training images without augmentation, in an order drawn by the seed."""
+        batches = TrainBatches(len(self._training), batch_size, steps, seed)
+        for batch in train_loader(self._training, batches, workers=self.config.hardware.workers):
+            yield self._to_device(batch)
+
+    def _to_device(self, batch: Any) -> Any:
+        if isinstance(batch, Tensor):
+            return batch.to(self.device, non_blocking=True)
+        if isinstance(batch, dict):
+            return {key: self._to_device(value) for key, value in batch.items()}
+        return [self._to_device(value) for value in batch]
+
+    def _batches_with_reports(self, dataset: ImageDataset) -> Iterator[tuple[Any, bool]]:
+        """The batches of an evaluation, each with whether the metrics so far are due after it."""
+        batch_size = self.config.evaluation.batch_size
+        loader = eval_loader(dataset, batch_size, workers=self.config.hardware.workers)
+        reports = self.config.evaluation.intermediate_results
+        due = _evenly(len(loader), reports)
+        for number, batch in enumerate(loader, start=1):
+            yield self._to_device(batch), number in due
+
+
+class DetectionTask(Task):
+    """Box AP on the search split."""
+
+    def __init__(self, config: Config) -> None:
+        splits = open_detection(config.require("data.detection"), config.seed)
+        limit = config.data.max_bad_images
+        super().__init__(config, DetectionDataset(splits.train, detection_eval(), max_bad_images=limit))
+        self.kind = config.detector.name
+        self.checkpoint = finetune_run(config).checkpoint
+        self.classes = splits.train.classes
+        self._search = splits.search
+        self._dataset = EvaluationDataset(splits.search, detection_eval(), max_bad_images=limit)
+        self._ground_truth = splits.search.ground_truth()
+
+    def build(self) -> DetectorSpace:
+        space = self.config.space
+        return DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+
+    def loss(self, net: nn.Module, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> Tensor:
+        return sum(net(*batch).values())
+
+    @torch.no_grad()
+    def measure(self, net: nn.Module, report: Report) -> Metrics:
+        image_ids: list[int] = []
+        detections: list[dict[str, Any]] = []
+        metrics: Metrics = {}
+        for (images, targets), due in self._batches_with_reports(self._dataset):
+            for target, output in zip(targets, net(images), strict=True):
+                image_id = int(target["image_id"])
+                image_ids.append(image_id)
+                arrays = (output[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
+                detections += self._search.to_coco_detections(image_id, *arrays)
+            if due:
+                metrics = self._metrics(detections, image_ids)
+                report(metrics)
+        return metrics
+
+    def _metrics(self, detections: list[dict[str, Any]], image_ids: Iterable[int]) -> Metrics:
+        values = coco_box_ap(self._ground_truth, detections, image_ids=list(image_ids))
+        return {"default": values["AP"]} | {k: values[k] for k in ("AP50", "AP75", "APs", "APm", "APl")}
+
+
+class ClassificationTask(Task):
+    """Top-1 on the held-out part of the ImageFolder: what ClsNASNet is searched with."""
+
+    kind = CLASSIFIER
+
+    def __init__(self, config: Config) -> None:
+        data = config.require("data.classification")
+        splits = open_classification(data, config.seed)
+        transform, limit = classification_eval(data.image_size), config.data.max_bad_images
+        super().__init__(config, ClassificationDataset(splits.train, transform, max_bad_images=limit))
+        self.checkpoint = pretrain_run(config).checkpoint
+        self.classes = splits.train.classes
+        self._dataset = ClassificationDataset(
+            splits.search, transform, max_bad_images=limit, replace_bad=False
+        )
+
+    def build(self) -> ClassifierSpace:
+        space = self.config.space
+        return ClassifierSpace(space.name, len(self.classes), self.config.pretrain.dropout, space.options)
+
+    def loss(self, net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(net(images), labels, label_smoothing=self.config.pretrain.label_smoothing)
+
+    @torch.no_grad()
+    def measure(self, net: nn.Module, report: Report) -> Metrics:
+        right = total = 0
+        for (images, labels), due in self._batches_with_reports(self._dataset):
+            right += int((net(images).argmax(dim=1) == labels).sum())
+            total += len(labels)
+            if due:
+                report({"default": right / total})
+        return {"default": right / total}
+
+
+def open_task(config: Config) -> Task:
+    """The task that the config's `evaluation.task` names, its data read and checked."""
+    return DetectionTask(config) if config.evaluation.task == "detection" else ClassificationTask(config)
+
+
+def _evenly(batches: int, reports: int) -> set[int]:
+    """The numbers of the batches after which the metrics are due: evenly spread, the last one among them."""
+    return {max(1, round(batches * part / reports)) for part in range(1, reports + 1)}

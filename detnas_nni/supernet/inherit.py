@@ -1,0 +1,68 @@
+"""A path's weights, taken out of the supernet's without touching them.
+
+A supernet's parameter `trunk.stages.stage1.0.shufflenet_5x5.main.0.weight` is the fixed net's
+`trunk.stages.stage1.0.main.0.weight`: the same name less the candidate's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nni.nas.nn.pytorch import LayerChoice
+from torch import Tensor, nn
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.errors import CheckpointError
+
+
+def choice_prefixes(supernet: nn.Module) -> dict[str, str]:
+    """The name of every LayerChoice of a supernet (or of an unfixed model space) → its label."""
+    return {
+        name: module.label for name, module in supernet.named_modules() if isinstance(module, LayerChoice)
+    }
+
+
+def path_state(
+    state: Mapping[str, Tensor], prefixes: Mapping[str, str], architecture: Architecture
+) -> dict[str, Tensor]:
+    """The entries of a supernet's state dict that a path uses, under the names of the fixed net.
+
+    The tensors are the supernet's own: copy them (`load_state_dict` does) before anything writes to them.
+    """
+    choices = architecture.choices
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        prefix = _enclosing_choice(name, prefixes)
+        if prefix is None:
+            renamed[name] = tensor
+            continue
+        candidate, _, rest = name[len(prefix) + 1 :].partition(".")
+        if candidate == str(choices[prefixes[prefix]]):
+            renamed[f"{prefix}.{rest}"] = tensor
+    return renamed
+
+
+def inherit(
+    net: nn.Module, state: Mapping[str, Tensor], prefixes: Mapping[str, str], architecture: Architecture
+) -> None:
+    """Copy a path's weights from a supernet's state dict into its fixed net.
+
+    Raises CheckpointError if the state dict is not of the net's supernet.
+    """
+    try:
+        net.load_state_dict(path_state(state, prefixes, architecture))
+    except (RuntimeError, KeyError) as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(
+            f"the supernet's weights do not fit the architecture {architecture}: "
+            + " ".join(line.strip() for line in lines[:3])
+        ) from None
+
+
+def _enclosing_choice(name: str, prefixes: Mapping[str, str]) -> str | None:
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        prefix = ".".join(parts[:length])
+        if prefix in prefixes:
+            return prefix
+    return None

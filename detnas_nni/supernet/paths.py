@@ -1,0 +1,114 @@
+"""Which path a supernet step trains: drawn by (seed, step), under NNI's one-shot strategy.
+
+NNI's own `RandomOneShot` draws from fresh, unseeded generators, on every rank its own. Here a path is a
+function of seed and global step alone: two runs agree, a resumed one goes on as if it had never stopped, and
+all ranks of a distributed training draw the same path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
+from nni.nas.strategy import RandomOneShot
+from pytorch_lightning import LightningModule
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.errors import ConstraintError
+from detnas_nni.seeding import derive_seed, generator
+from search_spaces import layout
+
+# A bin that holds one path in 100,000 is found; one that holds fewer is a mistake in the config.
+_MOST_DRAWS = 1_000_000
+
+
+class PathSampler:
+    """Draws the path of a step.
+
+    Args:
+        space: name of the trunk space.
+        seed: the config's seed.
+        bins: ranges [low, high) of MACs; a step draws one of them uniformly, then a path uniformly in it.
+            None draws paths uniformly from the space.
+        macs: the MACs of a path, in the convention of the bins; needed with bins.
+
+    Raises:
+        ConstraintError: a bin holds no path.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        seed: int,
+        bins: Sequence[tuple[int, int]] | None = None,
+        macs: Callable[[Architecture], int] | None = None,
+    ) -> None:
+        if bins and macs is None:
+            raise ValueError("bins of MACs need a function that counts them")
+        self.space = space
+        self.seed = seed
+        self.bins = tuple(bins or ())
+        self._macs = macs
+        self._candidates = np.array([len(choice.candidates) for choice in layout(space)])
+        for low, high in self.bins:  # before hours of training, not in their middle
+            self._draw_in_bin(generator(seed, "path bin check"), low, high)
+
+    def path(self, step: int) -> Architecture:
+        """The path of a global step."""
+        rng = generator(self.seed, "path", step)
+        if not self.bins:
+            return self._draw(rng)
+        return self._draw_in_bin(rng, *self.bins[rng.integers(len(self.bins))])
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
+        return Architecture(self.space, tuple(rng.integers(self._candidates).tolist()))
+
+    def _draw_in_bin(self, rng: np.random.Generator, low: int, high: int) -> Architecture:
+        for _ in range(_MOST_DRAWS):
+            path = self._draw(rng)
+            if low <= self._macs(path) < high:
+                return path
+        raise ConstraintError(
+            f"pretrain.macs_bins: none of {_MOST_DRAWS:,} random paths of {self.space} has between "
+            f"{low:,} and {high:,} MACs; give ranges that the space can meet"
+        )
+
+
+class SeededPathOneShot(RandomOneShot):
+    """NNI's single-path one-shot strategy with paths from a `PathSampler`."""
+
+    def __init__(self, sampler: PathSampler) -> None:
+        super().__init__()
+        self._sampler = sampler
+
+    def configure_oneshot_module(self, training_module: LightningModule) -> RandomSamplingLightningModule:
+        return _SeededPathModule(training_module, self._sampler)
+
+
+class _SeededPathModule(RandomSamplingLightningModule):
+    def __init__(self, training_module: LightningModule, sampler: PathSampler) -> None:
+        super().__init__(training_module)
+        self._sampler = sampler
+        self.path: Architecture | None = None
+
+    def resample(self) -> dict[str, Any]:
+        self.path = self._sampler.path(self.trainer.global_step)
+        activate(self, self.path)
+        return self.path.choices
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        self.resample()
+        # Dropout and torchvision's sampling of proposals draw from torch's global generator: seeded by the
+        # step, they need no saved state to go on after a resume.
+        torch.manual_seed(derive_seed(self._sampler.seed, "step", self.trainer.global_step))
+        return self.training_module.training_step(*args, **kwargs)
+
+
+def activate(module: RandomSamplingLightningModule, path: Architecture) -> None:
+    """Let every layer of the supernet run the candidate that the path chooses."""
+    choices = path.choices
+    for layer in module.supernet_modules():
+        layer.resample(memo=choices)

@@ -1,0 +1,96 @@
+"""What a training shows and saves while it runs: log lines, a bar on a terminal, TensorBoard, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from detnas_nni.files import replace_file
+
+_log = logging.getLogger(__name__)
+
+
+class Progress(Callback):
+    """A line every `every` steps (and TensorBoard's scalars), a bar besides where stderr is a terminal."""
+
+    def __init__(self, steps: int, every: int) -> None:
+        self._steps = steps
+        self._every = every
+        self._bar: tqdm | None = None
+        self._since = (0, 0.0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = (trainer.global_step, time.perf_counter())
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=self._steps, initial=trainer.global_step, unit="step")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+        step = trainer.global_step
+        if step % self._every and step != self._steps:
+            return
+        losses = {name: value.item() for name, value in outputs["losses"].items()}
+        total = sum(losses.values())
+        rate = self._rate(step)
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        trainer.logger.log_metrics(
+            {
+                "loss": total,
+                "lr": lr,
+                "steps_per_second": rate,
+                **{f"loss/{k}": v for k, v in losses.items()},
+            },
+            step,
+        )
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{total:.3f}", lr=f"{lr:.2g}")
+            return
+        terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) if len(losses) > 1 else ""
+        _log.info(
+            "step %d/%d  loss %.3f  lr %.2g  %.1f steps/s  %s left  %s",
+            *(step, self._steps, total, lr, rate, duration((self._steps - step) / rate), terms),
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _rate(self, step: int) -> float:
+        """Steps a second since the last line."""
+        (last_step, last_time), now = self._since, time.perf_counter()
+        self._since = (step, now)
+        return max(step - last_step, 1) / max(now - last_time, 1e-9)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Checkpoints(Callback):
+    """The whole training state in one file, replaced every `every` steps."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path = path
+        self._every = every
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % self._every == 0:
+            replace_file(self._path, lambda path: trainer.save_checkpoint(path, weights_only=False))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,96 @@
+"""WHAT can be searched: trunks with NNI LayerChoices, and nothing about training or data.
+
+A space is named by a built-in size (tiny, small, large, 3.8g) or by "package.module:factory". Importing this
+package is cheap; torch and NNI are loaded when a trunk is built.
+"""
+
+import json
+import warnings
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import SpaceError
+from search_spaces.sizes import CANDIDATES, SIZES, STAGES, Choice
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# nni 3.0 takes every name in torch.nn for a module, and warns of each that is none; harmless. It is silenced
+# here, since whatever imports NNI's layers imports this package first.
+warnings.filterwarnings("ignore", message=".* is found to be not a nn.Module", category=RuntimeWarning)
+
+__all__ = [
+    "CANDIDATES",
+    "SHIPPED_RESOLUTION",
+    "SIZES",
+    "STAGES",
+    "Choice",
+    "SpaceError",
+    "build_trunk",
+    "costs",
+    "layout",
+    "search_space_json",
+]
+
+SHIPPED_RESOLUTION = 224
+"""The side of the image for which the costs of the built-in spaces are shipped, in costs_224.json."""
+
+
+def build_trunk(space: str, **options: Any) -> "nn.Module":
+    """The trunk of a space; to be called in the `__init__` of a `ModelSpace`, or under `model_context`.
+
+    `space` is a built-in size, or "package.module:factory": `factory(**options)` gives any nn.Module with
+    labelled LayerChoices whose forward turns (N, 3, H, W) into an ordered dict of features (N, C, h, w), and
+    whose `out_channels` maps each feature's name to its C. An attribute `classifier_channels` (the width of
+    the convolution before a classifier's last layer) may be there; the last feature's C is set if it is not.
+    The built-in trunks take `shuffle`: "interleave" (default) or "even_odd".
+
+    Raises `SpaceError` for an unknown name, a factory that cannot be imported, and a trunk that lacks
+    `out_channels` or has no LayerChoice.
+    """
+    from search_spaces import trunk
+
+    return trunk.build_trunk(space, **options)
+
+
+@lru_cache(maxsize=32)
+def layout(space: str) -> tuple[Choice, ...]:
+    """What can be chosen in a space, one `Choice` a block, in block order; an op indexes its candidates.
+
+    Microseconds for a built-in space; a foreign one is built once. Raises `SpaceError` as `build_trunk`.
+    """
+    if space in SIZES:
+        return SIZES[space].layout
+    from search_spaces import trunk
+
+    return trunk.layout_of_mutables(space)
+
+
+def search_space_json(space: str) -> dict[str, dict[str, Any]]:
+    """NNI's HPO search space, for `searchSpaceFile` of an experiment: one flat choice a block.
+
+    Generated from the mutables of the built trunk. Raises `SpaceError` as `build_trunk`.
+    """
+    from search_spaces import trunk
+
+    return {label: mutable.as_legacy_dict() for label, mutable in trunk.mutables(space).items()}
+
+
+def costs(space: str, resolution: int = SHIPPED_RESOLUTION) -> dict[str, Any]:
+    """What the candidates of a space cost, for one square image, in the form of `profiling.profile`.
+
+    Profiling takes 0.5 s (tiny) to 2 s (large) after the 4 s in which torch and NNI are imported, too much
+    for every trial process; so the numbers of the built-in spaces at 224 are read from a file that
+    `python -m search_spaces` writes. Raises `SpaceError` as `build_trunk` and `profile`.
+    """
+    if resolution == SHIPPED_RESOLUTION and space in SIZES:
+        path = Path(__file__).with_name(f"costs_{SHIPPED_RESOLUTION}.json")
+        shipped = json.loads(path.read_text(encoding="utf-8"))[space]
+        # JSON has lists where a size has tuples.
+        if shipped.pop("size") == json.loads(json.dumps(asdict(SIZES[space]))):
+            return shipped
+    from search_spaces.profiling import profile
+
+    return profile(space, resolution)

@@ -1,0 +1,56 @@
+"""Write what is generated from the built-in spaces: NNI's search-space JSON of each, and their costs."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from search_spaces import SHIPPED_RESOLUTION, SIZES, search_space_json
+
+
+def generated() -> dict[str, str]:
+    """File name to text: tiny.json, small.json, …, and the cost tables in costs_224.json."""
+    from search_spaces.profiling import profile
+
+    files = {f"{space}.json": _format(search_space_json(space)) for space in SIZES}
+    # The size stands beside its costs, so that a reader can tell when a table is of another one.
+    costs = {space: {"size": asdict(SIZES[space]), **profile(space, SHIPPED_RESOLUTION)} for space in SIZES}
+    files[f"costs_{SHIPPED_RESOLUTION}.json"] = _format(costs)
+    return files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the files; with `--check` name those that are out of step, and give 1 if there are any."""
+    parser = argparse.ArgumentParser(prog="python -m search_spaces", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of step")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path(__file__).parent,
+        help="where the files are (default: the package)",
+    )
+    options = parser.parse_args(arguments)
+    stale = 0
+    for name, text in generated().items():
+        path = options.folder / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if options.check:
+            stale = 1
+            print(f"{path} is out of step with the space; run: python -m search_spaces", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+    return stale
+
+
+def _format(document: dict[str, Any]) -> str:
+    """JSON with one line a key."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

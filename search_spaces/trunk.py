@@ -1,0 +1,119 @@
+"""Build a trunk by name, ours or anybody's, and read off what can be chosen in it."""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.space import current_model
+from torch import Tensor, nn
+
+from search_spaces.errors import SpaceError
+from search_spaces.shufflenetv2 import ShuffleNetV2Trunk
+from search_spaces.sizes import SIZES, Choice
+
+
+def build_trunk(space: str, **options: Any) -> nn.Module:
+    """See `search_spaces.build_trunk`."""
+    if space in SIZES:
+        return ShuffleNetV2Trunk(space, **options)
+    trunk = _load_factory(space)(**options)
+    if not isinstance(trunk, nn.Module):
+        raise SpaceError(f"{space!r} gave {type(trunk).__name__}, not an nn.Module")
+    channels = getattr(trunk, "out_channels", None)
+    if not isinstance(channels, Mapping) or not channels:
+        raise SpaceError(
+            f"the trunk of {space!r} has to name its features' channels: "
+            f'`out_channels` = {{"stage1": 64, …}} in the order of the strides, not {channels!r}'
+        )
+    # Under model_context every LayerChoice has become its chosen candidate, and there is none to be found.
+    if current_model() is None:
+        layer_choices(trunk, space)
+    if not hasattr(trunk, "classifier_channels"):
+        trunk.classifier_channels = list(channels.values())[-1]
+    return trunk
+
+
+def _load_factory(space: str) -> Callable[..., nn.Module]:
+    """The callable that "package.module:factory" names."""
+    module_name, _, attribute = space.partition(":")
+    if not module_name or not attribute:
+        raise SpaceError(
+            f"unknown search space {space!r}; known: {', '.join(SIZES)}, "
+            'or "package.module:factory" for a trunk of your own'
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SpaceError(
+            f"search space {space!r}: cannot import {module_name!r} ({error}); is it on PYTHONPATH?"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise SpaceError(f"search space {space!r}: module {module_name!r} has no callable {attribute!r}")
+    return factory
+
+
+class TrunkSpace(ModelSpace):
+    """A trunk alone, as a `ModelSpace`: to profile it, to enumerate its choices, to build one fixed net.
+
+    A trunk that is not itself a `ModelSpace` cannot be built outside of one.
+    """
+
+    def __init__(self, space: str, **options: Any) -> None:
+        super().__init__()
+        self.trunk = build_trunk(space, **options)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (N, 3, H, W) to the trunk's features."""
+        return self.trunk(x)
+
+
+@contextmanager
+def throwaway(space: str) -> Iterator[TrunkSpace]:
+    """A `TrunkSpace` to look at, in eval mode, that leaves torch's random state as it was.
+
+    A built-in one is on the meta device: it has shapes and no storage (3.8g would take 0.5 GB). The code of
+    a foreign trunk may compute with its weights, so that one is built on the CPU.
+    """
+    device = "meta" if space in SIZES else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
+        yield TrunkSpace(space).eval()
+
+
+def layer_choices(trunk: nn.Module, space: str) -> dict[str, LayerChoice]:
+    """Every LayerChoice of an unfixed trunk by its module name, in module order.
+
+    `SpaceError` if there is none, or if one sits in a candidate of another: costs would not be additive.
+    """
+    found = {name: module for name, module in trunk.named_modules() if isinstance(module, LayerChoice)}
+    if not found:
+        raise SpaceError(f"the trunk of {space!r} has no LayerChoice: there is nothing to search")
+    for name, module in found.items():
+        for other in found:
+            if name.startswith(f"{other}."):
+                raise SpaceError(
+                    f"the trunk of {space!r} has LayerChoice {module.label!r} inside {found[other].label!r}; "
+                    "nested choices are not supported"
+                )
+    return found
+
+
+def mutables(space: str) -> dict[str, Any]:
+    """NNI's mutables of the space by label, in block order; `SpaceError` if one is no LayerChoice."""
+    with throwaway(space) as trunk_space:
+        simplified = trunk_space.simplify()
+        labels = {module.label for module in layer_choices(trunk_space, space).values()}
+    for label, mutable in simplified.items():
+        if label not in labels:
+            raise SpaceError(
+                f"the trunk of {space!r} has {mutable!r}, which is no LayerChoice; only these are searched"
+            )
+    return simplified
+
+
+def layout_of_mutables(space: str) -> tuple[Choice, ...]:
+    """The layout of any space, read off its built trunk."""
+    return tuple(Choice(label, tuple(mutable.values)) for label, mutable in mutables(space).items())
