@@ -80,7 +80,7 @@ def _trial(options: argparse.Namespace) -> None:
 def _follow(options: argparse.Namespace) -> None:
     from detnas_nni.search.follow import follow
 
-    follow(options.port, every=options.every)
+    follow(options.port, every=options.every, stop=options.stop)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -137,7 +137,8 @@ def _print_result(path: Path) -> None:
     print(f"{path}\n  ops     {','.join(map(str, best['ops']))}")
     print(f"  {fitness:<7} {best['metrics']['default']:.4f} on the search split")
     print(
-        f"  cost    {cost['macs'] / 1e6:.2f}M MACs at {cost['resolution']} px, {cost['params'] / 1e6:.3f}M parameters"
+        f"  cost    {cost['macs'] / 1e6:.2f}M MACs at {cost['resolution']} px, "
+        f"{cost['params'] / 1e6:.3f}M parameters"
     )
 
 
@@ -223,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: %(default)s)"
     )
+    command.add_argument("--stop", action="store_true", help="stop the experiment's server in the end")
 
     command = _step(
         commands,

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,8 +29,7 @@ from pydantic import (
 )
 
 from detnas_nni.errors import ConfigError
-
-CONFIG_SIZE_LIMIT = 1_000_000  # bytes; a config is a page, not a data set
+from detnas_nni.yaml_file import override_value, read_mapping
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
@@ -88,6 +86,9 @@ class VocSplit(_Section):
 
     root: ConfigPath = Field(description="the folder with Annotations, ImageSets and JPEGImages")
     image_set: str = Field(description="a name in ImageSets/Main, such as trainval")
+    one_based: bool = Field(
+        False, description="coordinates count pixels from 1, both ends included, as in the original VOC"
+    )
 
 
 def _split_form(value: Any) -> str:
@@ -271,7 +272,7 @@ class Search(_Section):
 
     @property
     def evaluations(self) -> int:
-        """Candidates evaluated in the whole search, whatever the strategy: arms are compared at one budget."""
+        """Candidates evaluated in the whole search, whatever the strategy: arms share one budget."""
         return self.population * self.generations
 
     @model_validator(mode="after")
@@ -279,7 +280,8 @@ class Search(_Section):
         children = self.mutations + self.crossovers
         if self.strategy == "detnas" and children > self.population:
             raise ValueError(
-                f"mutations {self.mutations} + crossovers {self.crossovers} exceed population {self.population}"
+                f"mutations {self.mutations} + crossovers {self.crossovers} exceed "
+                f"population {self.population}"
             )
         if self.strategy == "regularized_evolution" and self.tournament > self.population:
             raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
@@ -338,33 +340,15 @@ class Config(_Section):
         return value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, reading 1e-4 as a number (YAML 1.1 wants 1.0e-4) and refusing a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config in a YAML file, with `section.key=value` overrides (values in YAML) applied.
 
     Raises ConfigError that names the file, the key, the value and what was expected.
     """
     path = Path(path)
-    values = _read_yaml(path)
+    values = read_mapping(path)
     for override in overrides:
-        _apply(values, override)
+        override_value(values, override)
     return parse_config(values, source=str(path), folder=path.resolve().parent)
 
 
@@ -384,38 +368,6 @@ def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: P
         raise ConfigError(
             "\n".join(_explain(source, values, problem) for problem in error.errors())
         ) from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > CONFIG_SIZE_LIMIT:
-            raise ConfigError(f"{path}: larger than {CONFIG_SIZE_LIMIT} bytes; this is not a config")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); give the path of an experiment's YAML"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
-    return values
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"override {override!r}: expected section.key=value")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {' '.join(str(error).split())}") from None
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"override {override!r}: `{parent}` is not a section")
-    values[last] = value
 
 
 def _explain(source: str, values: Mapping[str, Any], problem: Mapping[str, Any]) -> str:

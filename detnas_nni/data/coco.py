@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from detnas_nni.data.files import FileIndex, leaves_folder, read_json_object
 from detnas_nni.data.problems import Problems, show
-from detnas_nni.data.records import DetectionSet, ImageRecord, clipped_box
+from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 
 _MAX_ID = 2**53  # ids go through float64 and int64 arrays in pycocotools and torch
+_MAX_AREA = 1e30  # well inside float32
 
 
 class _Image(NamedTuple):
@@ -198,7 +199,7 @@ def _read_box(entry: dict, key: str, image: _Image, label: int, problems: Proble
     if crowd not in (0, 1):
         problems.add(f"{key}.iscrowd", crowd, "0 or 1", reason)
         return None
-    if area is not None and not (_is_finite(area) and area >= 0):
+    if area is not None and not (_is_finite(area) and 0 <= area < _MAX_AREA):
         problems.add(f"{key}.area", area, "a finite number, 0 or more", reason)
         return None
     x, y, width, height = bbox
@@ -232,7 +233,7 @@ def _is_finite(value: Any) -> bool:
 
 def _size(value: Any) -> int | None:
     """A positive whole number of pixels; some tools write 640.0."""
-    return int(value) if _is_finite(value) and value >= 1 and value == int(value) else None
+    return int(value) if _is_finite(value) and 1 <= value < MAX_SIDE and value == int(value) else None
 
 
 def _ids(names: Mapping[int, str]) -> str:

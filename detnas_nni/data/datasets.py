@@ -14,8 +14,8 @@ from torchvision import tv_tensors
 from detnas_nni.data.imagenet import ClassificationSet
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet
-from detnas_nni.data.seeding import derived_seed
 from detnas_nni.errors import DataError
+from detnas_nni.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class ImageDataset(Dataset):
             logger.warning("%s: the image %s; it is left out", self.files[index], error)
             self._check_limit(index, f"the image {error}")
             return None
-        with _seeded(derived_seed("augmentation", self.seed, position)):
+        with _seeded(derive_seed(self.seed, "augmentation", position)):
             return self._finish(self._transform(image, target))
 
     def _check_limit(self, index: int, reason: str) -> None:

@@ -1,9 +1,13 @@
 """Draws one practice image: flat shapes over clutter, each with the box of what is seen of it.
 
-What makes the images tell nets apart: a shape's class lies in its outline, which for a large one only a large
-receptive field takes in; hollow and striped shapes deny the short cut through texture and colour; classes
-come in look-alike pairs (circle and ring, square and diamond, star and cross); sizes span a factor of four;
-lines and arcs of the background look like parts of shapes.
+What makes them learnable in minutes on a CPU: shapes are bright and grounds are dark, so a shape is soon
+found, and turned by at most 20 degrees. (With free colours and turns a plain net of six layers reached a
+top-1 of 0.25 on six classes after 20,000 images, against 0.92.)
+
+What makes them tell nets apart: hue says nothing of the class, which lies in the outline, and for a large
+shape only a large receptive field takes that in; some shapes are hollow or striped; classes come in
+look-alikes (circle and ring, square and diamond, star and cross); sizes span a factor of four; lines and arcs
+of the background look like parts of shapes.
 """
 
 import colorsys
@@ -19,8 +23,7 @@ SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "hexagon", "d
 _SUPERSAMPLING = 3
 _ATTEMPTS = 25  # places tried for one shape before it is given up
 _MAX_COVER = 0.12  # of the smaller of two boxes
-_MIN_CONTRAST = 110.0  # RGB distance to the background under the shape, of at most 442
-_MAX_TURN = math.radians(25)
+_MAX_TURN = math.radians(20)
 _RING_HOLE = 0.58
 _HOLLOW_HOLE = 0.62
 
@@ -91,7 +94,7 @@ def _cover(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) 
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) float32: a gradient, soft patches, and lines and arcs like parts of shapes."""
+    """(height, width, 3) float32: a gradient, soft patches, and lines and arcs like parts of shapes; dark."""
     start, end = rng.uniform(30, 110, (2, 1)) + rng.uniform(-20, 20, (2, 3))
     angle = rng.uniform(0, 2 * math.pi)
     ys, xs = np.mgrid[0:height, 0:width]
@@ -131,7 +134,7 @@ def _mask(rng: np.random.Generator, name: str, diameter: float) -> np.ndarray:
     hole = 0.0
     if name == "ring":
         hole = _RING_HOLE
-    elif name != "circle" and diameter > 20 and rng.random() < 0.15:  # a hollow circle would be a ring
+    elif name != "circle" and diameter > 20 and rng.random() < 0.12:  # a hollow circle would be a ring
         hole = _HOLLOW_HOLE
     if hole:
         pen.polygon(_pixels(points * hole, side), fill=0)

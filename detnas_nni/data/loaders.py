@@ -73,15 +73,19 @@ class ImageLoader(DataLoader):
     def __iter__(self) -> Iterator[Any]:
         for batch in super().__iter__():
             if isinstance(batch, DataError):
-                error, batch = batch, None
-                try:
-                    raise error
-                finally:
-                    # The error holds this frame. Were the frame to hold the error, both, and the workers,
-                    # would wait for the garbage collector, which ends workers only after a timeout.
-                    del error
+                self._stop_workers()
+                raise batch
             if batch is not None:
                 yield batch
+
+    def _stop_workers(self) -> None:
+        """End the worker processes now, as Lightning does when it takes a loader down.
+
+        Left to the garbage collector they outlive the error, and are waited for until a timeout.
+        """
+        if self._iterator is not None and self.num_workers > 0:
+            self._iterator._shutdown_workers()
+            self._iterator = None
 
 
 def train_loader(

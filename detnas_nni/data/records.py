@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from detnas_nni.data.seeding import seeded_choice
+from detnas_nni.data.holdout import seeded_choice
 from detnas_nni.errors import DataError, EvaluationError
+
+MAX_SIDE = 2**24
+"""Pixels; whole numbers up to here are exact in the float32 of the boxes."""
 
 
 @dataclass(frozen=True, eq=False)

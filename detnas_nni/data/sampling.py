@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from detnas_nni.data.seeding import derived_seed
+from detnas_nni.seeding import derive_seed
 
 
 class TrainBatches(Sampler[list[tuple[int, int]]]):
@@ -68,5 +68,5 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
             yield batch
 
     def _permutation(self, epoch: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         return torch.randperm(self.size, generator=generator)

@@ -23,9 +23,9 @@ def generate_shapes(
     *,
     seed: int = 0,
     classes: int = 6,
-    classification_train: int = 1500,
+    classification_train: int = 3000,
     classification_val: int = 300,
-    detection_train: int = 400,
+    detection_train: int = 600,
     detection_search: int = 120,
     detection_test: int = 120,
     classification_size: int = 48,
@@ -159,7 +159,7 @@ def _write_detection(
         rng = np.random.default_rng((*streams, index))
         width, height = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
         labels = rng.integers(classes, size=rng.integers(1, 6)).tolist()
-        image, shapes = draw_scene(rng, width, height, labels, (14.0, 0.6 * min(width, height)))
+        image, shapes = draw_scene(rng, width, height, labels, (16.0, 0.6 * min(width, height)))
         name = f"{index:06d}.jpg"
         _save(image, folder / name)
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})

@@ -75,4 +75,4 @@ def open_classification(data: cfg.ClassificationData, seed: int) -> Classificati
 def _read(split: cfg.Split, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
     if isinstance(split, cfg.CocoSplit):
         return read_coco(split.images, split.annotations, classes=classes, max_bad=max_bad)
-    return read_voc(split.root, split.image_set, classes=classes, max_bad=max_bad)
+    return read_voc(split.root, split.image_set, classes=classes, max_bad=max_bad, one_based=split.one_based)

@@ -10,7 +10,7 @@ from xml.parsers import expat
 
 from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder
 from detnas_nni.data.problems import Problems, show
-from detnas_nni.data.records import DetectionSet, ImageRecord, clipped_box
+from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -176,7 +176,7 @@ def _read_size(tree: Element, name: str) -> tuple[int, int]:
     for side in ("width", "height"):
         text = tree.findtext(f"size/{side}")
         value = _number(text)
-        if value is None or value < 1 or value != int(value):
+        if value is None or not 1 <= value < MAX_SIDE or value != int(value):
             raise _BadFileError(
                 f"`Annotations/{name}.xml: size.{side}` is {show(text)}, expected a positive number of pixels"
             )

@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN with FPN and RetinaNet around a trunk, with BN that is trained and never frozen."""
+"""torchvision's Faster R-CNN with FPN and RetinaNet around a trunk, with BN that is trained, never frozen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -92,12 +92,13 @@ def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> 
     sizes = settings.anchor_sizes[: features + 1]
     return FasterRCNN(
         backbone,
-        num_classes + 1,
+        num_classes=None,  # the predictor says it
         rpn_anchor_generator=AnchorGenerator(
             tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)
         ),
         box_roi_pool=MultiScaleRoIAlign(list(backbone.names), output_size=7, sampling_ratio=2),
         box_head=head,
+        box_predictor=FastRCNNPredictor(settings.box_head_width, num_classes + 1),
         rpn_pre_nms_top_n_train=settings.rpn_proposals_train,
         rpn_post_nms_top_n_train=settings.rpn_proposals_train,
         rpn_pre_nms_top_n_test=settings.rpn_proposals_test,

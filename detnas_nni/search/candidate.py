@@ -67,7 +67,7 @@ class CandidateEvaluation:
     def evaluate(
         self, architecture: Architecture, *, seed: int | None = None, report: Report | None = None
     ) -> Result:
-        """The metrics of one candidate: build, inherit, fine-tune if the config says so, recalibrate, measure.
+        """Measure one candidate: build, inherit, fine-tune if the config says so, recalibrate, test.
 
         Args:
             architecture: the candidate.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -21,14 +22,28 @@ _UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN")
 _SETTLED = 5
 
 
-def follow(port: int, every: float = 2.0) -> None:
+def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
     """Print each trial of the experiment on 127.0.0.1:`port` as it ends; return when the search has ended.
+
+    Args:
+        port: the web UI's.
+        every: seconds between two looks.
+        stop: stop the experiment's server in the end, also after an error or an interrupt.
 
     Raises UsageError if nothing answers there, EvaluationError if the experiment fails.
     """
     profile = _get(port, "experiment", patience=_PATIENCE)
-    limit = profile["params"].get("maxTrialNumber")
     print(f"experiment {profile['id']}: web UI at http://127.0.0.1:{port}", flush=True)
+    try:
+        _follow(port, profile, every)
+    finally:
+        if stop:
+            subprocess.run(["nnictl", "stop", profile["id"]], check=False, stdout=subprocess.DEVNULL)
+            print(f"stopped; `nnictl view {profile['id']}` opens the web UI again", flush=True)
+
+
+def _follow(port: int, profile: dict[str, Any], every: float) -> None:
+    limit = profile["params"].get("maxTrialNumber")
     shown: set[str] = set()
     quiet_since: float | None = None
     while True:

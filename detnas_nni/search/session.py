@@ -1,4 +1,4 @@
-"""One search: its folder, its journal, its strategy. What both front doors share; they differ in the engine."""
+"""One search: its folder, its journal, its strategy. Both front doors share it and bring an engine."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Proposer:
         return self._redraw(draw)
 
     def accept(self, ops: Ops) -> bool:
-        """Mark an architecture from elsewhere as proposed; False if it was before, or breaks the constraint."""
+        """Mark an architecture as proposed; False if it was before, or breaks the constraint."""
         if ops in self.seen or not self._feasible.contains(ops):
             return False
         self.seen.add(ops)
@@ -91,7 +91,7 @@ class Proposer:
 
 
 class _ProposingStrategy(Strategy):
-    """A strategy with a proposer, and an end after `evaluations` candidates or when the space is exhausted."""
+    """A strategy with a proposer that ends after `evaluations` candidates, or with the space."""
 
     def __init__(self, proposer: Proposer, evaluations: int) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ from detnas_nni.data.loaders import (
 )
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_eval, detection_eval
+from detnas_nni.errors import DataError
 from detnas_nni.hardware import prepare
 from detnas_nni.metrics import coco_box_ap
 from detnas_nni.models import ClassifierSpace, DetectorSpace
@@ -89,10 +90,17 @@ class Task(ABC):
         """The batches of an evaluation, each with whether the metrics so far are due after it."""
         batch_size = self.config.evaluation.batch_size
         loader = eval_loader(dataset, batch_size, workers=self.config.hardware.workers)
-        reports = self.config.evaluation.intermediate_results
-        due = _evenly(len(loader), reports)
-        for number, batch in enumerate(loader, start=1):
-            yield self._to_device(batch), number in due
+        # A loader leaves out a batch without a readable image, and so may end earlier than its length says:
+        # one batch is held back to know which is the last.
+        due = _evenly(len(loader), self.config.evaluation.intermediate_results)
+        held: Any = None
+        for number, batch in enumerate(loader):
+            if held is not None:
+                yield held, number in due
+            held = self._to_device(batch)
+        if held is None:
+            raise DataError(f"{dataset.name}: none of its {len(dataset)} images can be read")
+        yield held, True
 
 
 class DetectionTask(Task):
@@ -120,7 +128,7 @@ class DetectionTask(Task):
     def measure(self, net: nn.Module, report: Report) -> Metrics:
         image_ids: list[int] = []
         detections: list[dict[str, Any]] = []
-        metrics: Metrics = {}
+        measured: Metrics = {}
         for (images, targets), due in self._batches_with_reports(self._dataset):
             for target, output in zip(targets, net(images), strict=True):
                 image_id = int(target["image_id"])
@@ -128,9 +136,9 @@ class DetectionTask(Task):
                 arrays = (output[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
                 detections += self._search.to_coco_detections(image_id, *arrays)
             if due:
-                metrics = self._metrics(detections, image_ids)
-                report(metrics)
-        return metrics
+                measured = self._metrics(detections, image_ids)
+                report(measured)
+        return measured
 
     def _metrics(self, detections: list[dict[str, Any]], image_ids: Iterable[int]) -> Metrics:
         values = coco_box_ap(self._ground_truth, detections, image_ids=list(image_ids))
@@ -178,5 +186,5 @@ def open_task(config: Config) -> Task:
 
 
 def _evenly(batches: int, reports: int) -> set[int]:
-    """The numbers of the batches after which the metrics are due: evenly spread, the last one among them."""
+    """The numbers of the batches, from 1, after which the metrics are due: evenly spread."""
     return {max(1, round(batches * part / reports)) for part in range(1, reports + 1)}

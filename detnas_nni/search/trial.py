@@ -1,4 +1,4 @@
-"""One nnictl trial: `python -m detnas_nni.search.trial -c detnas.yaml` evaluates the candidate that NNI gives it.
+"""One nnictl trial: `python -m detnas_nni.search.trial -c detnas.yaml` evaluates NNI's candidate.
 
 NNI 3.0 hands parameters out in the order in which trials ask, not to the trial that they were proposed for:
 with `trialConcurrency` > 1, two of eight were seen swapped, and the web UI then shows a metric beside another

@@ -99,7 +99,7 @@ def _losses(model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]
 
 
 def _parameter_groups(model: ModelSpace, settings: Finetune) -> list[dict[str, Any]]:
-    """Weights; then biases and BN, with their own learning rate and decay, as the authors' Detectron has it."""
+    """Weights; then biases and BN, with their own learning rate and decay [R]."""
     weights, others = split_parameters(model)
     return [
         {"params": weights, "weight_decay": settings.weight_decay},

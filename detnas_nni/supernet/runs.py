@@ -60,8 +60,8 @@ class SupernetRun:
     def _expect(self, found: str, path: Path) -> None:
         if found != self.fingerprint:
             raise CheckpointError(
-                f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); go on with the old "
-                "config, pass --fresh to train anew, or choose another run_dir"
+                f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); go on with the "
+                "old config, pass --fresh to train anew, or choose another run_dir"
             )
 
 

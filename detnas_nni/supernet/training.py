@@ -108,6 +108,7 @@ def train_supernet(
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            log_every_n_steps=1,  # `Progress` says when
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -97,6 +97,7 @@ ANNOTATION_PROBLEMS = [
     ("iscrowd", 2, "0 or 1"),
     ("area", -4, "0 or more"),
     ("area", float("nan"), "0 or more"),
+    ("area", 1e300, "0 or more"),
 ]
 
 
@@ -125,6 +126,7 @@ IMAGE_PROBLEMS = [
     ("file_name", "a\0b.png", "a file that exists"),
     ("file_name", "no/such/folder.png", "a file that exists"),
     ("width", 0, "a positive number of pixels"),
+    ("width", 10**30, "a positive number of pixels"),
     ("height", "30", "a positive number of pixels"),
     ("height", None, "a positive number of pixels"),
 ]
