@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detnas_nni import __version__
-from detnas_nni.errors import DetNASError, UsageError
+from detnas_nni.errors import ArchitectureError, DetNASError, UsageError
 from search_spaces import SpaceError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging()
     try:
         options.run(options)
+        sys.stdout.flush()  # here, so that a reader who has left is met below
     except DetNASError as error:
         print(f"detnas: error: {error}", file=sys.stderr)
         return error.exit_status
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has enough. Python would complain at exit when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"detnas: error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -125,7 +129,10 @@ def _architecture(options: argparse.Namespace, space: str | None) -> Architectur
         return Architecture.from_json(options.arch)
     if space is None:
         raise UsageError("--ops needs --space, the space that they are of")
-    return Architecture.from_ops(space, parse_ops(options.ops))
+    try:
+        return Architecture.from_ops(space, parse_ops(options.ops))
+    except ArchitectureError as error:
+        raise UsageError(f"--ops {options.ops}: {error}") from None
 
 
 def _print_result(path: Path) -> None:
@@ -154,7 +161,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="detnas",
         description="Search a detection backbone with your detector's AP as the guide (DetNAS, on NNI).",
         epilog="The steps of an experiment, in order: pretrain, finetune, search, export. "
-        "Example: detnas pretrain -c experiments/quickstart/detnas.yaml",
+        "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"detnas {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -171,7 +179,9 @@ def _parser() -> argparse.ArgumentParser:
         "detnas data shapes --out runs/quickstart/data",
     )
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
-    command.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    command.add_argument(
+        "--seed", type=_natural, default=0, help="of all that is drawn (default: %(default)s)"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a folder of other settings")
 
     command = _step(
@@ -261,11 +271,20 @@ def _parser() -> argparse.ArgumentParser:
         "measure one architecture with the supernet's weights",
         "Measure one architecture as the search does: inherit, recalibrate BN, AP on the search split. "
         "Prints one JSON object.",
-        "--ops 2,1,0,3,1,3,0,3,2",
+        "--ops 2,1,0,3,1,3,0,2",
     )
     _add_architecture(command)
-    command.add_argument("--seed", type=int, help="of the calibration images (default: the search's)")
+    command.add_argument("--seed", type=_natural, help="of the calibration images (default: the search's)")
     return parser
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps prose to the terminal, and keeps an example on one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        prose, example, command = text.partition("example:\n")
+        wrapped = super()._fill_text(prose, width, indent)
+        return "\n\n".join(part for part in (wrapped, example + command) if part)
 
 
 def _command(
@@ -276,7 +295,13 @@ def _command(
     description: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=description, epilog=f"Example: {example}")
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=_HelpFormatter,
+    )
     command.set_defaults(run=run)
     return command
 
@@ -314,11 +339,16 @@ def _add_architecture(command: argparse.ArgumentParser) -> None:
     group.add_argument("--arch", type=Path, metavar="FILE", help="an architecture's JSON")
 
 
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 if __name__ == "__main__":

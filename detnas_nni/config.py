@@ -95,6 +95,8 @@ def _split_form(value: Any) -> str:
     return "voc" if isinstance(value, VocSplit) or (isinstance(value, dict) and "root" in value) else "coco"
 
 
+_SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
+
 # A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
 Split = Annotated[
     Annotated[CocoSplit, Tag("coco")] | Annotated[VocSplit, Tag("voc")], Discriminator(_split_form)
@@ -120,7 +122,7 @@ class DetectionData(_Section):
     @model_validator(mode="after")
     def _splits_have_the_format(self) -> DetectionData:
         expected = CocoSplit if self.format == "coco" else VocSplit
-        keys = ", ".join(expected.model_fields)
+        keys = ", ".join(key for key, field in expected.model_fields.items() if field.is_required())
         for name in ("train", "search", "test"):
             split = getattr(self, name)
             if split is not None and not isinstance(split, expected):
@@ -219,7 +221,7 @@ class Finetune(Training):
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
     warmup_steps: int = Field(500, ge=0, description="iterations of linear warm-up [R]")
     warmup_factor: float = Field(1 / 3, gt=0, le=1, description="share of lr where the warm-up starts [R]")
-    weight_decay: float = Field(1e-4, ge=0, description="on weights [R]")
+    weight_decay: float = Field(1e-4, ge=0, description="on all but biases [R]")
     bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases against weights [R]")
     bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
 
@@ -356,8 +358,8 @@ def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: P
     """A Config from plain values; `folder` is where relative paths start, `source` is named in errors."""
     try:
         # Through JSON, because pydantic's strict mode then takes a list for a tuple and a string for a path
-        # while it still refuses "5" for 5.
-        text = json.dumps(values)
+        # while it still refuses "5" for 5. What JSON lacks (YAML has dates) becomes a string.
+        text = json.dumps(values, default=str)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{source}: {error}; only numbers, strings, lists and mappings are allowed"
@@ -373,10 +375,10 @@ def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: P
 def _explain(source: str, values: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
     """One line for one of pydantic's problems: file, key, what was expected, and the value."""
     # A split is one of two forms; pydantic puts the form's name into the place, and a user never wrote it.
-    location = [part for part in problem["loc"] if part not in ("coco", "voc")]
+    location = [part for part in problem["loc"] if part not in _SPLIT_FORMS]
     key = ".".join(str(part) for part in location) or "(top level)"
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(problem["loc"][:-1])
         return (
             f"{source}: {key}: unknown key; known here: {', '.join(known)}"
             if known
@@ -391,9 +393,12 @@ def _explain(source: str, values: Mapping[str, Any], problem: Mapping[str, Any])
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:
-    """The keys of the section at a place; of a split, those that either form has."""
+    """The keys of the section at a place, as pydantic names it."""
     sections: list[type[_Section]] = [Config]
     for part in location:
+        if part in _SPLIT_FORMS:
+            sections = [_SPLIT_FORMS[part]]
+            continue
         annotations = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
         sections = [section for annotation in annotations for section in _sections_of(annotation)]
     return sorted({key for section in sections for key in section.model_fields})

@@ -37,7 +37,7 @@ def override_value(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: expected section.key=value")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise ConfigError(f"override {override!r}: {' '.join(str(error).split())}") from None
     *parents, last = key.split(".")
     for parent in parents:
@@ -51,7 +51,9 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, reading 1e-4 as a number (YAML 1.1 wants 1.0e-4) and refusing a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        # `<<` merges another mapping's keys, and may stand twice.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
         for position, key in enumerate(keys):
             if key in keys[:position]:
                 raise yaml.constructor.ConstructorError(

@@ -1,4 +1,4 @@
-"""Real parts for every test, as small as they can be: generated images, a config on them, trained supernets."""
+"""Real parts for every test, and small ones: generated images, a config on them, trained supernets."""
 
 import shutil
 from collections.abc import Callable, Mapping

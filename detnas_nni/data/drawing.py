@@ -1,11 +1,13 @@
 """Draws one practice image: flat shapes over clutter, each with the box of what is seen of it.
 
 What makes them learnable in minutes on a CPU: shapes are bright and grounds are dark, so a shape is soon
-found, and turned by at most 20 degrees. (With free colours and turns a plain net of six layers reached a
-top-1 of 0.25 on six classes after 20,000 images, against 0.92.)
+found, and turned by at most 20 degrees; and a class has a hue of its own, around which its shapes scatter, so
+that a net has something to hold on to from the first steps. (With free colours and turns a plain net of six
+layers reached a top-1 of 0.25 on six classes after 20,000 images, against 0.92; a supernet of the tiny space
+learned nothing in 1,500 steps.)
 
-What makes them tell nets apart: hue says nothing of the class, which lies in the outline, and for a large
-shape only a large receptive field takes that in; some shapes are hollow or striped; classes come in
+What makes them tell nets apart: hue says only so much of the class, which lies in the outline, and for a
+large shape only a large receptive field takes that in; some shapes are hollow or striped; classes come in
 look-alikes (circle and ring, square and diamond, star and cross); sizes span a factor of four; lines and arcs
 of the background look like parts of shapes.
 """
@@ -26,6 +28,7 @@ _MAX_COVER = 0.12  # of the smaller of two boxes
 _MAX_TURN = math.radians(20)
 _RING_HOLE = 0.58
 _HOLLOW_HOLE = 0.62
+_HUE_SCATTER = 0.1  # standard deviation; a whole turn is 1, two classes are 1/8 apart
 
 
 class DrawnShape(NamedTuple):
@@ -69,7 +72,7 @@ def draw_scene(
             top, left = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
             place = (left, top, left + columns, top + rows)
             if all(_cover(place, other) <= _MAX_COVER for other in placed):
-                _paint(rng, canvas[top : top + rows, left : left + columns], mask)
+                _paint(rng, canvas[top : top + rows, left : left + columns], mask, label)
                 owner[top : top + rows, left : left + columns][mask > 0.5] = len(drawn)
                 placed.append(place)
                 drawn.append(label)
@@ -173,9 +176,9 @@ def _corners(count: int) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _paint(rng: np.random.Generator, window: np.ndarray, mask: np.ndarray) -> None:
+def _paint(rng: np.random.Generator, window: np.ndarray, mask: np.ndarray, label: int) -> None:
     """Lay a plain, shaded or striped colour over `window` (h, w, 3) in place, as `mask` (h, w) covers it."""
-    first = _colour(rng)
+    first = _colour(rng, label)
     second = first * rng.uniform(0.5, 0.7)
     angle = rng.uniform(0, 2 * math.pi)
     ys, xs = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]]
@@ -191,6 +194,7 @@ def _paint(rng: np.random.Generator, window: np.ndarray, mask: np.ndarray) -> No
     window += mask[..., None] * (paint - window)
 
 
-def _colour(rng: np.random.Generator) -> np.ndarray:
-    """A bright colour (3,) of any hue."""
-    return 255 * np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.1, 0.9), rng.uniform(0.8, 1.0)))
+def _colour(rng: np.random.Generator, label: int) -> np.ndarray:
+    """A bright colour (3,) whose hue scatters around the class's own, over its neighbours' and beyond."""
+    hue = (label / len(SHAPES) + rng.normal(0, _HUE_SCATTER)) % 1
+    return 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.9), rng.uniform(0.8, 1.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,9 @@ from search_spaces import build_trunk
 
 # RetinaNet starts at C3: it takes the trunk's last three features [facts: search space].
 _RETINANET_FEATURES = 3
+
+# torchvision's detectors pad a batch of images to a multiple of it, in pixels.
+_PADDING = 32
 
 
 class DetectorSpace(ModelSpace):
@@ -78,6 +82,38 @@ class TrunkWithFPN(nn.Module):
         return self.fpn(OrderedDict((name, outputs[name]) for name in self.names))
 
 
+class _PaddedRoIAlign(MultiScaleRoIAlign):
+    """torchvision's, reading the levels' strides off the images with their padding.
+
+    torchvision takes the size before padding, and keeps for good what the first batch gave: a batch of 66
+    pixels, padded to 96, passes stride 4 for stride 2, and a resumed training or a candidate's net, which
+    see other images first, pool elsewhere than the supernet did.
+    """
+
+    def forward(
+        self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        padded = [
+            (math.ceil(h / _PADDING) * _PADDING, math.ceil(w / _PADDING) * _PADDING) for h, w in image_shapes
+        ]
+        return super().forward(x, boxes, padded)
+
+
+class _RetinaNetFromOne(RetinaNet):
+    """torchvision's RetinaNet, whose labels count from 0, with labels from 1 as Faster R-CNN has them.
+
+    The common way around, a class more, scores a label 0 that no object has, and may detect it.
+    """
+
+    def forward(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        if targets is not None:
+            targets = [{**target, "labels": target["labels"] - 1} for target in targets]
+        outputs = super().forward(images, targets)
+        return outputs if self.training else [{**o, "labels": o["labels"] + 1} for o in outputs]
+
+
 def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> FasterRCNN:
     channels = settings.fpn_channels
     features = len(trunk.out_channels)
@@ -96,7 +132,7 @@ def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> 
         rpn_anchor_generator=AnchorGenerator(
             tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)
         ),
-        box_roi_pool=MultiScaleRoIAlign(list(backbone.names), output_size=7, sampling_ratio=2),
+        box_roi_pool=_PaddedRoIAlign(list(backbone.names), output_size=7, sampling_ratio=2),
         box_head=head,
         box_predictor=FastRCNNPredictor(settings.box_head_width, num_classes + 1),
         rpn_pre_nms_top_n_train=settings.rpn_proposals_train,
@@ -110,15 +146,15 @@ def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> 
     )
 
 
-def _retinanet(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> RetinaNet:
+def _retinanet(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> _RetinaNetFromOne:
     channels = settings.fpn_channels
     extra = LastLevelP6P7(channels, channels)  # equal widths make torchvision build P6 from P5
     backbone = TrunkWithFPN(trunk, _RETINANET_FEATURES, channels, extra, nn.BatchNorm2d)
     octave = tuple(2 ** (step / 3) for step in range(3))
     sizes = tuple(tuple(int(size * scale) for scale in octave) for size in settings.anchor_sizes)
-    return RetinaNet(
+    return _RetinaNetFromOne(
         backbone,
-        num_classes + 1,  # torchvision's RetinaNet scores the unused label 0, too
+        num_classes,
         anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.4,

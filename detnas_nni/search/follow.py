@@ -54,8 +54,10 @@ def _follow(port: int, profile: dict[str, Any], every: float) -> None:
                 shown.add(job["trialJobId"])
                 print(_line(job, len(shown), limit), flush=True)
         if status["status"] in ("ERROR", "STOPPED", "STOPPING"):
-            errors = "; ".join(status.get("errors", [])) or "see `nnictl log stderr`"
-            raise EvaluationError(f"experiment {profile['id']} is {status['status']}: {errors}")
+            errors = "".join(f"{error} " for error in status.get("errors", []))
+            raise EvaluationError(
+                f"experiment {profile['id']} is {status['status']}: {errors}See {profile['logDir']}/log/dispatcher.log"
+            )
         busy = any(job["status"] in _UNFINISHED for job in jobs)
         if status["status"] == "DONE" and not busy:
             return

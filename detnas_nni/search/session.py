@@ -12,7 +12,7 @@ from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 
 from detnas_nni.config import Config
 from detnas_nni.cost import Constraint, FeasibleSet, cost_table
-from detnas_nni.errors import CheckpointError, EvaluationError
+from detnas_nni.errors import CheckpointError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
 from detnas_nni.search.candidate import CandidateEvaluation
@@ -21,8 +21,8 @@ from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
-from detnas_nni.supernet.checkpoint import file_hash
-from detnas_nni.supernet.runs import supernet_checkpoint
+from detnas_nni.supernet.checkpoint import file_hash, load_supernet
+from detnas_nni.supernet.runs import CLASSIFIER, supernet_checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,10 @@ class SearchSession:
     A folder that holds results of the same search is gone on with.
 
     Raises:
-        CheckpointError: there is no supernet, or the folder holds a search with another config or supernet.
+        CheckpointError: there is no supernet, it is of another space or detector, or the folder holds a
+            search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
+        UsageError: the folder holds something else than a search.
     """
 
     def __init__(self, config: Config, *, fresh: bool = False) -> None:
@@ -48,11 +50,19 @@ class SearchSession:
         self.feasible = FeasibleSet(self.table, Constraint(limits.max_macs, limits.max_params))
         self.feasible.raise_if_empty()
         checkpoint = supernet_checkpoint(config)
+        # Both doors check this: under nnictl the trials would otherwise fail one by one.
+        kind = config.detector.name if config.evaluation.task == "detection" else CLASSIFIER
+        load_supernet(checkpoint).expect(kind=kind, space=config.space.name)
+        self._expect_a_search()
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._claim({"config": config.fingerprint(*_SECTIONS), "supernet": file_hash(checkpoint)})
         self.journal = Journal(journal_path(self.folder))
         self.strategy = build_strategy(config, self.feasible)
+
+    @property
+    def _identity(self) -> Path:
+        return self.folder / "search.json"
 
     def run(self, engine: ExecutionEngine, evaluator: Evaluator | None) -> Path:
         """Search to the end on an engine; gives the path of best_architecture.json.
@@ -70,8 +80,15 @@ class SearchSession:
             raise EvaluationError(f"{self.journal.path}: no candidate could be evaluated; the first: {first}")
         return export_best(self.config, self.journal)
 
+    def _expect_a_search(self) -> None:
+        """A search named `finetune` or `data` must neither be written into such a folder nor clear it."""
+        if self.folder.exists() and not self._identity.exists() and any(self.folder.iterdir()):
+            raise UsageError(
+                f"{self.folder}: is there and holds no search; give the search another name with search.name"
+            )
+
     def _claim(self, identity: dict[str, str]) -> None:
-        path = self.folder / "search.json"
+        path = self._identity
         if path.exists():
             found = json.loads(path.read_text())
             for key, value in identity.items():

@@ -159,6 +159,8 @@ class DetNASEvolution(_ProposingStrategy):
 
     def _run(self) -> None:
         for generation in range(self.generations):
+            if not self.engine.budget_available():
+                return
             models = list(self._propose(generation))
             if not models:
                 _log.warning("the space is exhausted after %d generations", generation)

@@ -16,6 +16,7 @@ from typing import Any
 
 from nni.nas.execution import ExecutionEngine, FinalMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus
+from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.tuner import Tuner
 
 from detnas_nni.architecture import Architecture
@@ -34,6 +35,9 @@ Send = Callable[[int, dict[str, Any]], None]
 # Seconds that a request waits for a strategy that may be about to propose. NNI is told "no more trials" when
 # a request goes unanswered; it takes that back at the next proposal, but writes a warning each time.
 _PATIENCE = 1.0
+
+# Seconds that a successful trial's metric may come after its end, through another of NNI's threads.
+_GRACE = 10.0
 
 
 class TrialEngine(ExecutionEngine):
@@ -153,33 +157,42 @@ class DetNASTuner(Tuner):
         self._engine = TrialEngine(self.config.space.name)
         self._thread = threading.Thread(target=self._search, name="strategy", daemon=True)
         self._error: Exception | None = None
+        self._dispatcher: MsgDispatcher | None = None
 
     def update_search_space(self, search_space: dict[str, Any]) -> None:
         """NNI's word that the experiment starts, with the content of `searchSpaceFile`."""
         expected = search_space_json(self.config.space.name)
         if search_space != expected:
-            raise ConfigError(
+            # Raised here, it would end one of the dispatcher's threads, and the experiment would run on, idle.
+            self._error = ConfigError(
                 f"searchSpaceFile does not hold the space {self.config.space.name!r} of the config; "
                 f"name search_spaces/{self.config.space.name}.json, or write one by `python -m search_spaces`"
             )
-        if self._thread.ident is None:
+            self._engine.shutdown()
+        elif self._thread.ident is None:
             self._thread.start()
 
     def generate_multiple_parameters(
         self, parameter_id_list: list[int], st_callback: Send, **_: Any
     ) -> list[dict[str, Any]]:
+        self._dispatcher = st_callback.__self__  # the way to it that NNI offers
         answers = self._engine.request(parameter_id_list, st_callback)
         if self._error is not None:
-            raise self._error
+            self._tell_nni(self._error)
         return answers
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **_: Any) -> None:
         self._finish(parameter_id, Outcome(metrics=value))
 
     def trial_end(self, parameter_id: int, success: bool, **_: Any) -> None:
-        # Success comes with a metric, through another of NNI's threads, perhaps later than this.
-        if not success:
-            self._finish(parameter_id, Outcome(error="the trial ended without a result"))
+        nothing = Outcome(error="the trial ended without a result")
+        if success:
+            # A trial that reports nothing (a wrong trialCommand) must not be waited for without end.
+            late = threading.Timer(_GRACE, self._finish, (parameter_id, nothing))
+            late.daemon = True
+            late.start()
+        else:
+            self._finish(parameter_id, nothing)
 
     def _on_exit(self) -> None:
         self._engine.shutdown()
@@ -200,9 +213,13 @@ class DetNASTuner(Tuner):
             _log.info("the search has ended: %s", path)
         except Exception as error:
             _log.exception("the search has failed")
-            self._error = error
+            self._tell_nni(error)
         finally:
             self._engine.shutdown()
+
+    def _tell_nni(self, error: Exception) -> None:
+        """End the experiment in NNI's state ERROR; the message stands in its log/dispatcher.log."""
+        self._dispatcher.report_error(str(error))
 
 
 def _find(config: str) -> Path:

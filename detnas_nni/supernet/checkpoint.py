@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class SupernetInfo:
     kind: str
     """classifier, faster_rcnn or retinanet"""
     space: str
+    options: Mapping[str, Any]
+    """of the trunk: weights trained with one channel shuffle fit no other, though the shapes agree"""
     classes: tuple[str, ...]
     steps: int
     seed: int

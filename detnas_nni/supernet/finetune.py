@@ -17,12 +17,13 @@ from detnas_nni.data.loaders import DetectionDataset, TrainBatches, train_loader
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import open_detection
 from detnas_nni.data.transforms import detection_train
+from detnas_nni.errors import CheckpointError
 from detnas_nni.models import DetectorSpace
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.checkpoint import SupernetInfo, load_supernet, save_supernet
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.supernet.runs import CLASSIFIER, finetune_run, pretrain_run
-from detnas_nni.supernet.training import Recipe, split_parameters, step_factor, train_supernet
+from detnas_nni.supernet.training import Recipe, step_factor, train_supernet
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +34,11 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
     A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
     """
     run = finetune_run(config)
-    if run.is_finished(fresh):
+    if not fresh and run.is_finished():
         return run.checkpoint
     data: DetectionData = config.require("data.detection")
     settings = config.finetune
     train = open_detection(data, config.seed).train
-    _log.info("finetune: %d images of %d classes, %d steps", len(train), len(train.classes), settings.steps)
     torch.manual_seed(derive_seed(config.seed, "initial weights"))
     model = DetectorSpace(config.space.name, len(train.classes), config.detector, config.space.options)
     if settings.init == "pretrain":
@@ -46,12 +46,15 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
     info = SupernetInfo(
         kind=config.detector.name,
         space=config.space.name,
+        options=config.space.options,
         classes=train.classes,
         steps=settings.steps,
         seed=config.seed,
         fingerprint=run.fingerprint,
         trunk_prefix="detector.backbone.trunk.",
     )
+    run.claim(fresh)
+    _log.info("finetune: %d images of %d classes, %d steps", len(train), len(train.classes), settings.steps)
     state = train_supernet(
         model,
         partial(_loader, train, data, config),
@@ -81,8 +84,12 @@ def _inherit_trunk(model: DetectorSpace, config: Config) -> None:
     checkpoint = pretrain_run(config).checkpoint
     _log.info("finetune: the trunk starts from %s", checkpoint)
     supernet = load_supernet(checkpoint)
-    supernet.expect(kind=CLASSIFIER, space=config.space.name)
-    model.trunk.load_state_dict(supernet.trunk_state)
+    supernet.expect(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
+    try:
+        model.trunk.load_state_dict(supernet.trunk_state)
+    except RuntimeError as error:  # the code of a foreign trunk has changed
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
+        raise CheckpointError(f"{checkpoint}: its trunk does not fit {config.space.name}: {reason}") from None
 
 
 def _loader(train: DetectionSet, data: DetectionData, config: Config, start: int) -> DataLoader:
@@ -99,12 +106,13 @@ def _losses(model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]
 
 
 def _parameter_groups(model: ModelSpace, settings: Finetune) -> list[dict[str, Any]]:
-    """Weights; then biases and BN, with their own learning rate and decay [R]."""
-    weights, others = split_parameters(model)
+    """Biases, BN's β among them, have their own learning rate and decay; BN's γ is a weight [R]."""
+    weights = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
     return [
         {"params": weights, "weight_decay": settings.weight_decay},
         {
-            "params": others,
+            "params": biases,
             "lr": settings.lr * settings.bias_lr_factor,
             "weight_decay": settings.bias_weight_decay,
         },

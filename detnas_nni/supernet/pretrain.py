@@ -24,7 +24,7 @@ from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.checkpoint import SupernetInfo, save_supernet
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.supernet.runs import CLASSIFIER, pretrain_run
-from detnas_nni.supernet.training import Recipe, linear_factor, split_parameters, train_supernet
+from detnas_nni.supernet.training import Recipe, linear_factor, train_supernet
 
 _log = logging.getLogger(__name__)
 
@@ -35,27 +35,30 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
     A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
     """
     run = pretrain_run(config)
-    if run.is_finished(fresh):
+    if not fresh and run.is_finished():
         return run.checkpoint
     data: ClassificationData = config.require("data.classification")
     settings = config.pretrain
     train = open_classification(data, config.seed).train
-    _log.info("pretrain: %d images of %d classes, %d steps", len(train), len(train.classes), settings.steps)
+    sampler = _path_sampler(config, len(train.classes))
     torch.manual_seed(derive_seed(config.seed, "initial weights"))
     model = ClassifierSpace(config.space.name, len(train.classes), settings.dropout, config.space.options)
     info = SupernetInfo(
         kind=CLASSIFIER,
         space=config.space.name,
+        options=config.space.options,
         classes=train.classes,
         steps=settings.steps,
         seed=config.seed,
         fingerprint=run.fingerprint,
         trunk_prefix="trunk.",
     )
+    run.claim(fresh)
+    _log.info("pretrain: %d images of %d classes, %d steps", len(train), len(train.classes), settings.steps)
     state = train_supernet(
         model,
         partial(_loader, train, data, config),
-        _path_sampler(config, len(train.classes)),
+        sampler,
         Recipe(
             losses=partial(_losses, label_smoothing=settings.label_smoothing),
             parameter_groups=partial(_parameter_groups, settings=settings),
@@ -101,7 +104,9 @@ def _losses(model: ModelSpace, batch: tuple[Tensor, Tensor], label_smoothing: fl
 
 
 def _parameter_groups(model: ModelSpace, settings: Pretrain) -> list[dict[str, Any]]:
-    weights, others = split_parameters(model)
+    """What has more than one dimension decays; biases and BN do not [R]."""
+    weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
     return [
         {"params": weights, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from tqdm import tqdm
 
 from detnas_nni.files import replace_file
@@ -17,13 +19,17 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """A line every `every` steps (and TensorBoard's scalars), a bar besides where stderr is a terminal."""
+    """A line every `every` steps (and TensorBoard's scalars), a bar instead where stderr is a terminal.
+
+    Losses are means over the steps since the last line: paths differ, and one step says little.
+    """
 
     def __init__(self, steps: int, every: int) -> None:
         self._steps = steps
         self._every = every
         self._bar: tqdm | None = None
         self._since = (0, 0.0)
+        self._losses: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = (trainer.global_step, time.perf_counter())
@@ -35,10 +41,11 @@ class Progress(Callback):
     ) -> None:
         if self._bar is not None:
             self._bar.update(trainer.global_step - self._bar.n)
+        self._losses.append(outputs["losses"])
         step = trainer.global_step
         if step % self._every and step != self._steps:
             return
-        losses = {name: value.item() for name, value in outputs["losses"].items()}
+        losses = self._mean_losses()
         total = sum(losses.values())
         rate = self._rate(step)
         lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -65,6 +72,13 @@ class Progress(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _mean_losses(self) -> dict[str, float]:
+        """The mean of each loss since the last line; only here does a GPU have to hand numbers over."""
+        names = self._losses[0]
+        means = {name: torch.stack([step[name] for step in self._losses]).mean().item() for name in names}
+        self._losses.clear()
+        return means
 
     def _rate(self, step: int) -> float:
         """Steps a second since the last line."""

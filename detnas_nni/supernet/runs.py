@@ -36,26 +36,29 @@ class SupernetRun:
         """The state of the training while it runs: what it is resumed from."""
         return self.folder / "last.ckpt"
 
-    def is_finished(self, fresh: bool) -> bool:
-        """Whether there is nothing left to train; otherwise the folder is this training's from now on.
+    def is_finished(self) -> bool:
+        """Whether the supernet is there. Raises CheckpointError if it is one of another config."""
+        if not self.checkpoint.exists():
+            return False
+        self._expect(load_supernet(self.checkpoint).info.fingerprint, self.checkpoint)
+        _log.info("%s is there, trained with this config; pass --fresh to train anew", self.checkpoint)
+        return True
+
+    def claim(self, fresh: bool) -> None:
+        """Make the folder this training's; to be called when the training's start has been checked.
 
         Args:
             fresh: clear the folder first.
 
         Raises:
-            CheckpointError: the folder holds a supernet, or a training, of another config.
+            CheckpointError: the folder holds a training of another config.
         """
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
-        if self.checkpoint.exists():
-            self._expect(load_supernet(self.checkpoint).info.fingerprint, self.checkpoint)
-            _log.info("%s is there, trained with this config; pass --fresh to train anew", self.checkpoint)
-            return True
         identity = self.folder / "training.json"
         if self.state.exists():
             self._expect(json.loads(identity.read_text())["fingerprint"], self.state)
         write_json(identity, {"fingerprint": self.fingerprint})
-        return False
 
     def _expect(self, found: str, path: Path) -> None:
         if found != self.fingerprint:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +100,7 @@ def train_supernet(
     if run.state.exists():
         start = int(load_tensors(run.state)["global_step"])
         _log.info("resuming at step %d of %d from %s", start, settings.steps, run.state)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _keyboard_interrupt():
         _ignore_known_warnings()
         trainer = Trainer(
             max_steps=settings.steps,
@@ -130,12 +132,6 @@ def train_supernet(
     return {name: tensor.detach().cpu() for name, tensor in strategy.supernet.state_dict().items()}
 
 
-def split_parameters(model: ModelSpace) -> tuple[list[Tensor], list[Tensor]]:
-    """The trained parameters with more than one dimension (weights), and the others (biases and BN)."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-
-
 def step_factor(
     step: int, milestones: Sequence[int], gamma: float, warmup_steps: int, warmup_factor: float
 ) -> float:
@@ -150,6 +146,19 @@ def linear_factor(step: int, steps: int, warmup_steps: int) -> float:
     """Linear warm-up from 0, then a straight line to 0 at the last step."""
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * max(0.0, 1 - step / steps)
+
+
+@contextmanager
+def _keyboard_interrupt() -> Iterator[None]:
+    """Ctrl-C as Python has it: Lightning turns it into `sys.exit(1)`, and every later one off."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def _ignore_known_warnings() -> None:

@@ -1,0 +1,112 @@
+"""NNI's manager as a tuner sees it: a websocket that NNI's own dispatcher connects to."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from nni.runtime.msg_dispatcher import MsgDispatcher
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+from search_spaces import search_space_json
+
+WAIT = 20  # seconds; a message that is due comes within milliseconds
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """A trial that the tuner asked the manager to start."""
+
+    id: int
+    choices: dict[str, Any]
+    packed: str
+    """as NNI sends it back when the trial ends"""
+
+
+class Manager:
+    """Runs the tuner in NNI's MsgDispatcher, with its threads and queues, and speaks with it.
+
+    Used as a context: leaves the dispatcher stopped, as NNI leaves it.
+    """
+
+    def __init__(self, tuner: Any) -> None:
+        self._tuner = tuner
+        self._messages: queue.Queue[dict[str, str]] = queue.Queue()
+        self._connection: ServerConnection | None = None
+        self._connected = threading.Event()
+        self._server = serve(self._receive, "127.0.0.1", 0)
+
+    def __enter__(self) -> Manager:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        port = self._server.socket.getsockname()[1]
+        dispatcher = MsgDispatcher(f"ws://127.0.0.1:{port}/tuner", self._tuner)
+        threading.Thread(target=dispatcher.run, daemon=True).start()
+        assert self._connected.wait(WAIT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._send("TE", "")
+        self._tuner._on_exit()
+        self._server.shutdown()
+
+    def start(self, space: str = "tiny") -> None:
+        self._send("IN", json.dumps(search_space_json(space)))
+        assert self._next()["type"] == "ID"
+
+    def request(self, trials: int) -> None:
+        self._send("GE", json.dumps(trials))
+
+    def answer(self) -> Proposed | None:
+        """What the tuner says next: a trial to start, or None for "no more trials"."""
+        message = self._next()
+        if message["type"] == "NO":
+            return None
+        assert message["type"] == "TR", message
+        content = json.loads(message["content"])
+        return Proposed(content["parameter_id"], content["parameters"], message["content"])
+
+    def proposed(self) -> Proposed:
+        """The next trial that the tuner proposes; it may have said before that there are no more for now."""
+        while (trial := self.answer()) is None:
+            pass
+        return trial
+
+    def is_silent(self, seconds: float = 0.3) -> bool:
+        try:
+            message = self._messages.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        raise AssertionError(message)
+
+    def report(self, trial: Proposed, metrics: dict[str, float]) -> None:
+        content = {
+            "parameter_id": trial.id,
+            "trial_job_id": f"trial{trial.id}",
+            "type": "FINAL",
+            "sequence": 0,
+            "value": json.dumps(metrics),
+        }
+        self._send("ME", json.dumps(content))
+
+    def end(self, trial: Proposed, event: str = "SUCCEEDED") -> None:
+        content = {"trial_job_id": f"trial{trial.id}", "event": event, "hyper_params": trial.packed}
+        self._send("EN", json.dumps(content))
+
+    def _send(self, kind: str, content: str) -> None:
+        self._connection.send(json.dumps({"type": kind, "content": content}))
+
+    def _next(self) -> dict[str, str]:
+        return self._messages.get(timeout=WAIT)
+
+    def _receive(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._connected.set()
+        try:
+            for message in connection:
+                self._messages.put(json.loads(message))
+        except ConnectionClosed:
+            pass

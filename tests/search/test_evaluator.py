@@ -1,0 +1,74 @@
+"""NNI's Evaluator around the evaluation: what NNI hears of a candidate, and what remains of a failure."""
+
+import pytest
+from nni.nas.evaluator import Evaluator
+from nni.nas.execution import ModelEventType, SequentialExecutionEngine
+from nni.nas.space import ModelStatus
+from searching import tiny
+
+from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.search.evaluator import DetNASEvaluator, describe
+from detnas_nni.search.space import candidate_space
+
+MIXED = tiny(1, 2, 3, 0)
+
+
+def run(evaluation):
+    """Submit one candidate to NNI's engine; gives the model and every metric that NNI heard of."""
+    space = candidate_space("tiny", DetNASEvaluator(evaluation))
+    model = space.freeze(MIXED.choices).proposed(MIXED.ops, 0, "random")
+    engine, heard = SequentialExecutionEngine(continue_on_failure=True), []
+    for kind in (ModelEventType.IntermediateMetric, ModelEventType.FinalMetric):
+        engine.register_model_event_callback(
+            kind, lambda event: heard.append((event.event_type, event.metric))
+        )
+    engine.submit_models(model)
+    return model, heard
+
+
+def test_nni_hears_of_each_part_and_of_the_whole(supernets, make_config):
+    evaluation = CandidateEvaluation(make_config(supernets))
+    model, heard = run(evaluation)
+    expected = evaluation.evaluate(MIXED)
+    assert model.status is ModelStatus.Trained
+    assert model.metric == expected.metrics["default"]
+    part, whole = ModelEventType.IntermediateMetric, ModelEventType.FinalMetric
+    assert [kind for kind, _ in heard] == [part, part, whole]
+    assert heard[1][1] == expected.metrics != heard[0][1]
+    final = heard[2][1]
+    assert final.pop("seconds") > 0
+    assert final == {key: value for key, value in expected.reported().items() if key != "seconds"}
+
+
+def test_a_failure_stays_with_its_model(supernets, make_config):
+    config = make_config(supernets, evaluation={"finetune_iterations": 8, "finetune_lr": 1e30})
+    model, heard = run(CandidateEvaluation(config))
+    assert model.status is ModelStatus.Failed
+    assert heard == []
+    assert model.metric is None
+    assert model.error.startswith("EvaluationError: the loss is not finite")
+
+
+def test_it_is_nnis_evaluator_and_says_what_it_measures(supernets, make_config):
+    evaluator = DetNASEvaluator(CandidateEvaluation(make_config(supernets)))
+    assert isinstance(evaluator, Evaluator)
+    assert repr(evaluator) == "DetNASEvaluator(task=faster_rcnn)"
+
+
+@pytest.mark.parametrize(
+    ("error", "described"),
+    [
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory."),
+        (KeyError("image_id"), "KeyError: 'image_id'"),
+        (ValueError(), "ValueError: "),
+    ],
+)
+def test_an_error_is_described_by_its_kind_and_first_line(error, described):
+    assert describe(error) == described
+
+
+def test_building_the_space_of_a_search_leaves_the_random_state_alone_and_makes_no_net():
+    space = candidate_space("tiny", None)
+    first, second = (space.freeze(tiny(op).choices) for op in (0, 3))
+    assert set(first.sample.values()) == {"shufflenet_3x3"}
+    assert set(second.sample.values()) == {"xception_3x3"}

@@ -1,0 +1,121 @@
+"""The journal: what was written is read again, a torn end is dropped, other damage is named."""
+
+import json
+import math
+
+import pytest
+from searching import BLOCKS, tiny
+
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
+
+
+def evaluation(number: int, fitness: float | None = 0.25) -> Evaluation:
+    architecture = tiny(number % 4)
+    return Evaluation(
+        id=number,
+        ops=architecture.ops,
+        choices=architecture.choices,
+        cost={"macs": 17_000_000 + number, "params": 80_000},
+        generation=number // 2,
+        origin="random",
+        seconds=1.5,
+        finished_at="2030-01-01T00:00:00+00:00",
+        metrics=None if fitness is None else {"default": fitness, "AP50": 0.5},
+        error="EvaluationError: out of memory" if fitness is None else None,
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return journal_path(tmp_path / "search")
+
+
+def written(path, *fitnesses):
+    journal = Journal(path)
+    for number, fitness in enumerate(fitnesses):
+        journal.append(evaluation(number, fitness))
+    return journal
+
+
+def test_a_search_that_has_not_begun_has_an_empty_journal_and_no_file(path):
+    journal = Journal(path)
+    assert len(journal) == 0 and journal.best() == [] and not path.exists()
+
+
+def test_what_was_appended_is_read_again_to_the_last_digit(path):
+    journal = written(path, 0.1, 1 / 3, None)
+    assert Journal(path).evaluations == journal.evaluations
+    assert Journal(path).evaluations[1].fitness == 1 / 3
+
+
+def test_an_evaluation_is_one_line_of_json_with_the_keys_of_the_contract(path):
+    written(path, 0.5, None)
+    finished, failed = map(json.loads, path.read_text().splitlines())
+    common = {"id", "ops", "choices", "cost", "generation", "origin", "seconds", "finished_at"}
+    assert set(finished) == common | {"metrics"}
+    assert set(failed) == common | {"error"}
+    assert finished["ops"] == [0] * BLOCKS
+    assert finished["choices"] == {f"layer_{block:02}": "shufflenet_3x3" for block in range(BLOCKS)}
+
+
+def test_an_architecture_is_found_by_its_ops(path):
+    written(path, 0.5, None)
+    journal = Journal(path)
+    assert journal.find(tiny(0).ops).fitness == 0.5
+    assert journal.find(tiny(1).ops).error == "EvaluationError: out of memory"
+    assert journal.find(tiny(2).ops) is None
+
+
+def test_the_best_come_first_the_earlier_of_two_equals_and_failures_never(path):
+    journal = written(path, 0.2, None, 0.7, 0.7)
+    assert [found.id for found in journal.best(10)] == [2, 3, 0]
+    assert [found.id for found in journal.best()] == [2]
+
+
+@pytest.mark.parametrize("left", [1, 20, -1])
+def test_a_last_line_that_a_crash_tore_is_dropped_and_written_anew(path, left):
+    """Also one that lacks nothing but its end of line: the write was not over."""
+    journal = written(path, 0.1, 0.2, 0.3)
+    whole = path.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:left])
+    found = Journal(path)
+    assert found.evaluations == journal.evaluations[:2]
+    found.append(journal.evaluations[2])
+    assert path.read_bytes() == whole
+
+
+def test_a_journal_of_a_torn_line_alone_is_empty(path):
+    path.parent.mkdir()
+    path.write_bytes(b'{"id": 0, "op')
+    assert len(Journal(path)) == 0
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"{", b"\xff\xfe", b"[1, 2]", b"7", b"null", b'{"id": 1}', b'{"id": 1, "ops": 3}'],
+    ids=["empty", "cut", "no UTF-8", "list", "number", "null", "keys missing", "ops no list"],
+)
+def test_damage_in_the_middle_is_an_error_that_names_file_and_line(path, damage):
+    written(path, 0.1, 0.2, 0.3)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], damage, lines[2]]) + b"\n")
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=r"journal\.jsonl: line 2 is damaged"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_a_key_that_no_evaluation_has_is_damage(path):
+    written(path, 0.1)
+    line = json.loads(path.read_text())
+    path.write_text(json.dumps({**line, "AP": 0.3}) + "\n")
+    with pytest.raises(JournalError, match=r"line 1 is damaged: .*AP"):
+        Journal(path)
+
+
+def test_nothing_in_a_journal_is_rounded(path):
+    fitness = math.nextafter(0.3, 1)
+    written(path, fitness)
+    assert Journal(path).best()[0].fitness == fitness

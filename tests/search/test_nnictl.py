@@ -1,0 +1,231 @@
+"""The front door end to end: `nnictl create --config` runs a search, with trials in NNI's local service."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from searching import BLOCKS
+
+from detnas_nni import search
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config, load_config
+from detnas_nni.search.follow import follow
+from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.session import search_in_process
+from search_spaces import search_space_json
+
+ROOT = Path(__file__).parents[2]
+LOOPBACK = Path(search.__file__).with_name("loopback.js")
+TRIALS = 6
+
+EXPERIMENTS = sorted(ROOT.glob("experiments/*/search*.yaml"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What an experiment left behind and what NNI said of it while its server ran."""
+
+    config: Config
+    printed: str
+    jobs: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    shown: str
+    listed: str
+    listeners: list[str]
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(journal_path(self.config.search_dir))
+
+    def proposed(self) -> list[Architecture]:
+        """What the REST API says that each trial's parameters are, in the order of the trials."""
+        jobs = sorted(self.jobs, key=lambda job: job["sequenceId"])
+        return [Architecture.from_choices("tiny", parameters_of(job)) for job in jobs]
+
+
+def parameters_of(job: dict[str, Any]) -> dict[str, Any]:
+    [record] = job["hyperParameters"]
+    return json.loads(record)["parameters"]
+
+
+def final_of(job: dict[str, Any]) -> dict[str, float]:
+    """NNI keeps a metric as JSON in JSON."""
+    [final] = job["finalMetricData"]
+    return json.loads(json.loads(final["data"]))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listening_addresses(port: int) -> list[str]:
+    """The local addresses on which the kernel has a listening socket at a port, in its own hexadecimal."""
+    listen, addresses = "0A", []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, hexadecimal = local.partition(":")
+            if state == listen and int(hexadecimal, 16) == port:
+                addresses.append(address)
+    return addresses
+
+
+def write_experiment(folder: Path, write_config: Callable[..., Path], run_dir: Path) -> Path:
+    """The quickstart's search.yaml, for a small config: fewer trials, elsewhere, otherwise the same."""
+    write_config(
+        folder / "detnas.yaml", run_dir=str(run_dir), search={"population": 3, "generations": 2, "parents": 2}
+    )
+    values = yaml.safe_load((ROOT / "experiments/quickstart/search.yaml").read_text())
+    values["searchSpaceFile"] = str(ROOT / "search_spaces/tiny.json")
+    values["maxTrialNumber"] = TRIALS
+    assert values["trialConcurrency"] == 2
+    file = folder / "search.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
+    """One experiment of six trials, two at a time, run to its end and then stopped."""
+    folder = tmp_path_factory.mktemp("experiment")
+    run_dir = folder / "run"
+    run_dir.mkdir()
+    (run_dir / "finetune").symlink_to(supernets / "finetune")
+    file, port = write_experiment(folder, write_config, run_dir), free_port()
+    bin_folder = str(Path(sys.executable).parent)
+    env = {
+        **os.environ,
+        "HOME": str(folder / "home"),  # NNI keeps ~/nni-experiments and ~/.config/nni
+        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+        "NODE_OPTIONS": f"--require {LOOPBACK}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def nnictl(*arguments: str) -> str:
+        command = [f"{bin_folder}/nnictl", *arguments]
+        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def rest(path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/nni/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    created = nnictl("create", "--config", str(file), "--port", str(port))
+    identity = re.search(r"Creating experiment, Experiment ID: \S*?(\w{8})\b", created) or re.search(
+        r"Experiment ID: \S*?(\w{8})\b", created
+    )
+    assert identity, created
+    try:
+        follow(port, every=0.5)
+        yield Finished(
+            config=load_config(folder / "detnas.yaml"),
+            printed=created,
+            jobs=rest("trial-jobs"),
+            metrics=rest("metric-data"),
+            shown=nnictl("experiment", "show", identity[1]),
+            listed=nnictl("trial", "ls", identity[1]),
+            listeners=listening_addresses(port),
+        )
+    finally:
+        nnictl("stop", identity[1])
+        assert listening_addresses(port) == []
+
+
+def test_every_candidate_is_in_the_journal_and_the_best_architecture_is_there(finished):
+    journal = finished.journal
+    assert len(journal) == TRIALS
+    assert all(evaluation.metrics is not None for evaluation in journal.evaluations)
+    best = json.loads((finished.config.search_dir / "best_architecture.json").read_text())
+    assert best["metrics"] == journal.best()[0].metrics
+
+
+def test_nni_shows_each_metric_beside_the_parameters_that_it_belongs_to(finished):
+    """Without the trial's own look-up NNI 3.0 swaps parameters when more than one trial runs."""
+    assert len(finished.jobs) == TRIALS
+    assert {job["status"] for job in finished.jobs} == {"SUCCEEDED"}
+    for job in finished.jobs:
+        architecture = Architecture.from_choices("tiny", parameters_of(job))
+        assert final_of(job) == finished.journal.find(architecture.ops).metrics
+    fitnesses = [evaluation.fitness for evaluation in finished.journal.evaluations]
+    assert len(set(fitnesses)) > TRIALS // 2  # or a swap would not be seen
+
+
+def test_a_trial_has_one_readable_parameter_a_block(finished):
+    for job in finished.jobs:
+        parameters = parameters_of(job)
+        assert list(parameters) == [f"layer_{block:02}" for block in range(BLOCKS)]
+        assert all(re.fullmatch(r"(shufflenet|xception)_\dx\d", choice) for choice in parameters.values())
+
+
+def test_each_trial_has_an_intermediate_curve_that_ends_at_its_fitness(finished):
+    for job in finished.jobs:
+        parts = [
+            (metric["sequence"], json.loads(json.loads(metric["data"])))
+            for metric in finished.metrics
+            if metric["trialJobId"] == job["trialJobId"] and metric["type"] == "PERIODICAL"
+        ]
+        assert len(parts) == 2
+        assert max(parts)[1]["default"] == final_of(job)["default"]
+
+
+def test_nnictl_lists_the_experiment_and_its_trials(finished):
+    assert "detnas-quickstart" in finished.shown
+    for job in finished.jobs:
+        assert job["trialJobId"] in finished.listed
+    assert finished.listed.count("shufflenet") + finished.listed.count("xception") >= BLOCKS * TRIALS
+
+
+def test_the_server_listens_on_loopback_alone(finished):
+    # 0100007F is 127.0.0.1, as the kernel writes it.
+    assert finished.listeners == ["0100007F"]
+
+
+def test_the_same_seed_searches_the_same_through_both_doors(finished, tmp_path, supernets, write_config):
+    """The paper's evolution waits for whole generations, so this holds at concurrency 2, too."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "finetune").symlink_to(supernets / "finetune")
+    write_experiment(tmp_path, write_config, tmp_path / "run")
+    config = load_config(tmp_path / "detnas.yaml")
+    best = json.loads(search_in_process(config).read_text())
+    inside = Journal(journal_path(config.search_dir))
+    assert [architecture.ops for architecture in finished.proposed()] == [e.ops for e in inside.evaluations]
+    for evaluation in inside.evaluations:
+        through_nnictl = finished.journal.find(evaluation.ops)
+        assert through_nnictl.fitness == evaluation.fitness
+        assert (through_nnictl.generation, through_nnictl.origin) == (
+            evaluation.generation,
+            evaluation.origin,
+        )
+    outside = json.loads((finished.config.search_dir / "best_architecture.json").read_text())
+    assert (outside["ops"], outside["cost"]) == (best["ops"], best["cost"])
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_the_experiment_files_that_are_shipped_agree_with_their_config(file, monkeypatch):
+    for variable in ("COCO", "IMAGENET", "DETNAS_REAL_DATA"):
+        monkeypatch.setenv(variable, "/data")
+    values = yaml.safe_load(file.read_text())
+    tuner = values["tuner"]
+    arguments = tuner["classArgs"]
+    config = load_config(file.parent / arguments["config"], arguments.get("overrides", []))
+    assert values["maxTrialNumber"] == config.search.evaluations
+    space = json.loads((file.parent / values["searchSpaceFile"]).read_text())
+    assert space == search_space_json(config.space.name)
+    assert f"-c {arguments['config']}" in values["trialCommand"]
+    for override in arguments.get("overrides", []):
+        assert f"--set {override}" in values["trialCommand"]
+    assert (file.parent / values["trialCodeDirectory"]).resolve() == file.parent
+    assert (file.parent / tuner["codeDirectory"]).resolve() == file.parent

@@ -1,0 +1,208 @@
+"""A whole search in this process: its folder, its journal, its result, and what it refuses to mix up."""
+
+import json
+import logging
+import shutil
+
+import pytest
+from nni.nas.execution import SequentialExecutionEngine
+from searching import FormulaEvaluator, likeness, limit_for
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError
+from detnas_nni.search.journal import Journal, JournalError, journal_path
+from detnas_nni.search.session import SearchSession, search_in_process
+from detnas_nni.supernet.finetune import finetune
+from detnas_nni.supernet.pretrain import pretrain
+
+
+def run(config, fitness=likeness, **options):
+    """The session's search on a formula; gives the architectures that were evaluated, in their order."""
+    evaluator = FormulaEvaluator(fitness)
+    SearchSession(config, **options).run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+    return evaluator.evaluated
+
+
+def journal_of(config) -> Journal:
+    return Journal(journal_path(config.search_dir))
+
+
+@pytest.fixture
+def config(trained_run, make_config):
+    return make_config(trained_run)
+
+
+def test_a_search_leaves_its_journal_and_the_best_architecture(config):
+    path = search_in_process(config)
+    assert path == config.search_dir / "best_architecture.json"
+    journal = journal_of(config)
+    assert len(journal) == 8
+    best = json.loads(path.read_text())
+    fitnesses = [evaluation.fitness for evaluation in journal.evaluations]
+    assert best["metrics"]["default"] == max(fitnesses)
+    assert len(set(fitnesses)) > 4
+    assert {"AP50", "APs", "MACs_M", "params_M", "seconds"} <= set(best["metrics"])
+
+
+def test_the_same_config_and_seed_give_the_same_search_twice(config):
+    def without_clocks():
+        return [(e.ops, e.origin, {**e.metrics, "seconds": 0}) for e in journal_of(config).evaluations]
+
+    search_in_process(config)
+    first = without_clocks()
+    search_in_process(config, fresh=True)
+    assert without_clocks() == first
+
+
+def test_clsnas_searches_on_top_1_with_the_pretrained_supernet_alone(trained_run, make_config):
+    shutil.rmtree(trained_run / "finetune")
+    config = make_config(
+        trained_run,
+        evaluation={"task": "classification"},
+        data={"detection": None},
+        search={"name": "clsnas"},
+    )
+    best = json.loads(search_in_process(config).read_text())
+    assert best["provenance"]["task"] == "classification"
+    assert set(best["metrics"]) == {"default", "MACs_M", "params_M", "seconds"}
+    assert config.search_dir.name == "clsnas" and len(journal_of(config)) == 8
+
+
+def test_a_foreign_trunk_goes_all_the_way(foreign_trunks, make_config, tmp_path):
+    """Pre-training, fine-tuning and search of a space that is named as package.module:factory."""
+    config = make_config(
+        tmp_path / "run",
+        space={"name": "foreign:mobile", "options": {"width": 12}},
+        pretrain={"steps": 2},
+        finetune={"steps": 2, "milestones": [2]},
+    )
+    pretrain(config)
+    finetune(config)
+    best = json.loads(search_in_process(config).read_text())
+    # It has six architectures, and the budget is eight.
+    assert len(journal_of(config)) == 6
+    assert best["space"] == "foreign:mobile"
+    assert set(best["choices"]) == {"low", "high"}
+
+
+# Going on.
+
+
+def test_a_finished_search_evaluates_nothing_again_and_writes_its_result_again(config):
+    run(config)
+    result = config.search_dir / "best_architecture.json"
+    written = result.read_text()
+    result.unlink()
+    assert run(config) == []
+    assert result.read_text() == written
+
+
+def test_a_killed_search_goes_on_where_it_stood(config, caplog):
+    whole = run(config)
+    path = journal_path(config.search_dir)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + b'{"id": 5')
+    with caplog.at_level(logging.INFO):
+        assert run(config) == whole[5:]
+    assert "5 candidates are evaluated; going on" in caplog.text
+    assert len(journal_of(config)) == 8
+
+
+def test_fresh_starts_over(config):
+    first = run(config)
+    (config.search_dir / "outcomes").mkdir()
+    assert run(config, fresh=True) == first
+    assert not (config.search_dir / "outcomes").exists()
+
+
+def test_a_damaged_journal_is_an_error_before_anything_is_evaluated(config):
+    run(config)
+    path = journal_path(config.search_dir)
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], lines[1][:40], *lines[2:]]) + b"\n")
+    with pytest.raises(JournalError, match=r"search/journal\.jsonl: line 2 is damaged"):
+        SearchSession(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"search": {"mutation_probability": 0.3}},
+        {"search": {"constraint": {"max_macs": limit_for(1000)}}},
+        {"evaluation": {"calibration_images": 12}},
+    ],
+    ids=str,
+)
+def test_a_folder_with_another_search_is_not_gone_on_with(config, trained_run, make_config, change):
+    run(config)
+    before = journal_path(config.search_dir).read_bytes()
+    with pytest.raises(CheckpointError, match=r"run/search: holds a search with another config .*--fresh"):
+        SearchSession(make_config(trained_run, **change))
+    assert journal_path(config.search_dir).read_bytes() == before
+
+
+def test_a_search_under_a_name_of_its_own_stands_beside_it(config, trained_run, make_config):
+    run(config)
+    named = make_config(trained_run, search={"name": "random", "strategy": "random"})
+    assert len(run(named)) == 8
+    assert len(journal_of(config)) == len(journal_of(named)) == 8
+
+
+def test_hardware_may_change_between_two_parts_of_a_search(config, trained_run, make_config):
+    run(config)
+    assert run(make_config(trained_run, hardware={"threads": 2})) == []
+
+
+def test_a_folder_with_a_search_of_another_supernet_is_not_gone_on_with(config):
+    run(config)
+    with (config.run_dir / "finetune" / "supernet.pt").open("ab") as file:
+        file.write(b"another")
+    with pytest.raises(CheckpointError, match=r"holds a search with another supernet \([0-9a-f]+, now"):
+        SearchSession(config)
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ({"max_macs": limit_for(1) - 1}, rf"meets MACs <= [\d,]+: the least MACs are {limit_for(1):,} "),
+        ({"max_params": 1000}, r"meets parameters <= 1,000: .* the least parameters [\d,]+"),
+        ({"max_macs": 5, "max_params": 7}, r"MACs <= 5 and parameters <= 7"),
+    ],
+)
+def test_a_constraint_that_no_architecture_meets_names_the_limit(
+    trained_run, make_config, constraint, message
+):
+    config = make_config(trained_run, search={"constraint": constraint})
+    with pytest.raises(ConstraintError, match=message):
+        search_in_process(config)
+    assert not config.search_dir.exists()
+
+
+@pytest.mark.parametrize(("task", "step"), [("detection", "finetune"), ("classification", "pretrain")])
+def test_without_a_supernet_it_says_which_step_comes_first(make_config, tmp_path, task, step):
+    config = make_config(tmp_path / "run", evaluation={"task": task})
+    with pytest.raises(CheckpointError, match=rf"{step}/supernet\.pt: .*run `detnas {step}` first"):
+        SearchSession(config)
+
+
+def test_a_search_in_which_every_candidate_fails_tells_the_first_reason(config):
+    def fails(ops):
+        raise RuntimeError("no space left on device")
+
+    evaluator = FormulaEvaluator(fails)
+    with pytest.raises(EvaluationError, match=r"journal\.jsonl: no candidate could be evaluated"):
+        SearchSession(config).run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+    assert len(journal_of(config)) == 8
+    assert not (config.search_dir / "best_architecture.json").exists()
+
+
+def test_the_best_architecture_is_one_that_keeps_the_constraint(trained_run, make_config):
+    limit = limit_for(100)
+    config = make_config(trained_run, search={"constraint": {"max_macs": limit}})
+    run(config, fitness=lambda ops: sum(ops) / 100)
+    best = json.loads((config.search_dir / "best_architecture.json").read_text())
+    assert best["cost"]["macs"] <= limit
+    assert Architecture.from_dict(best).ops == tuple(best["ops"])

@@ -1,0 +1,255 @@
+"""The three strategies on a formula in place of AP, run by NNI's own sequential engine."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from searching import (
+    BLOCKS,
+    STRATEGIES,
+    TARGET,
+    detnas,
+    feasible_set,
+    likeness,
+    limit_for,
+    macs_of_all,
+    proposals,
+    proposer,
+    search,
+    strategy,
+    tiny,
+)
+
+from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
+
+ALL = pytest.mark.parametrize("name", STRATEGIES)
+
+
+def every_architecture(space: str = "tiny", **limits: int) -> set[tuple[int, ...]]:
+    found, rng, seen = feasible_set(space, **limits), np.random.default_rng(0), set()
+    while (ops := found.random_unseen(rng, seen)) is not None:
+        seen.add(ops)
+    return seen
+
+
+def distance(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    return int(np.not_equal(first, second).sum())
+
+
+def is_crossover(child: tuple[int, ...], parents: list[tuple[int, ...]]) -> bool:
+    """Whether each block comes from the one or the other of some two parents."""
+    return any(
+        all(op in pair for op, pair in zip(child, zip(first, second, strict=True), strict=True))
+        for first in parents
+        for second in parents
+    )
+
+
+# What holds for each of the three.
+
+
+@ALL
+def test_a_search_spends_its_whole_budget_and_proposes_nothing_twice(name):
+    proposed = proposals(search(strategy(name, evaluations=200)))
+    assert len(proposed) == 200
+    assert len(set(proposed)) == 200
+
+
+@ALL
+def test_no_proposal_ever_breaks_the_constraint(name):
+    middle = feasible_set().table.cost(tiny(0, 3))
+    limits = {"max_macs": middle.macs, "max_params": middle.params}
+    # A formula that draws the search towards what is forbidden.
+    models = search(strategy(name, **limits), fitness=lambda ops: ops.count(3) / BLOCKS)
+    assert len(models) == 200
+    assert all(feasible_set(**limits).contains(model.ops) for model in models)
+    free = search(strategy(name), fitness=lambda ops: ops.count(3) / BLOCKS)
+    assert not all(feasible_set(**limits).contains(model.ops) for model in free)
+
+
+@ALL
+def test_a_constraint_that_few_architectures_meet_is_searched_through_and_ends(name):
+    limit = limit_for(20)
+    feasible = every_architecture(max_macs=limit)
+    assert len(feasible) == (macs_of_all() <= limit).sum() < 100
+    proposed = proposals(search(strategy(name, max_macs=limit)))
+    assert len(proposed) == len(feasible)
+    assert set(proposed) == feasible
+
+
+@ALL
+def test_a_small_space_is_exhausted_and_the_search_ends(name, foreign_trunks):
+    proposed = proposals(search(strategy(name, space="foreign:mobile"), fitness=sum))
+    assert sorted(proposed) == [(low, high) for low in range(2) for high in range(3)]
+
+
+@ALL
+def test_the_same_seed_proposes_the_same_and_another_seed_does_not(name):
+    first, again, other = (proposals(search(strategy(name, seed, evaluations=60))) for seed in (3, 3, 4))
+    assert first == again
+    assert len(set(first) & set(other)) < 20
+
+
+@ALL
+def test_a_candidate_that_fails_is_passed_over_and_the_search_goes_on(name):
+    def fails_with_a_7x7_first(ops):
+        if ops[0] == 2:
+            raise RuntimeError("out of memory")
+        return likeness(ops)
+
+    models = search(strategy(name), fitness=fails_with_a_7x7_first)
+    assert len(models) == 200
+    failed = [model for model in models if model.metric is None]
+    assert failed and all(model.ops[0] == 2 for model in failed)
+    if name == "random":
+        return
+    # A failed candidate is no parent: such children die out, whereas a random draw has a quarter of them.
+    children = [model for model in models[100:] if model.origin != "random"]
+    assert len(children) > 40
+    assert sum(model in failed for model in children) / len(children) < 0.15
+
+
+@ALL
+def test_a_search_in_which_everything_fails_still_ends(name):
+    def fails(ops):
+        raise RuntimeError("no data")
+
+    models = search(strategy(name, evaluations=60), fitness=fails)
+    assert len(models) == 60
+    assert {model.origin for model in models} == {"random"}
+
+
+@ALL
+def test_generations_are_numbered_by_twenties(name):
+    generations = Counter(model.generation for model in search(strategy(name, evaluations=60)))
+    assert generations == {0: 20, 1: 20, 2: 20}
+
+
+@pytest.mark.parametrize("name", ["detnas", "regularized_evolution"])
+def test_evolution_beats_random_at_the_same_budget(name):
+    def mean_of_the_best_ten(strategy_name, seed):
+        models = search(strategy(strategy_name, seed))
+        return np.mean(sorted(model.metric for model in models)[-10:])
+
+    gains = [mean_of_the_best_ten(name, seed) - mean_of_the_best_ten("random", seed) for seed in range(5)]
+    assert all(gain > 0.1 for gain in gains), gains
+
+
+def test_the_papers_evolution_finds_the_one_best_of_the_whole_space():
+    assert likeness(TARGET) == 1
+    found = [TARGET in proposals(search(detnas(seed, generations=20))) for seed in range(5)]
+    assert sum(found) >= 4
+
+
+@ALL
+def test_the_config_names_the_strategy_its_numbers_and_its_seed(name, make_config, tmp_path):
+    config = make_config(tmp_path / "run", search={"strategy": name, "population": 6, "generations": 3})
+    first, again = (search(build_strategy(config, feasible_set())) for _ in range(2))
+    assert len(first) == config.search.evaluations == 18
+    assert proposals(first) == proposals(again)
+    reseeded = make_config(tmp_path / "run", search={**config.search.model_dump(mode="json"), "seed": 9})
+    assert proposals(search(build_strategy(reseeded, feasible_set()))) != proposals(first)
+    kinds = {"detnas": DetNASEvolution, "regularized_evolution": ConstrainedRegularizedEvolution}
+    assert isinstance(build_strategy(config, feasible_set()), kinds.get(name, object))
+
+
+# The paper's evolution.
+
+
+def test_a_generation_is_the_papers_mixture():
+    paper = DetNASEvolution(proposer(space="small", max_macs=300_000_000))
+    assert (paper.evaluations, paper.parents, paper.mutation_probability) == (1000, 10, 0.1)
+    paper.generations = 4
+    models = search(paper, fitness=lambda ops: sum(ops) / 60)
+    origins = {g: Counter(m.origin for m in models if m.generation == g) for g in range(4)}
+    assert origins.pop(0) == {"random": 50}
+    assert all(of == {"mutation": 20, "crossover": 20, "random": 10} for of in origins.values())
+    assert len(set(proposals(models))) == 200
+
+
+@pytest.mark.parametrize("best_come", ["early", "late"])
+def test_parents_are_the_best_of_all_generations_so_far(best_come):
+    """Early: no later generation beats the first one. Late: each beats all those before it."""
+    evaluated = iter(range(10_000))
+    sign = -1 if best_come == "early" else 1
+    own = detnas(space="small", generations=5, mutation_probability=0.05)
+    models = search(own, fitness=lambda ops: sign * next(evaluated))
+    for generation in range(1, 5):
+        before = [model for model in models if model.generation < generation]
+        parents = proposals(sorted(before, key=lambda model: -model.metric)[:5])
+        if best_come == "early":
+            assert parents == proposals(models[:5])
+        else:
+            assert {model.generation for model in models if model.ops in parents} == {generation - 1}
+        children = [model for model in models if model.generation == generation]
+        crossed = [model.ops for model in children if model.origin == "crossover"]
+        mutated = [model.ops for model in children if model.origin == "mutation"]
+        assert len(crossed) == len(mutated) == 8
+        assert all(is_crossover(child, parents) for child in crossed)
+        # At 0.05 for each of 20 blocks, five changes are very rare; two random ones differ in fifteen.
+        assert all(min(distance(child, parent) for parent in parents) <= 5 for child in mutated)
+        # Random ones are none of this: they show that the two checks above say something.
+        fresh = [model.ops for model in children if model.origin == "random"]
+        assert not any(is_crossover(child, parents) for child in fresh)
+
+
+def test_where_no_new_child_can_be_had_random_ones_fill_the_generation():
+    models = search(detnas(generations=4, mutation_probability=0))
+    assert Counter(model.generation for model in models) == {g: 20 for g in range(4)}
+    later = Counter(model.origin for model in models if model.generation > 0)
+    assert later == {"crossover": 3 * 8, "random": 3 * 12}
+
+
+def test_a_mutation_redraws_each_block_with_the_given_probability():
+    parent, changed = (0,) * 20, []
+    own = proposer(space="small")
+    for _ in range(2000):
+        own.seen.clear()
+        child = own.mutation(lambda: parent, 0.1)
+        changed.append(sum(op != 0 for op in child))
+    # In one of four draws a redrawn block is what it was.
+    assert np.mean(changed) == pytest.approx(20 * 0.1 * 3 / 4, rel=0.05)
+
+
+def test_a_crossover_takes_half_of_the_blocks_from_either_parent():
+    own, blocks = proposer(space="small"), []
+    for _ in range(500):
+        blocks += own.crossover(lambda: ((1,) * 20, (2,) * 20))
+    assert set(blocks) == {1, 2}
+    assert np.mean(blocks) == pytest.approx(1.5, abs=0.02)
+
+
+def test_fewer_finished_candidates_than_parents_are_parents_enough():
+    evaluated = iter(range(10_000))
+
+    def only_the_first_works(ops):
+        if next(evaluated) > 0:
+            raise RuntimeError("fails")
+        return 0.5
+
+    models = search(detnas(generations=3), fitness=only_the_first_works)
+    mutated = [model.ops for model in models if model.origin == "mutation"]
+    assert len(models) == 60 and len(mutated) == 16
+    assert all(distance(child, models[0].ops) <= 4 for child in mutated)
+
+
+# NNI's regularized evolution.
+
+
+def test_regularized_evolution_fills_its_population_at_random_and_then_mutates():
+    models = search(strategy("regularized_evolution", evaluations=60))
+    assert {model.origin for model in models[:20]} == {"random"}
+    assert Counter(model.origin for model in models[20:])["mutation"] >= 38
+
+
+def test_regularized_evolution_forgets_what_has_aged_out_of_its_population():
+    """The first candidate is the best there is; with a tournament of all, it is the parent while it lives."""
+    evaluated = iter(range(10_000))
+    own = ConstrainedRegularizedEvolution(
+        proposer(space="small"), 60, seed=0, population_size=20, sample_size=20, mutation_prob=0.1
+    )
+    models = search(own, fitness=lambda ops: 1.0 if next(evaluated) == 0 else 0.5)
+    from_the_first = [distance(model.ops, models[0].ops) <= 5 for model in models]
+    assert not any(from_the_first[1:20])
+    assert from_the_first[20]  # its only child: it is the oldest, and dies as this one comes
+    assert sum(from_the_first[21:]) < 10  # descendants of that child, perhaps

@@ -1,0 +1,168 @@
+"""A supernet's file: whole or not there, never run as code, and of what the config says."""
+
+import os
+import pickle
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from detnas_nni.errors import CheckpointError
+from detnas_nni.supernet.checkpoint import SupernetInfo, file_hash, load_supernet, load_tensors, save_supernet
+
+INFO = SupernetInfo(
+    kind="retinanet",
+    space="tiny",
+    options={"shuffle": "even_odd"},
+    classes=("circle", "square"),
+    steps=12,
+    seed=3,
+    fingerprint="0123456789abcdef",
+    trunk_prefix="detector.backbone.trunk.",
+)
+STATE = {
+    "detector.backbone.trunk.stem.weight": torch.arange(6.0).reshape(2, 3),
+    "detector.backbone.trunk.stem.count": torch.tensor(7),
+    "detector.head.weight": torch.ones(2),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "run" / "supernet.pt"
+    save_supernet(path, INFO, STATE)
+    return path
+
+
+def test_what_is_saved_is_loaded(path: Path) -> None:
+    supernet = load_supernet(path)
+    assert supernet.info == INFO
+    assert supernet.path == path
+    assert supernet.state.keys() == STATE.keys()
+    assert all(torch.equal(supernet.state[name], tensor) for name, tensor in STATE.items())
+    assert [file.name for file in path.parent.iterdir()] == ["supernet.pt"]
+
+
+def test_the_trunks_part_goes_by_its_own_names(path: Path) -> None:
+    trunk = load_supernet(path).trunk_state
+    assert set(trunk) == {"stem.weight", "stem.count"}
+    assert torch.equal(trunk["stem.weight"], STATE["detector.backbone.trunk.stem.weight"])
+
+
+def test_writing_to_a_loaded_tensor_does_not_reach_the_file(path: Path) -> None:
+    before = file_hash(path)
+    load_supernet(path).state["detector.head.weight"].zero_()
+    assert file_hash(path) == before
+    assert torch.equal(load_supernet(path).state["detector.head.weight"], torch.ones(2))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        save_supernet(path, INFO, {"weight": lambda: None})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_supernet_of_another_config_is_refused_by_file_field_and_both_values(path: Path) -> None:
+    supernet = load_supernet(path)
+    supernet.expect(kind="retinanet", space="tiny", classes=("circle", "square"))
+    supernet.expect(options={"shuffle": "even_odd"})
+    for field, value, message in (
+        ("kind", "faster_rcnn", "whose kind is 'retinanet', but the config says 'faster_rcnn'"),
+        ("space", "small", "whose space is 'tiny', but the config says 'small'"),
+        ("options", {}, "whose options is {'shuffle': 'even_odd'}, but the config says {}"),
+        (
+            "classes",
+            ("square", "circle"),
+            "whose classes is circle, square, but the config says square, circle",
+        ),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(f"{path}: a supernet {message}; train one")):
+            supernet.expect(**{field: value})
+
+
+def test_a_missing_checkpoint_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pt: there is no supernet; run the step that trains it"):
+        load_supernet(tmp_path / "gone.pt")
+
+
+def damaged(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "cut in half":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "text":
+        path.write_text("weights")
+    elif kind == "zeros":
+        path.write_bytes(bytes(len(content)))
+    elif kind == "no zip at its end":
+        path.write_bytes(content[:-30])
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut in half", "text", "zeros", "no zip at its end"])
+def test_a_damaged_file_is_refused(path: Path, kind: str) -> None:
+    damaged(path, kind)
+    with pytest.raises(CheckpointError) as raised:
+        load_supernet(path)
+    assert str(raised.value).startswith(f"{path}: cannot be read as a checkpoint: ")
+    assert "\n" not in str(raised.value)
+
+
+class Bomb:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, folder = tmp_path / "bomb.pt", tmp_path / "made"
+    torch.save({"state": Bomb(folder)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"bomb\.pt: cannot be read as a checkpoint"):
+        load_supernet(path)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "expected a dict of tensors, found list"),
+        ({"weight": torch.ones(1)}, "not a supernet's checkpoint of format 1"),
+        ({"format": 2, "info": asdict(INFO), "state": STATE}, "not a supernet's checkpoint of format 1"),
+        ({"format": 1, "info": asdict(INFO), "state": 3}, "not a supernet's checkpoint of format 1"),
+        ({"format": 1, "state": STATE}, "description is damaged"),
+        ({"format": 1, "info": {"kind": "classifier"}, "state": STATE}, "description is damaged"),
+        ({"format": 1, "info": {**asdict(INFO), "epoch": 3}, "state": STATE}, "description is damaged"),
+        ({"format": 1, "info": None, "state": STATE}, "description is damaged"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        load_supernet(path)
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        load_supernet(tmp_path)
+    with pytest.raises(CheckpointError):
+        load_tensors(tmp_path)
+
+
+def test_the_hash_is_of_the_content(path: Path, tmp_path: Path) -> None:
+    first = file_hash(path)
+    (tmp_path / "copy.pt").write_bytes(path.read_bytes())
+    assert file_hash(tmp_path / "copy.pt") == first
+    save_supernet(path, replace(INFO, seed=4), STATE)
+    assert file_hash(path) != first
+    assert re.fullmatch("[0-9a-f]{64}", first)

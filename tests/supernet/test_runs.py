@@ -1,0 +1,154 @@
+"""A run's folder belongs to one config: gone on with, left as it is, refused, or cleared on demand."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from detnas_nni.config import Config
+from detnas_nni.errors import CheckpointError, ConfigError, DataError
+from detnas_nni.supernet.checkpoint import load_supernet
+from detnas_nni.supernet.runs import finetune_run, pretrain_run, supernet_checkpoint
+
+OTHER = {"pretrain": {"lr": 0.04}, "finetune": {"lr": 0.02}}
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file of a folder, its size and when it was written."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_finished_training_is_left_as_it_is(
+    step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    before = files(trained_run)
+    assert train(make_config(trained_run)) == trained_run / step / "supernet.pt"
+    assert files(trained_run) == before
+
+
+def test_a_finished_training_needs_its_data_no_more(
+    step: str, train: Callable[..., Path], supernets: Path, tmp_path: Path, make_config: Callable[..., Config]
+) -> None:
+    # What the run depends on is where its data is said to be, not that it is still there.
+    config = make_config(supernets)
+    moved = Path(str(config.data.classification.train)).parents[1]
+    hidden = moved.rename(tmp_path / "hidden")
+    try:
+        assert train(config).exists()
+    finally:
+        hidden.rename(moved)
+
+
+def test_what_a_training_does_not_depend_on_may_change(
+    train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    before = files(trained_run)
+    train(
+        make_config(
+            trained_run, search={"population": 3}, evaluation={"batch_size": 2}, hardware={"workers": 1}
+        )
+    )
+    assert files(trained_run) == before
+
+
+def test_a_supernet_of_another_config_is_refused_and_stays(
+    step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    before = files(trained_run)
+    for sections in ({step: OTHER[step]}, {"seed": 1}):
+        with pytest.raises(CheckpointError, match=rf"{step}/supernet\.pt: of another config .*--fresh"):
+            train(make_config(trained_run, **sections))
+    assert files(trained_run) == before
+
+
+def test_an_interrupted_training_of_another_config_is_refused_and_can_be_gone_on_with(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], cut_at: Callable[..., Any]
+) -> None:
+    with cut_at(2):
+        train(scratch())
+    with pytest.raises(CheckpointError, match=rf"{step}/last\.ckpt: of another config .*--fresh"):
+        train(scratch(seed=1))
+    assert train(scratch()).exists()
+
+
+def test_fresh_starts_over(
+    step: str,
+    train: Callable[..., Path],
+    trained_run: Path,
+    make_config: Callable[..., Config],
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+) -> None:
+    before = state_of(trained_run / step / "supernet.pt")
+    path = train(make_config(trained_run, **{step: OTHER[step]}), fresh=True)
+    assert differing(state_of(path), before)
+    assert (
+        load_supernet(path).info.fingerprint
+        != load_supernet(
+            trained_run / ("finetune" if step == "pretrain" else "pretrain") / "supernet.pt"
+        ).info.fingerprint
+    )
+    events = [name for name in files(trained_run / step) if "tfevents" in name]
+    assert len(events) == 1
+
+
+def test_fresh_deletes_nothing_when_the_new_training_cannot_start(
+    step: str,
+    train: Callable[..., Path],
+    trained_run: Path,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+) -> None:
+    before = files(trained_run)
+    gone = {
+        "classification": {"train": f"{tmp_path}/gone"},
+        "detection": {"train": {"images": f"{tmp_path}/gone"}},
+    }
+    with pytest.raises(DataError):
+        train(make_config(trained_run, data=gone), fresh=True)
+    assert files(trained_run) == before
+
+
+def test_a_damaged_training_state_is_named(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], cut_at: Callable[..., Any]
+) -> None:
+    with cut_at(2):
+        train(scratch())
+    state = scratch().run_dir / step / "last.ckpt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=rf"{step}/last\.ckpt: cannot be read as a checkpoint"):
+        train(scratch())
+    assert train(scratch(), fresh=True).exists()
+
+
+def test_the_supernet_of_a_search_is_that_of_its_task(
+    supernets: Path, make_config: Callable[..., Config]
+) -> None:
+    assert supernet_checkpoint(make_config(supernets)) == supernets / "finetune/supernet.pt"
+    classification = make_config(supernets, evaluation={"task": "classification"})
+    assert supernet_checkpoint(classification) == supernets / "pretrain/supernet.pt"
+
+
+def test_a_supernet_that_is_not_trained_yet_says_which_step_to_run(
+    trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    for folder, task in (("finetune", "detection"), ("pretrain", "classification")):
+        shutil.rmtree(trained_run / folder)
+        with pytest.raises(
+            CheckpointError, match=rf"{folder}/supernet\.pt: there is no .*run `detnas {folder}`"
+        ):
+            supernet_checkpoint(make_config(trained_run, evaluation={"task": task}))
+
+
+def test_a_run_needs_its_section_of_the_data(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.classification"):
+        pretrain_run(make_config(tmp_path, data={"classification": None}))
+    with pytest.raises(ConfigError, match=r"data\.detection"):
+        finetune_run(make_config(tmp_path, data={"detection": None}))

@@ -1,0 +1,236 @@
+"""What both trainings promise: one path a step, equal runs, resume to the bit, and an end that says why."""
+
+import logging
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from detnas_nni.config import Config
+from detnas_nni.errors import EvaluationError
+from detnas_nni.models import ClassifierSpace, DetectorSpace
+from detnas_nni.supernet.checkpoint import load_supernet
+from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.training import linear_factor, step_factor
+from search_spaces import CANDIDATES
+
+CLASSES = 6
+
+
+def parameters(step: str, config: Config) -> dict[str, Tensor]:
+    """The names and shapes of the supernet's parameters, in its order."""
+    if step == "pretrain":
+        return dict(ClassifierSpace("tiny", CLASSES).named_parameters())
+    return dict(DetectorSpace("tiny", CLASSES, config.detector).named_parameters())
+
+
+def momentum(step: str, config: Config, training: dict[str, Any]) -> dict[str, Tensor]:
+    """SGD's momentum buffers in a training's checkpoint by the names of their parameters."""
+    optimizer = training["optimizer_states"][0]
+    names = [name for name, _ in grouped(step, config)]
+    ids = [number for group in optimizer["param_groups"] for number in group["params"]]
+    return {
+        name: optimizer["state"][number]["momentum_buffer"]
+        for name, number in zip(names, ids, strict=True)
+        if number in optimizer["state"]
+    }
+
+
+def grouped(step: str, config: Config) -> list[tuple[str, int]]:
+    """Every parameter and its group: pre-training parts by dimensions, fine-tuning by name [R]."""
+    in_second = {
+        name: parameter.dim() <= 1 if step == "pretrain" else name.endswith("bias")
+        for name, parameter in parameters(step, config).items()
+    }
+    return sorted(in_second.items(), key=lambda item: item[1])
+
+
+def candidate(name: str) -> tuple[str, str] | None:
+    """The block and the candidate that a tensor of a supernet belongs to; None outside of every choice."""
+    match = re.search(rf"trunk\.stages\.(stage\d\.\d+)\.({'|'.join(CANDIDATES)})\.", name)
+    return (match[1], match[2]) if match else None
+
+
+def test_a_step_changes_the_path_that_it_draws_and_nothing_of_any_other(
+    step: str,
+    train: Callable[..., Path],
+    scratch: Callable[..., Config],
+    cut_at: Callable[..., Any],
+    searched_blocks: list[str],
+) -> None:
+    config = scratch(**{step: {"checkpoint_every": 1}})
+    last = config.run_dir / step / "last.ckpt"
+    trainings = []
+    for number in (2, 3):
+        with cut_at(number):
+            train(config)
+        trainings.append(torch.load(last, weights_only=True))
+    ops = PathSampler("tiny", config.seed).path(2).ops
+    path = {(block, CANDIDATES[op]) for block, op in zip(searched_blocks, ops, strict=True)}
+
+    # Lightning prefixes the supernet's names with those of the modules around it.
+    before, after = (training["state_dict"] for training in trainings)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {candidate(name) for name in changed} - {None} == path
+    for block, op in path:
+        weights = [n for n in before if candidate(n) == (block, op) and n.endswith("weight")]
+        assert weights
+        assert changed.issuperset(weights)
+    assert any(candidate(name) is None for name in changed)
+
+    earlier, later = (momentum(step, config, training) for training in trainings)
+    moved = {name for name in later if name not in earlier or not torch.equal(earlier[name], later[name])}
+    assert {candidate(name) for name in moved} - {None} == path
+    assert {name for name in earlier if candidate(name) not in path | {None}}
+
+
+def test_the_same_config_and_seed_give_the_same_supernet(
+    step: str,
+    train: Callable[..., Path],
+    make_config: Callable[..., Config],
+    supernets: Path,
+    trained_run: Path,
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+) -> None:
+    torch.rand(3)  # whatever was drawn before does not matter
+    again = state_of(train(make_config(trained_run), fresh=True))
+    assert differing(state_of(supernets / step / "supernet.pt"), again) == []
+    other = state_of(train(make_config(trained_run, seed=1, finetune={"init": "scratch"}), fresh=True))
+    assert len(differing(other, again)) > len(again) / 4
+
+
+@pytest.mark.parametrize("cut", [2, 3])
+def test_a_training_that_is_gone_on_with_ends_as_if_it_had_never_stopped(
+    step: str,
+    train: Callable[..., Path],
+    cut: int,
+    make_config: Callable[..., Config],
+    supernets: Path,
+    trained_run: Path,
+    cut_at: Callable[..., Any],
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = make_config(trained_run)
+    with cut_at(cut):
+        train(config, fresh=True)
+    assert not (trained_run / step / "supernet.pt").exists()
+    torch.manual_seed(99)
+    with caplog.at_level(logging.INFO):
+        path = train(config)
+    assert "resuming at step 2 of 4" in caplog.text
+    assert differing(state_of(supernets / step / "supernet.pt"), state_of(path)) == []
+    assert not (trained_run / step / "last.ckpt").exists()
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_the_training_can_be_gone_on_with(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], cut_at: Callable[..., Any]
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with cut_at(3, KeyboardInterrupt):
+        train(scratch())
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert load_supernet(train(scratch())).info.steps == 4
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_by_step_and_path(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config]
+) -> None:
+    config = scratch(pretrain={"lr": 1e35}, finetune={"lr": 1e35})
+    with pytest.raises(EvaluationError) as raised:
+        train(config)
+    match = re.search(r"not finite at step (\d) \((.*)\), on the path ([\d,]+); lower lr", str(raised.value))
+    assert match[3] == str(PathSampler("tiny", config.seed).path(int(match[1])))
+    assert re.search(r"\w+ (nan|inf)", match[2])
+    assert not (config.run_dir / step / "supernet.pt").exists()
+
+
+def test_a_gradient_is_clipped_to_the_norm_that_the_config_sets(
+    step: str,
+    train: Callable[..., Path],
+    scratch: Callable[..., Config],
+    state_of: Callable[[Path], dict[str, Tensor]],
+) -> None:
+    settings = {"steps": 1, "warmup_steps": 0, "weight_decay": 0.0}
+    states = {}
+    for norm in (1e-6, None):
+        states[norm] = state_of(train(scratch(**{step: {**settings, "max_grad_norm": norm}}), fresh=True))
+    torch.manual_seed(0)
+    started = state_of(train(scratch(**{step: {**settings, "lr": 1e-30}}), fresh=True))
+    names = list(parameters(step, scratch()))
+
+    def way(state: dict[str, Tensor]) -> float:
+        return sum(((state[name] - started[name]) ** 2).sum().item() for name in names) ** 0.5
+
+    assert 0 < way(states[1e-6]) < 1e-6
+    assert way(states[None]) > 1e-4
+
+
+def test_the_training_is_told_in_log_lines_and_in_tensorboard(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = scratch()
+    with caplog.at_level(logging.INFO):
+        train(config)
+    lines = [line for line in caplog.messages if line.startswith("step ")]
+    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
+    assert all(re.search(r"loss \d+\.\d+  lr [\d.e-]+  [\d.]+ steps/s", line) for line in lines)
+    events = EventAccumulator(str(config.run_dir / step / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4]
+    assert {"lr", "steps_per_second"} < set(events.Tags()["scalars"])
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "expected"),
+    [
+        (
+            "pretrain",
+            {"lr": 0.5, "momentum": 0.8, "weight_decay": 0.25},
+            [(0.5, 0.8, 0.25), (0.5, 0.8, 0.0)],
+        ),
+        (
+            "finetune",
+            {"lr": 0.02, "weight_decay": 0.25, "bias_lr_factor": 3.0, "bias_weight_decay": 0.125},
+            [(0.02, 0.9, 0.25), (0.06, 0.9, 0.125)],
+        ),
+    ],
+    indirect=["step"],
+)
+def test_each_kind_of_parameter_has_its_learning_rate_and_decay(
+    step: str,
+    train: Callable[..., Path],
+    settings: dict[str, float],
+    expected: list[tuple[float, float, float]],
+    scratch: Callable[..., Config],
+    cut_at: Callable[..., Any],
+) -> None:
+    config = scratch(**{step: {**settings, "checkpoint_every": 1}})
+    with cut_at(1):
+        train(config)
+    (optimizer,) = torch.load(config.run_dir / step / "last.ckpt", weights_only=True)["optimizer_states"]
+    groups = optimizer["param_groups"]
+    found = [(group["initial_lr"], group["momentum"], group["weight_decay"]) for group in groups]
+    assert found == [pytest.approx(values) for values in expected]
+    second = [is_second for _, is_second in grouped(step, config)]
+    assert [len(group["params"]) for group in groups] == [second.count(False), second.count(True)]
+
+
+def test_pretrainings_learning_rate_falls_in_a_line_to_0() -> None:
+    assert [linear_factor(step, 4, 0) for step in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert [linear_factor(step, 8, 2) for step in range(3)] == [0.5, 0.875, 0.75]
+
+
+def test_finetunings_learning_rate_warms_up_and_falls_at_the_milestones() -> None:
+    def factor(step: int) -> float:
+        return step_factor(step, milestones=(60, 80), gamma=0.1, warmup_steps=30, warmup_factor=1 / 3)
+
+    assert [factor(step) for step in (0, 15, 30, 59)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+    assert [factor(step) for step in (60, 79, 80, 10_000)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
