@@ -271,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         "measure one architecture with the supernet's weights",
         "Measure one architecture as the search does: inherit, recalibrate BN, AP on the search split. "
         "Prints one JSON object.",
-        "--ops 2,1,0,3,1,3,0,2",
+        "--arch runs/quickstart/search/best_architecture.json",
     )
     _add_architecture(command)
     command.add_argument("--seed", type=_natural, help="of the calibration images (default: the search's)")

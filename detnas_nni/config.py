@@ -325,9 +325,11 @@ class Config(_Section):
     def fingerprint(self, *sections: str, extra: BaseModel | None = None) -> str:
         """A hash of the named sections: what a step depends on, and so what a resumed step must share.
 
-        `extra` is a part of a section that counts, too, where not all of its section does.
+        `extra` is a part of a section that counts, too, where not all of its section does. How often a
+        training writes does not count.
         """
-        values = self.model_dump(mode="json", include=set(sections))
+        exclude = {name: {"log_every", "checkpoint_every"} for name in ("pretrain", "finetune")}
+        values = self.model_dump(mode="json", include=set(sections), exclude=exclude)
         if extra is not None:
             values["extra"] = extra.model_dump(mode="json")
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

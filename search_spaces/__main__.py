@@ -1,4 +1,7 @@
-"""Write what is generated from the built-in spaces: NNI's search-space JSON of each, and their costs."""
+"""Write what is generated from the built-in spaces: NNI's search-space JSON of each, and their costs.
+
+With --space, print the search-space JSON of one space, such as a trunk of your own, for nnictl.
+"""
 
 import argparse
 import json
@@ -7,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search_spaces import SHIPPED_RESOLUTION, SIZES, search_space_json
+from search_spaces import SHIPPED_RESOLUTION, SIZES, SpaceError, search_space_json
 
 
 def generated() -> dict[str, str]:
@@ -31,7 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
         default=Path(__file__).parent,
         help="where the files are (default: the package)",
     )
+    parser.add_argument("--space", metavar="NAME", help="print this space's JSON: a size, or module:factory")
     options = parser.parse_args(arguments)
+    if options.space is not None:
+        try:
+            print(_format(search_space_json(options.space)), end="")
+        except SpaceError as error:
+            parser.error(str(error))
+        return 0
     stale = 0
     for name, text in generated().items():
         path = options.folder / name

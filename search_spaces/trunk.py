@@ -19,7 +19,11 @@ def build_trunk(space: str, **options: Any) -> nn.Module:
     """See `search_spaces.build_trunk`."""
     if space in SIZES:
         return ShuffleNetV2Trunk(space, **options)
-    trunk = _load_factory(space)(**options)
+    factory = _load_factory(space)
+    try:
+        trunk = factory(**options)
+    except TypeError as error:
+        raise SpaceError(f"{space!r} cannot be called with the options {options}: {error}") from error
     if not isinstance(trunk, nn.Module):
         raise SpaceError(f"{space!r} gave {type(trunk).__name__}, not an nn.Module")
     channels = getattr(trunk, "out_channels", None)

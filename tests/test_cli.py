@@ -99,13 +99,6 @@ def test_help_ends_with_an_example_that_is_a_valid_call(
         assert (REPOSITORY / options.config).is_file()
 
 
-def test_the_example_of_evaluate_is_an_architecture_of_its_config(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    example = help_of("evaluate", capsys, monkeypatch).splitlines()[-1]
-    assert len(example.split("--ops ")[1].split(",")) == len(layout("tiny"))
-
-
 def test_the_first_help_names_every_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

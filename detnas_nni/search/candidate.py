@@ -19,7 +19,7 @@ from detnas_nni.errors import EvaluationError
 from detnas_nni.search.tasks import Metrics, Report, open_task
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.calibrate import recalibrate
-from detnas_nni.supernet.checkpoint import file_hash, load_supernet
+from detnas_nni.supernet.checkpoint import expect_state, file_hash, load_supernet
 from detnas_nni.supernet.inherit import choice_prefixes, inherit
 
 
@@ -55,8 +55,15 @@ class CandidateEvaluation:
         self.config = config
         self.task = open_task(config)
         self.supernet = load_supernet(self.task.checkpoint)
-        self.supernet.expect(kind=self.task.kind, space=config.space.name, classes=self.task.classes)
-        self._prefixes = choice_prefixes(self.task.build())
+        self.supernet.expect(
+            kind=self.task.kind,
+            space=config.space.name,
+            options=config.space.options,
+            classes=self.task.classes,
+        )
+        space = self.task.build()
+        expect_state(space, self.supernet)
+        self._prefixes = choice_prefixes(space)
         self._table = cost_table(config.space.name, config.search.constraint.resolution)
 
     @cached_property

@@ -32,7 +32,8 @@ class JournaledEngine(Middleware):
 
     A strategy draws from its seed and from the results alone. Started again over the journal of a search
     that was killed, it therefore proposes the same candidates, gets the same answers, and stands where it
-    stood: there is no other state to save.
+    stood: there is no other state to save. RegularizedEvolution also depends on the order in which results
+    come: with several trials at a time it may propose others after a restart.
     """
 
     def __init__(self, engine: ExecutionEngine, journal: Journal, table: CostTable, space: str) -> None:

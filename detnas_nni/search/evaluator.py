@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 class DetNASEvaluator(Evaluator):
     """Measures one candidate and reports through NNI's trial API: parts on the way, the whole at the end.
 
-    In process NNI's engine hands a frozen model to `_execute`; an nnictl trial calls `evaluate` with the
-    architecture that its parameters name.
+    In process NNI's engine hands a frozen model to `_execute`; an nnictl trial takes the same two steps with
+    the architecture that its parameters name.
     """
 
     def __init__(self, evaluation: CandidateEvaluation) -> None:
@@ -29,14 +29,23 @@ class DetNASEvaluator(Evaluator):
 
     def evaluate(self, model: Architecture) -> Result:
         """Evaluate an architecture; NNI hears of it, the caller gets the result."""
-        result = self.evaluation.evaluate(model, report=nni.report_intermediate_result)
-        nni.report_final_result(result.reported())
+        result = self.measure(model)
+        self.report(result)
+        return result
+
+    def measure(self, architecture: Architecture) -> Result:
+        """Evaluate an architecture; NNI hears of the parts, not yet of the whole."""
+        result = self.evaluation.evaluate(architecture, report=nni.report_intermediate_result)
         _log.info(
             "%s  fitness %.4f  %.1fM MACs  %.2fM params  %.1f s",
-            *(model, result.metrics["default"], result.cost.macs / 1e6, result.cost.params / 1e6),
+            *(architecture, result.metrics["default"], result.cost.macs / 1e6, result.cost.params / 1e6),
             result.seconds,
         )
         return result
+
+    def report(self, result: Result) -> None:
+        """Tell NNI the final result."""
+        nni.report_final_result(result.reported())
 
     def _execute(self, model: CandidateModel) -> Result:
         # NNI would freeze the model space here, which shares tensors with it; the sample is all we need.

@@ -54,10 +54,9 @@ def _follow(port: int, profile: dict[str, Any], every: float) -> None:
                 shown.add(job["trialJobId"])
                 print(_line(job, len(shown), limit), flush=True)
         if status["status"] in ("ERROR", "STOPPED", "STOPPING"):
-            errors = "".join(f"{error} " for error in status.get("errors", []))
-            raise EvaluationError(
-                f"experiment {profile['id']} is {status['status']}: {errors}See {profile['logDir']}/log/dispatcher.log"
-            )
+            errors = " ".join(status.get("errors", []))
+            log = f"{profile['logDir']}/log/dispatcher.log"
+            raise EvaluationError(f"experiment {profile['id']} is {status['status']}: {errors} ({log})")
         busy = any(job["status"] in _UNFINISHED for job in jobs)
         if status["status"] == "DONE" and not busy:
             return

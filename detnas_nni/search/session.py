@@ -52,7 +52,7 @@ class SearchSession:
         checkpoint = supernet_checkpoint(config)
         # Both doors check this: under nnictl the trials would otherwise fail one by one.
         kind = config.detector.name if config.evaluation.task == "detection" else CLASSIFIER
-        load_supernet(checkpoint).expect(kind=kind, space=config.space.name)
+        load_supernet(checkpoint).expect(kind=kind, space=config.space.name, options=config.space.options)
         self._expect_a_search()
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +95,8 @@ class SearchSession:
                 if found.get(key) != value:
                     raise CheckpointError(
                         f"{self.folder}: holds a search with another {key} ({found.get(key)}, now {value}); "
-                        "pass --fresh to start over, or give this one a name of its own with search.name"
+                        "to start over remove the folder (`detnas search --fresh` does), or give this one a "
+                        "name of its own with search.name"
                     )
         write_json(path, identity)
 

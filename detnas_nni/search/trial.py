@@ -1,4 +1,4 @@
-"""One nnictl trial: `python -m detnas_nni.search.trial -c detnas.yaml` evaluates NNI's candidate.
+"""One nnictl trial: `detnas trial -c detnas.yaml` evaluates NNI's candidate.
 
 NNI 3.0 hands parameters out in the order in which trials ask, not to the trial that they were proposed for:
 with `trialConcurrency` > 1, two of eight were seen swapped, and the web UI then shows a metric beside another
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -50,11 +49,14 @@ def run_trial(config: Config) -> None:
     architecture = Architecture.from_choices(config.space.name, parameters)
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
     try:
-        result = DetNASEvaluator(CandidateEvaluation(config)).evaluate(architecture)
+        evaluator = DetNASEvaluator(CandidateEvaluation(config))
+        result = evaluator.measure(architecture)
     except Exception as error:
         save_outcome(config.search_dir, architecture, Outcome(error=describe(error)))
         raise
+    # Before NNI hears of it: the tuner reads the outcome at NNI's word.
     save_outcome(config.search_dir, architecture, Outcome(metrics=result.reported()))
+    evaluator.report(result)
 
 
 def _own_record() -> dict[str, Any] | None:
@@ -72,14 +74,3 @@ def _own_record() -> dict[str, Any] | None:
         _log.warning("%s: %s; taking the parameters as NNI handed them out", url, error)
         return None
     return json.loads(job["hyperParameters"][0])
-
-
-def main() -> int:
-    """The command line of a trial; see `detnas trial --help`."""
-    from detnas_nni.cli import main as detnas
-
-    return detnas(["trial", *sys.argv[1:]])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -163,10 +163,9 @@ class DetNASTuner(Tuner):
         """NNI's word that the experiment starts, with the content of `searchSpaceFile`."""
         expected = search_space_json(self.config.space.name)
         if search_space != expected:
-            # Raised here, it would end one of the dispatcher's threads, and the experiment would run on, idle.
             self._error = ConfigError(
                 f"searchSpaceFile does not hold the space {self.config.space.name!r} of the config; "
-                f"name search_spaces/{self.config.space.name}.json, or write one by `python -m search_spaces`"
+                f"write it by `python -m search_spaces --space {self.config.space.name}`"
             )
             self._engine.shutdown()
         elif self._thread.ident is None:
@@ -177,8 +176,7 @@ class DetNASTuner(Tuner):
     ) -> list[dict[str, Any]]:
         self._dispatcher = st_callback.__self__  # the way to it that NNI offers
         answers = self._engine.request(parameter_id_list, st_callback)
-        if self._error is not None:
-            self._tell_nni(self._error)
+        self._tell_nni()
         return answers
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **_: Any) -> None:
@@ -213,13 +211,18 @@ class DetNASTuner(Tuner):
             _log.info("the search has ended: %s", path)
         except Exception as error:
             _log.exception("the search has failed")
-            self._tell_nni(error)
+            self._error = error
+            self._tell_nni()
         finally:
             self._engine.shutdown()
 
-    def _tell_nni(self, error: Exception) -> None:
-        """End the experiment in NNI's state ERROR; the message stands in its log/dispatcher.log."""
-        self._dispatcher.report_error(str(error))
+    def _tell_nni(self) -> None:
+        """Bring the experiment into NNI's state ERROR, if there is an error; log/dispatcher.log has its text.
+
+        An exception would only end one of the dispatcher's threads, and the experiment would run on, idle.
+        """
+        if self._error is not None and self._dispatcher is not None:
+            self._dispatcher.report_error(str(self._error))
 
 
 def _find(config: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detnas_nni.errors import CheckpointError
 from detnas_nni.files import replace_file
@@ -80,6 +80,18 @@ def load_supernet(path: Path) -> Supernet:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: the checkpoint's description is damaged: {error}") from None
     return Supernet(path, info, content["state"])
+
+
+def expect_state(space: nn.Module, supernet: Supernet) -> None:
+    """Raise CheckpointError unless the supernet's weights fit an unfixed model space, name by name."""
+    expected = {name: tuple(tensor.shape) for name, tensor in space.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in supernet.state.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{supernet.path}: {name} has the shape {found.get(name)}, but the config's net has "
+                f"{expected.get(name)}; it was trained with other settings of the space or the detector"
+            )
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

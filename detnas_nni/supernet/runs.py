@@ -57,7 +57,7 @@ class SupernetRun:
             shutil.rmtree(self.folder, ignore_errors=True)
         identity = self.folder / "training.json"
         if self.state.exists():
-            self._expect(json.loads(identity.read_text())["fingerprint"], self.state)
+            self._expect(_read_fingerprint(identity), self.state)
         write_json(identity, {"fingerprint": self.fingerprint})
 
     def _expect(self, found: str, path: Path) -> None:
@@ -66,6 +66,16 @@ class SupernetRun:
                 f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); go on with the "
                 "old config, pass --fresh to train anew, or choose another run_dir"
             )
+
+
+def _read_fingerprint(path: Path) -> str:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}), so it is unknown what the checkpoint beside it is of; "
+            "pass --fresh to train anew"
+        ) from None
 
 
 def pretrain_run(config: Config) -> SupernetRun:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -150,14 +149,12 @@ def linear_factor(step: int, steps: int, warmup_steps: int) -> float:
 
 @contextmanager
 def _keyboard_interrupt() -> Iterator[None]:
-    """Ctrl-C as Python has it: Lightning turns it into `sys.exit(1)`, and every later one off."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Ctrl-C as Python has it: Lightning turns it into `sys.exit(1)`."""
     try:
         yield
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
 
 

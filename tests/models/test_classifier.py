@@ -26,13 +26,15 @@ def test_images_of_any_size_become_one_logit_a_class(size: int) -> None:
 
 
 def test_dropout_leaves_out_whole_channels_in_training_alone() -> None:
-    net, images = fixed(dropout=0.5), torch.rand(4, 3, 32, 32) * 255
-    seen: list[torch.Tensor] = []
-    net.dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    net, images = fixed(dropout=0.5), torch.rand(4, 3, 64, 64) * 255
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hook = net.dropout.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
     assert not torch.equal(net.train()(images), net(images))
-    for channels in seen:
-        empty = (channels == 0).flatten(2).all(dim=2)
-        assert 0.3 < empty.float().mean() < 0.9  # dropped, or off after the ReLU
+    hook.remove()
+    for before, after in seen:
+        left_out = (after == 0).all(dim=3, keepdim=True).all(dim=2, keepdim=True)
+        assert 0.3 < left_out.float().mean() < 0.9  # dropped, or off after the ReLU
+        assert torch.equal(after, torch.where(left_out, 0, before * 2))
     assert torch.equal(net.eval()(images), net(images))
 
 

@@ -98,13 +98,13 @@ def test_a_detector_learns_to_find_nothing_in_images_without_boxes(name: str) ->
 
 @both
 def test_detections_lie_in_the_image_with_labels_from_1(name: str) -> None:
-    net = fixed(name, score_threshold=0.0, detections_per_image=40).eval()
+    net = fixed(name, score_threshold=0.0, detections_per_image=5000).eval()
     with torch.no_grad():
         outputs = net(images())
     assert len(outputs) == 2
     for image, output in zip(images(), outputs, strict=True):
         boxes, scores, labels = (output[key] for key in ("boxes", "scores", "labels"))
-        assert 0 < len(boxes) == len(scores) == len(labels) <= 40
+        assert 0 < len(boxes) == len(scores) == len(labels)
         assert boxes.min() >= 0
         assert (boxes[:, [0, 2]] <= image.shape[2]).all()
         assert (boxes[:, [1, 3]] <= image.shape[1]).all()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import queue
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from nni.runtime.msg_dispatcher import MsgDispatcher
+from nni.runtime.tuner_command_channel import CommandType
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -43,13 +45,20 @@ class Manager:
     def __enter__(self) -> Manager:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         port = self._server.socket.getsockname()[1]
-        dispatcher = MsgDispatcher(f"ws://127.0.0.1:{port}/tuner", self._tuner)
-        threading.Thread(target=dispatcher.run, daemon=True).start()
+        self._dispatcher = MsgDispatcher(f"ws://127.0.0.1:{port}/tuner", self._tuner)
+        self._running = threading.Thread(target=self._dispatcher.run, daemon=True)
+        self._running.start()
         assert self._connected.wait(WAIT)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._send("TE", "")
+        # Its two workers look every three seconds whether it stops; a ping makes them look now.
+        while not self._dispatcher.stopping:
+            time.sleep(0.01)
+        for commands in (self._dispatcher.default_command_queue, self._dispatcher.assessor_command_queue):
+            commands.put((CommandType.Ping, None))
+        self._running.join(WAIT)
         self._tuner._on_exit()
         self._server.shutdown()
 
@@ -74,6 +83,12 @@ class Manager:
         while (trial := self.answer()) is None:
             pass
         return trial
+
+    def error(self) -> str:
+        """What the tuner reports next, an error: it ends the experiment."""
+        message = self._next()
+        assert message["type"] == "ER", message
+        return message["content"]
 
     def is_silent(self, seconds: float = 0.3) -> bool:
         try:

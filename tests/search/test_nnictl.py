@@ -1,5 +1,7 @@
 """The front door end to end: `nnictl create --config` runs a search, with trials in NNI's local service."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -19,6 +21,7 @@ from searching import BLOCKS
 from detnas_nni import search
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, load_config
+from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search.follow import follow
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import search_in_process
@@ -35,8 +38,9 @@ EXPERIMENTS = sorted(ROOT.glob("experiments/*/search*.yaml"))
 class Finished:
     """What an experiment left behind and what NNI said of it while its server ran."""
 
+    file: Path
     config: Config
-    printed: str
+    followed: str
     jobs: list[dict[str, Any]]
     metrics: list[dict[str, Any]]
     shown: str
@@ -96,18 +100,27 @@ def write_experiment(folder: Path, write_config: Callable[..., Path], run_dir: P
     return file
 
 
-@pytest.fixture(scope="module")
-def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
-    """One experiment of six trials, two at a time, run to its end and then stopped."""
-    folder = tmp_path_factory.mktemp("experiment")
-    run_dir = folder / "run"
-    run_dir.mkdir()
-    (run_dir / "finetune").symlink_to(supernets / "finetune")
-    file, port = write_experiment(folder, write_config, run_dir), free_port()
-    bin_folder = str(Path(sys.executable).parent)
+@dataclass(frozen=True)
+class Experiment:
+    """A running experiment: its id, its port, and nnictl in its environment."""
+
+    identity: str
+    port: int
+    nnictl: Callable[..., str]
+
+    def rest(self, path: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/nni/{path}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+
+
+@contextlib.contextmanager
+def created(file: Path, home: Path) -> Iterator[Experiment]:
+    """`nnictl create --config FILE`, and `nnictl stop` of just that experiment in the end."""
+    port, bin_folder = free_port(), str(Path(sys.executable).parent)
     env = {
         **os.environ,
-        "HOME": str(folder / "home"),  # NNI keeps ~/nni-experiments and ~/.config/nni
+        "HOME": str(home),  # NNI keeps ~/nni-experiments and ~/.config/nni
         "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
         "NODE_OPTIONS": f"--require {LOOPBACK}",
         "OMP_NUM_THREADS": "1",
@@ -115,33 +128,46 @@ def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
 
     def nnictl(*arguments: str) -> str:
         command = [f"{bin_folder}/nnictl", *arguments]
-        done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=env, cwd=file.parent, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def rest(path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/nni/{path}", timeout=10) as answer:
-            return json.load(answer)
-
-    created = nnictl("create", "--config", str(file), "--port", str(port))
-    identity = re.search(r"Creating experiment, Experiment ID: \S*?(\w{8})\b", created) or re.search(
-        r"Experiment ID: \S*?(\w{8})\b", created
-    )
-    assert identity, created
+    said = nnictl("create", "--config", str(file), "--port", str(port))
+    identity = re.search(r"Experiment ID: \S*?(\w{8})\b", said)
+    assert identity, said
     try:
-        follow(port, every=0.5)
-        yield Finished(
-            config=load_config(folder / "detnas.yaml"),
-            printed=created,
-            jobs=rest("trial-jobs"),
-            metrics=rest("metric-data"),
-            shown=nnictl("experiment", "show", identity[1]),
-            listed=nnictl("trial", "ls", identity[1]),
-            listeners=listening_addresses(port),
-        )
+        yield Experiment(identity[1], port, nnictl)
     finally:
         nnictl("stop", identity[1])
         assert listening_addresses(port) == []
+
+
+def followed(port: int) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        follow(port, every=0.5)
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
+    """One experiment of six trials, two at a time, run to its end and then stopped."""
+    folder = tmp_path_factory.mktemp("experiment")
+    run_dir = folder / "run"
+    run_dir.mkdir()
+    (run_dir / "finetune").symlink_to(supernets / "finetune")
+    file = write_experiment(folder, write_config, run_dir)
+    with created(file, folder / "home") as experiment:
+        printed = followed(experiment.port)
+        yield Finished(
+            file=file,
+            config=load_config(folder / "detnas.yaml"),
+            followed=printed,
+            jobs=experiment.rest("trial-jobs"),
+            metrics=experiment.rest("metric-data"),
+            shown=experiment.nnictl("experiment", "show", experiment.identity),
+            listed=experiment.nnictl("trial", "ls", experiment.identity),
+            listeners=listening_addresses(experiment.port),
+        )
 
 
 def test_every_candidate_is_in_the_journal_and_the_best_architecture_is_there(finished):
@@ -181,6 +207,18 @@ def test_each_trial_has_an_intermediate_curve_that_ends_at_its_fitness(finished)
         assert max(parts)[1]["default"] == final_of(job)["default"]
 
 
+def test_following_prints_each_trial_once_as_it_ends(finished):
+    first, *trials = finished.followed.splitlines()
+    assert re.fullmatch(r"experiment \w{8}: web UI at http://127\.0\.0\.1:\d+", first)
+    fitnesses = []
+    for number, line in enumerate(trials, start=1):
+        found = re.fullmatch(
+            rf"  trial {number}/{TRIALS}  succeeded  fitness (\d\.\d+)  \d+ s  (\w+ ?){{{BLOCKS}}}", line
+        )
+        fitnesses.append(found[1])
+    assert sorted(fitnesses) == sorted(f"{e.fitness:.4f}" for e in finished.journal.evaluations)
+
+
 def test_nnictl_lists_the_experiment_and_its_trials(finished):
     assert "detnas-quickstart" in finished.shown
     for job in finished.jobs:
@@ -211,6 +249,33 @@ def test_the_same_seed_searches_the_same_through_both_doors(finished, tmp_path, 
         )
     outside = json.loads((finished.config.search_dir / "best_architecture.json").read_text())
     assert (outside["ops"], outside["cost"]) == (best["ops"], best["cost"])
+
+
+def test_a_second_experiment_on_a_finished_run_evaluates_nothing_again_and_is_seen_to_end(finished, tmp_path):
+    before = (finished.config.search_dir / "journal.jsonl").read_bytes()
+    with created(finished.file, tmp_path / "home") as experiment:
+        assert "trial" not in followed(experiment.port)
+        assert experiment.rest("trial-jobs") == []
+    assert (finished.config.search_dir / "journal.jsonl").read_bytes() == before
+
+
+def test_a_search_space_file_of_another_space_ends_the_experiment_with_the_reason(finished, tmp_path):
+    values = yaml.safe_load(finished.file.read_text())
+    values["searchSpaceFile"] = str(ROOT / "search_spaces/small.json")
+    file = finished.file.with_name("wrong_space.yaml")
+    file.write_text(yaml.safe_dump(values))
+    with created(file, tmp_path / "home") as experiment:
+        with pytest.raises(EvaluationError, match=f"experiment {experiment.identity} is ERROR") as error:
+            followed(experiment.port)
+        log = Path(re.search(r"\((\S+dispatcher\.log)\)", str(error.value))[1])
+        assert "searchSpaceFile does not hold the space 'tiny'" in log.read_text()
+
+
+def test_following_a_port_without_an_experiment_names_the_address(monkeypatch):
+    monkeypatch.setattr("detnas_nni.search.follow._PATIENCE", 0.0)
+    port = free_port()
+    with pytest.raises(UsageError, match=rf"http://127\.0\.0\.1:{port}/.*is --port the web UI's"):
+        follow(port)
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: f"{file.parent.name}/{file.name}")

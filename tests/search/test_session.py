@@ -9,7 +9,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from searching import FormulaEvaluator, likeness, limit_for
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError
+from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Journal, JournalError, journal_path
 from detnas_nni.search.session import SearchSession, search_in_process
 from detnas_nni.supernet.finetune import finetune
@@ -162,6 +162,22 @@ def test_a_folder_with_a_search_of_another_supernet_is_not_gone_on_with(config):
 
 
 # What it refuses.
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("name", ["finetune", "pretrain"])
+def test_a_search_named_like_another_folder_of_the_run_leaves_it_alone(trained_run, make_config, name, fresh):
+    before = sorted(trained_run.rglob("*"))
+    with pytest.raises(UsageError, match=rf"run/{name}: is there and holds no search; .*search\.name"):
+        SearchSession(make_config(trained_run, search={"name": name}), fresh=fresh)
+    assert sorted(trained_run.rglob("*")) == before
+
+
+def test_fresh_clears_nothing_if_the_supernet_does_not_fit(config, trained_run, make_config):
+    run(config)
+    with pytest.raises(CheckpointError, match="kind is 'faster_rcnn'"):
+        SearchSession(make_config(trained_run, detector={"name": "retinanet"}), fresh=True)
+    assert len(journal_of(config)) == 8
 
 
 @pytest.mark.parametrize(

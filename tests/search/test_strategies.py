@@ -4,10 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from nni.nas.execution import SequentialExecutionEngine
 from searching import (
     BLOCKS,
     STRATEGIES,
     TARGET,
+    FormulaEvaluator,
     detnas,
     feasible_set,
     likeness,
@@ -20,6 +22,7 @@ from searching import (
     tiny,
 )
 
+from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
 
 ALL = pytest.mark.parametrize("name", STRATEGIES)
@@ -107,6 +110,13 @@ def test_a_candidate_that_fails_is_passed_over_and_the_search_goes_on(name):
     children = [model for model in models[100:] if model.origin != "random"]
     assert len(children) > 40
     assert sum(model in failed for model in children) / len(children) < 0.15
+
+
+@ALL
+def test_a_search_ends_when_its_engine_has_no_budget_left(name):
+    engine, own = SequentialExecutionEngine(max_model_count=40), strategy(name)
+    own(candidate_space("tiny", FormulaEvaluator(likeness)), engine)
+    assert len(list(engine.list_models())) == 40
 
 
 @ALL

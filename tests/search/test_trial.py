@@ -12,6 +12,7 @@ from nni.runtime.trial_command_channel import (
     set_default_trial_command_channel,
 )
 from nni.runtime.trial_command_channel.base import TrialCommandChannel
+from nni.runtime.trial_command_channel.standalone import StandaloneTrialCommandChannel
 from searching import tiny
 
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
@@ -29,11 +30,14 @@ class Channel(TrialCommandChannel):
     def __init__(self, parameters) -> None:
         self.parameters = parameters
         self.sent: list[tuple[str, int, dict]] = []
+        self.before_final = lambda: None
 
     def receive_parameter(self):
-        return None if self.parameters is None else {"parameter_id": 7, "parameters": self.parameters}
+        return {"parameter_id": 7, "parameters": self.parameters}
 
     def send_metric(self, type, parameter_id, trial_job_id, sequence, value):
+        if type == "FINAL":
+            self.before_final()
         self.sent.append((type, parameter_id, value))
 
     def finals(self):
@@ -108,6 +112,15 @@ def test_out_of_the_managers_reach_a_trial_takes_what_it_was_handed(
     assert load_outcome(config.search_dir, ANOTHERS).metrics == final
 
 
+def test_the_outcome_is_written_before_nni_hears_of_the_result(trained_run, make_config, channel):
+    """The tuner reads it as soon as NNI brings the metric."""
+    config = make_config(trained_run, evaluation={"task": "classification"})
+    written = []
+    channel.before_final = lambda: written.append(load_outcome(config.search_dir, ANOTHERS))
+    run_trial(config)
+    assert written[0].metrics == channel.finals()[0][1]
+
+
 def test_a_trial_that_fails_leaves_its_reason_and_reports_nothing(trained_run, make_config, channel):
     config = make_config(trained_run, evaluation={"finetune_iterations": 8, "finetune_lr": 1e30})
     with pytest.raises(EvaluationError):
@@ -130,7 +143,8 @@ def test_parameters_of_another_space_are_refused(trained_run, make_config, chann
         run_trial(make_config(trained_run))
 
 
+@pytest.mark.filterwarnings("ignore:.*Running trial code without runtime")
 def test_outside_of_an_experiment_it_says_who_starts_it(trained_run, make_config, channel):
-    channel.parameters = None
+    set_default_trial_command_channel(StandaloneTrialCommandChannel())  # NNI's own, where it is not there
     with pytest.raises(UsageError, match="started by NNI, for a trial; see `nnictl create"):
         run_trial(make_config(trained_run))

@@ -9,7 +9,7 @@ from manager import Manager
 from searching import BLOCKS, STRATEGIES, likeness, proposals, search
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.errors import CheckpointError, ConfigError, EvaluationError
+from detnas_nni.errors import CheckpointError, ConfigError
 from detnas_nni.search import tuner as tuner_module
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.outcome import Outcome, save_outcome
@@ -250,15 +250,13 @@ def test_a_second_word_on_a_trial_changes_nothing(tuner):
     assert [e.fitness for e in journal_of(tuner).evaluations] == [likeness(ops_of(trial))]
 
 
-def test_a_search_in_which_every_trial_fails_ends_with_an_error(tuner):
+def test_a_search_in_which_every_trial_fails_ends_the_experiment_with_an_error(tuner):
     with Manager(tuner) as manager:
         manager.start()
         for _ in range(BUDGET):
             manager.request(1)
             manager.end(manager.proposed(), "FAILED")
-        tuner._thread.join(10)
-        with pytest.raises(EvaluationError, match="no candidate could be evaluated; the first: the trial"):
-            tuner.generate_multiple_parameters([99], st_callback=print)
+        assert "no candidate could be evaluated; the first: the trial ended without" in manager.error()
 
 
 # Beginning, going on, ending.
@@ -291,10 +289,29 @@ def test_a_stop_ends_the_strategys_thread_and_writes_nothing_of_running_trials(t
     assert len(journal_of(tuner)) == 0
 
 
-def test_a_search_space_file_of_another_space_is_refused(tuner):
-    with pytest.raises(ConfigError, match=r"searchSpaceFile does not hold the space 'tiny'.*tiny\.json"):
-        tuner.update_search_space(search_space_json("small"))
+def test_a_search_space_file_of_another_space_ends_the_experiment_with_an_error(tuner):
+    with Manager(tuner) as manager:
+        manager.start(space="small")
+        manager.request(2)
+        assert "searchSpaceFile does not hold the space 'tiny'" in manager.error()
+        assert manager.answer() is None
     assert not tuner._thread.is_alive()
+
+
+def test_a_search_that_failed_for_good_says_so_again_when_it_is_resumed(config_file, impatient):
+    """The journal answers for every candidate before NNI has asked for the first."""
+    for _ in range(2):
+        tuner = DetNASTuner(str(config_file), overrides=["search.generations=1"])
+        with Manager(tuner) as manager:
+            manager.start()
+            if len(journal_of(tuner)) == 0:
+                for _ in range(4):
+                    manager.request(1)
+                    manager.end(manager.proposed(), "FAILED")
+            else:
+                tuner._thread.join(10)
+                manager.request(1)
+            assert "no candidate could be evaluated" in manager.error()
 
 
 def test_a_config_is_found_in_the_code_directory(config_file, monkeypatch, tmp_path):

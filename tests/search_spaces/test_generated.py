@@ -52,3 +52,15 @@ def test_the_search_space_is_one_flat_choice_a_block_in_nnis_format() -> None:
         choice.label: {"_type": "choice", "_value": list(choice.candidates)} for choice in layout("tiny")
     }
     assert shipped == search_space_json("tiny")
+
+
+def test_the_space_of_a_trunk_of_ones_own_is_printed_for_nnictl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--space", "foreign:mobile"]) == 0
+    assert json.loads(capsys.readouterr().out) == search_space_json("foreign:mobile")
+
+
+def test_a_space_that_cannot_be_built_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--space", "no_such_module:trunk"])
+    assert exit_.value.code == 2
+    assert "no_such_module" in capsys.readouterr().err
