@@ -117,7 +117,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    from detnas_nni.config import load_config
+    from detnas_nni.config_file import load_config
 
     return load_config(options.config, options.overrides)
 

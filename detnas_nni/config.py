@@ -1,4 +1,4 @@
-"""One experiment's YAML, typed: what is unknown, missing or out of range is a clear error at load time.
+"""One experiment's config, typed; `config_file.py` reads it from YAML.
 
 Every key is a field below with its meaning, unit, range, default and source. Paths in the file are relative
 to the file itself (as NNI reads its own YAML), so that a step gives the same result from any working
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,13 +22,11 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
 
 from detnas_nni.errors import ConfigError
-from detnas_nni.yaml_file import override_value, read_mapping
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
@@ -52,18 +49,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of the config: no unknown keys, immutable, every number finite."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Space(_Section):
+class Space(Section):
     """What is searched."""
 
     name: str = Field("small", description="tiny, small, large, 3.8g, or package.module:factory")
     options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
 
 
-class ClassificationData(_Section):
+class ClassificationData(Section):
     """An ImageFolder: one folder a class, images inside."""
 
     train: ConfigPath = Field(description="the training part")
@@ -74,14 +73,14 @@ class ClassificationData(_Section):
     image_size: Positive = Field(224, description="side of the square crop, in pixels [R]")
 
 
-class CocoSplit(_Section):
+class CocoSplit(Section):
     """One split in COCO form."""
 
     images: ConfigPath = Field(description="the folder that the annotation file's file names start from")
     annotations: ConfigPath = Field(description="the JSON file")
 
 
-class VocSplit(_Section):
+class VocSplit(Section):
     """One split in Pascal VOC form."""
 
     root: ConfigPath = Field(description="the folder with Annotations, ImageSets and JPEGImages")
@@ -95,7 +94,7 @@ def _split_form(value: Any) -> str:
     return "voc" if isinstance(value, VocSplit) or (isinstance(value, dict) and "root" in value) else "coco"
 
 
-_SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
+SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
 
 # A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
 Split = Annotated[
@@ -103,7 +102,7 @@ Split = Annotated[
 ]
 
 
-class DetectionData(_Section):
+class DetectionData(Section):
     """Images with boxes. `train` gives a search split by hold-out where none is named."""
 
     format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
@@ -130,7 +129,7 @@ class DetectionData(_Section):
         return self
 
 
-class Data(_Section):
+class Data(Section):
     """Where the images are."""
 
     classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
@@ -140,7 +139,7 @@ class Data(_Section):
     )
 
 
-class Detector(_Section):
+class Detector(Section):
     """The detector around the trunk, torchvision's."""
 
     name: Literal["faster_rcnn", "retinanet"] = Field("faster_rcnn", description="the meta-architecture")
@@ -170,7 +169,7 @@ class Detector(_Section):
         return self
 
 
-class Training(_Section):
+class Training(Section):
     """What the two supernet trainings share."""
 
     steps: Positive = Field(description="iterations")
@@ -226,7 +225,7 @@ class Finetune(Training):
     bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """How one candidate is measured."""
 
     task: Literal["detection", "classification"] = Field(
@@ -245,7 +244,7 @@ class Evaluation(_Section):
     )
 
 
-class Constraint(_Section):
+class Constraint(Section):
     """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
 
     max_macs: int | None = Field(None, ge=1, description="multiply-adds of one image")
@@ -253,7 +252,7 @@ class Constraint(_Section):
     resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
 
 
-class Search(_Section):
+class Search(Section):
     """Which candidates are proposed."""
 
     name: Name = Field("search", description="folder of this search under run_dir")
@@ -290,7 +289,7 @@ class Search(_Section):
         return self
 
 
-class Hardware(_Section):
+class Hardware(Section):
     """What it runs on."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
@@ -300,7 +299,7 @@ class Hardware(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """One experiment."""
 
     run_dir: ConfigPath = Field(description="folder that the run writes to")
@@ -342,71 +341,3 @@ class Config(_Section):
         if value is None:
             raise ConfigError(f"the config has no `{key}`, which this step needs")
         return value
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config in a YAML file, with `section.key=value` overrides (values in YAML) applied.
-
-    Raises ConfigError that names the file, the key, the value and what was expected.
-    """
-    path = Path(path)
-    values = read_mapping(path)
-    for override in overrides:
-        override_value(values, override)
-    return parse_config(values, source=str(path), folder=path.resolve().parent)
-
-
-def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: Path | None = None) -> Config:
-    """A Config from plain values; `folder` is where relative paths start, `source` is named in errors."""
-    try:
-        # Through JSON, because pydantic's strict mode then takes a list for a tuple and a string for a path
-        # while it still refuses "5" for 5. What JSON lacks (YAML has dates) becomes a string.
-        text = json.dumps(values, default=str)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{source}: {error}; only numbers, strings, lists and mappings are allowed"
-        ) from None
-    try:
-        return Config.model_validate_json(text, strict=True, context={"folder": folder or Path.cwd()})
-    except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_explain(source, values, problem) for problem in error.errors())
-        ) from None
-
-
-def _explain(source: str, values: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
-    """One line for one of pydantic's problems: file, key, what was expected, and the value."""
-    # A split is one of two forms; pydantic puts the form's name into the place, and a user never wrote it.
-    location = [part for part in problem["loc"] if part not in _SPLIT_FORMS]
-    key = ".".join(str(part) for part in location) or "(top level)"
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
-        return (
-            f"{source}: {key}: unknown key; known here: {', '.join(known)}"
-            if known
-            else f"{source}: {key}: unknown key"
-        )
-    if problem["type"] == "missing":
-        return f"{source}: {key}: missing; it has no default"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem["input"]
-    shown = "" if isinstance(given, dict) else f", got {given!r}"
-    return f"{source}: {key}: {message}{shown}"
-
-
-def _known_keys(location: Sequence[Any]) -> list[str]:
-    """The keys of the section at a place, as pydantic names it."""
-    sections: list[type[_Section]] = [Config]
-    for part in location:
-        if part in _SPLIT_FORMS:
-            sections = [_SPLIT_FORMS[part]]
-            continue
-        annotations = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
-        sections = [section for annotation in annotations for section in _sections_of(annotation)]
-    return sorted({key for section in sections for key in section.model_fields})
-
-
-def _sections_of(annotation: Any) -> list[type[_Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
-        return [annotation]
-    return [section for part in getattr(annotation, "__args__", ()) for section in _sections_of(part)]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from detnas_nni.config import Config, load_config
+from detnas_nni.config import Config
+from detnas_nni.config_file import load_config
 from detnas_nni.data.shapes import generate_shapes
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detnas_nni.config import CocoSplit, Config, VocSplit, load_config
+from detnas_nni.config import CocoSplit, Config, VocSplit
+from detnas_nni.config_file import load_config
 from detnas_nni.errors import ConfigError
 
 Write = Callable[..., Path]

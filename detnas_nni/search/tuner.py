@@ -20,7 +20,7 @@ from nni.runtime.msg_dispatcher import MsgDispatcher
 from nni.tuner import Tuner
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import load_config
+from detnas_nni.config_file import load_config
 from detnas_nni.errors import ConfigError
 from detnas_nni.search.outcome import Outcome, load_outcome
 from detnas_nni.search.session import SearchSession

@@ -23,6 +23,9 @@ step "3/5 Train it on in the detector" \
 # NNI's server listens on every interface; this keeps it to this machine (docs/nni.md).
 NODE_OPTIONS="--require \"$PWD/detnas_nni/search/loopback.js\""
 export NODE_OPTIONS
+# nnictl imports pkg_resources, which says at each call that it is deprecated.
+PYTHONWARNINGS="ignore:pkg_resources is deprecated:UserWarning"
+export PYTHONWARNINGS
 step "4/5 Search: trials in NNI's training service" \
     nnictl create --config experiments/quickstart/search.yaml --port "$port"
 step "    Watch it; the web UI is open until the search has ended" \

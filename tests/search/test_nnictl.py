@@ -20,7 +20,8 @@ from searching import BLOCKS
 
 from detnas_nni import search
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import Config, load_config
+from detnas_nni.config import Config
+from detnas_nni.config_file import load_config
 from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search.follow import follow
 from detnas_nni.search.journal import Journal, journal_path
