@@ -84,7 +84,7 @@ def test_a_box_encloses_what_was_painted(label):
     # Without noise, lines and patches the painted pixels are those that differ from the plain ground.
     class Plain(np.random.Generator):
         def normal(self, *args, **kwargs):
-            return np.zeros(args[2] if len(args) > 2 else kwargs.get("size"))
+            return np.zeros(args[2] if len(args) > 2 else kwargs.get("size", ()))
 
     for seed in range(5):
         one = draw_scene(Plain(np.random.PCG64(seed)), 64, 64, [], (30, 40))[0].astype(int)

@@ -206,11 +206,18 @@ def test_a_supernet_of_other_classes_is_refused(supernets, make_config, detectio
         CandidateEvaluation(config)
 
 
-def test_a_supernet_with_other_trunk_options_is_refused(supernets, make_config):
-    """A wider head in the config than in the checkpoint: the same kind, space and classes."""
+def test_a_supernet_of_another_width_is_refused_before_any_candidate(supernets, make_config):
+    """A wider pyramid in the config than in the checkpoint: the same kind, space and classes."""
     config = make_config(supernets, detector={"fpn_channels": 32})
-    with pytest.raises(CheckpointError, match="do not fit the architecture"):
-        CandidateEvaluation(config).evaluate(PLAIN)
+    with pytest.raises(CheckpointError, match=r"supernet\.pt: .*fpn.* has the shape \(16, .*\(32, "):
+        CandidateEvaluation(config)
+
+
+def test_a_supernet_with_the_other_channel_shuffle_is_refused(supernets, make_config):
+    """All shapes agree, and yet its weights mean something else: users of the released code got AP ≈ 0."""
+    config = make_config(supernets, space={"options": {"shuffle": "even_odd"}})
+    with pytest.raises(CheckpointError, match=r"options is \{\}, .*'shuffle': 'even_odd'"):
+        CandidateEvaluation(config)
 
 
 def test_a_missing_supernet_says_that_it_has_to_be_trained(make_config, tmp_path):
