@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.errors import ArchitectureError
+from detnas_nni.files import write_text
 from search_spaces import Choice, SpaceError, layout
 
 FORMAT = 1
@@ -118,15 +119,7 @@ class Architecture:
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the JSON file, folders included; a reader sees the old file or the whole new one."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = _format_document(self.to_dict(cost, metrics, provenance))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(Path(path), _format_document(self.to_dict(cost, metrics, provenance)))
 
     def __str__(self) -> str:
         """The ops alone, "2,1,2,0", as `detnas count --ops` takes them."""

@@ -26,7 +26,7 @@ from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import DataError
 from detnas_nni.hardware import prepare
-from detnas_nni.metrics import coco_box_ap
+from detnas_nni.metrics import coco_box_ap, top1
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.supernet.runs import CLASSIFIER, finetune_run, pretrain_run
 
@@ -173,7 +173,7 @@ class ClassificationTask(Task):
     def measure(self, net: nn.Module, report: Report) -> Metrics:
         right = total = 0
         for (images, labels), due in self._batches_with_reports(self._dataset):
-            right += int((net(images).argmax(dim=1) == labels).sum())
+            right += top1(net(images), labels)
             total += len(labels)
             if due:
                 report({"default": right / total})
