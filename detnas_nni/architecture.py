@@ -81,7 +81,7 @@ class Architecture:
                 f"{choice.candidates[by_ops[index]]!r}, but choices[{choice.label!r}] is "
                 f"{document['choices'][choice.label]!r}; correct one, or leave one out"
             )
-        return cls(space, by_ops or by_choices)
+        return cls(space, by_choices if by_ops is None else by_ops)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> "Architecture":
@@ -193,11 +193,11 @@ def _ops_of_choices(space: str, choices: Any, source: str) -> tuple[int, ...]:
     if not isinstance(choices, Mapping):
         raise ArchitectureError(f"{source}: key 'choices' is {choices!r}, expected an object")
     labels = {choice.label for choice in expected}
+    known = f"has {expected[0].label} to {expected[-1].label}" if expected else "is a fixed net without any"
     for label in choices:
         if label not in labels:
             raise ArchitectureError(
-                f"{source}: choices has the unknown label {label!r}; space {space!r} has "
-                f"{expected[0].label} to {expected[-1].label}"
+                f"{source}: choices has the unknown label {label!r}; space {space!r} {known}"
             )
     ops = []
     for choice in expected:

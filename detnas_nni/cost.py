@@ -3,7 +3,7 @@
 MACs are multiply-adds of convolutions (and fully connected layers) for one image; neither batch
 normalisation, bias nor activation counts. Two conventions, as in the authors' release:
 - *backbone*: stem and blocks. A search limit is in this convention.
-- *classifier*: with the last convolution 1x1 and the fully connected layer.
+- *classifier*: with the last convolution 1x1, where the classifier has one, and the fully connected layer.
 Parameters count biases and the γ and β of batch normalisation.
 """
 
@@ -44,8 +44,8 @@ class CostTable:
     """For each block and op, the difference to op 0."""
     last_feature: tuple[int, int, int]
     """(C, H, W) of the last stage, which a classifier builds on."""
-    classifier_channels: int
-    """Channels of the classifier's last convolution."""
+    classifier_channels: int | None
+    """Channels of the classifier's last convolution; None where the linear layer follows the trunk."""
 
     def cost(self, arch: Architecture | Sequence[int]) -> Cost:
         """Backbone convention, looked up in microseconds.
@@ -68,10 +68,13 @@ class CostTable:
     def classifier_cost(self, arch: Architecture | Sequence[int], num_classes: int = 1000) -> Cost:
         """Classifier convention: with the last convolution, its batch normalisation and the linear layer."""
         channels, height, width = self.last_feature
-        hidden = self.classifier_channels
-        weights, linear = channels * hidden, hidden * num_classes
-        head = Cost(weights * height * width + linear, weights + 3 * hidden + linear + num_classes)
-        return self.cost(arch) + head
+        cost, hidden = self.cost(arch), self.classifier_channels
+        if hidden is not None:
+            weights = channels * hidden
+            # A bias, γ and β a channel.
+            cost, channels = cost + Cost(weights * height * width, weights + 3 * hidden), hidden
+        linear = channels * num_classes
+        return cost + Cost(linear, linear + num_classes)
 
 
 @lru_cache(maxsize=32)

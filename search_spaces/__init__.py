@@ -1,6 +1,7 @@
 """WHAT can be searched: trunks with NNI LayerChoices, and nothing about training or data.
 
-A space is named by a built-in size (tiny, small, large, 3.8g) or by "package.module:factory". Importing this
+A space is named by a built-in size (tiny, small, large, 3.8g) or by "package.module:factory". The
+hand-crafted nets to compare with (resnet50, resnet101) are spaces with nothing to choose. Importing this
 package is cheap; torch and NNI are loaded when a trunk is built.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import SpaceError
-from search_spaces.sizes import CANDIDATES, SIZES, STAGES, Choice
+from search_spaces.sizes import BUILT_IN, CANDIDATES, FIXED, SIZES, STAGES, Choice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", message=".* is found to be not a nn.Module", category=RuntimeWarning)
 
 __all__ = [
+    "BUILT_IN",
     "CANDIDATES",
+    "FIXED",
     "SHIPPED_RESOLUTION",
     "SIZES",
     "STAGES",
@@ -30,6 +33,7 @@ __all__ = [
     "SpaceError",
     "build_trunk",
     "costs",
+    "is_fixed",
     "layout",
     "search_space_json",
 ]
@@ -41,14 +45,15 @@ SHIPPED_RESOLUTION = 224
 def build_trunk(space: str, **options: Any) -> "nn.Module":
     """The trunk of a space; to be called in the `__init__` of a `ModelSpace`, or under `model_context`.
 
-    `space` is a built-in size, or "package.module:factory": `factory(**options)` gives any nn.Module with
+    `space` is a built-in name, or "package.module:factory": `factory(**options)` gives any nn.Module with
     labelled LayerChoices whose forward turns (N, 3, H, W) into an ordered dict of features (N, C, h, w), and
     whose `out_channels` maps each feature's name to its C. An attribute `classifier_channels` (the width of
-    the convolution before a classifier's last layer) may be there; the last feature's C is set if it is not.
-    The built-in trunks take `shuffle`: "interleave" (default) or "even_odd".
+    the convolution before a classifier's last layer, None for no such convolution) may be there; the last
+    feature's C is set if it is not. The built-in sizes take `shuffle`: "interleave" (default) or "even_odd";
+    the fixed nets take no options.
 
-    Raises `SpaceError` for an unknown name, a factory that cannot be imported, and a trunk that lacks
-    `out_channels` or has no LayerChoice.
+    Raises `SpaceError` for an unknown name, a factory that cannot be imported, options that the trunk does
+    not take, and a foreign trunk that lacks `out_channels` or has no LayerChoice.
     """
     from search_spaces import trunk
 
@@ -59,37 +64,51 @@ def build_trunk(space: str, **options: Any) -> "nn.Module":
 def layout(space: str) -> tuple[Choice, ...]:
     """What can be chosen in a space, one `Choice` a block, in block order; an op indexes its candidates.
 
-    Microseconds for a built-in space; a foreign one is built once. Raises `SpaceError` as `build_trunk`.
+    Empty for a fixed net. Microseconds for a built-in space; a foreign one is built once. Raises `SpaceError`
+    as `build_trunk`.
     """
     if space in SIZES:
         return SIZES[space].layout
+    if is_fixed(space):
+        return ()
     from search_spaces import trunk
 
     return trunk.layout_of_mutables(space)
 
 
+def is_fixed(space: str) -> bool:
+    """Whether a space is one hand-crafted net, to be trained and measured, and not to be searched."""
+    return space in FIXED
+
+
 def search_space_json(space: str) -> dict[str, dict[str, Any]]:
     """NNI's HPO search space, for `searchSpaceFile` of an experiment: one flat choice a block.
 
-    Generated from the mutables of the built trunk. Raises `SpaceError` as `build_trunk`.
+    Generated from the mutables of the built trunk. Raises `SpaceError` as `build_trunk`, and for a fixed net.
     """
+    if is_fixed(space):
+        raise SpaceError(
+            f"{space!r} is a fixed net with nothing to choose, and so has no search space; "
+            f"those that can be searched: {', '.join(SIZES)}, or a trunk of your own"
+        )
     from search_spaces import trunk
 
     return {label: mutable.as_legacy_dict() for label, mutable in trunk.mutables(space).items()}
 
 
 def costs(space: str, resolution: int = SHIPPED_RESOLUTION) -> dict[str, Any]:
-    """What the candidates of a space cost, for one square image, in the form of `profiling.profile`.
+    """What a space and its candidates cost, for one square image, in the form of `profiling.profile`.
 
     Profiling takes 0.5 s (tiny) to 2 s (large) after the 4 s in which torch and NNI are imported, too much
     for every trial process; so the numbers of the built-in spaces at 224 are read from a file that
     `python -m search_spaces` writes. Raises `SpaceError` as `build_trunk` and `profile`.
     """
-    if resolution == SHIPPED_RESOLUTION and space in SIZES:
+    if resolution == SHIPPED_RESOLUTION and space in BUILT_IN:
         path = Path(__file__).with_name(f"costs_{SHIPPED_RESOLUTION}.json")
         shipped = json.loads(path.read_text(encoding="utf-8"))[space]
-        # JSON has lists where a size has tuples.
-        if shipped.pop("size") == json.loads(json.dumps(asdict(SIZES[space]))):
+        # JSON has lists where a size has tuples; a fixed net has no size.
+        size = json.loads(json.dumps(asdict(SIZES[space]))) if space in SIZES else None
+        if shipped.pop("size", None) == size:
             return shipped
     from search_spaces.profiling import profile
 

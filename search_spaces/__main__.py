@@ -1,4 +1,4 @@
-"""Write what is generated from the built-in spaces: NNI's search-space JSON of each, and their costs.
+"""Write what is generated from the built-in spaces: NNI's search-space JSON of each size, and all costs.
 
 With --space, print the search-space JSON of one space, such as a trunk of your own, for nnictl.
 """
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search_spaces import SHIPPED_RESOLUTION, SIZES, SpaceError, search_space_json
+from search_spaces import FIXED, SHIPPED_RESOLUTION, SIZES, SpaceError, search_space_json
 
 
 def generated() -> dict[str, str]:
@@ -20,6 +20,7 @@ def generated() -> dict[str, str]:
     files = {f"{space}.json": _format(search_space_json(space)) for space in SIZES}
     # The size stands beside its costs, so that a reader can tell when a table is of another one.
     costs = {space: {"size": asdict(SIZES[space]), **profile(space, SHIPPED_RESOLUTION)} for space in SIZES}
+    costs |= {space: profile(space, SHIPPED_RESOLUTION) for space in FIXED}
     files[f"costs_{SHIPPED_RESOLUTION}.json"] = _format(costs)
     return files
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from nni.nas.profiler.pytorch.flops import FlopsProfiler
+from nni.nas.profiler.pytorch.flops import FlopsProfiler, FlopsResult, register_flops_formula
 from nni.nas.profiler.pytorch.utils import MutableShape, ShapeTensor, register_shape_inference_formula
 from torch import Tensor, nn
 
@@ -18,9 +18,13 @@ def _keep_shape(_operator: Any, x: ShapeTensor, *_: Any, **__: Any) -> MutableSh
     return x.real_shape
 
 
-# NNI knows the shapes of ReLU, GELU, hard swish and hard sigmoid, and not of what other trunks activate with.
+# NNI knows the shapes of ReLU, GELU, hard swish and hard sigmoid, and not of what other trunks activate with,
+# nor of a residual that is added in place.
 for _name in ("hardtanh", "silu", "silu_", "sigmoid", "sigmoid_", "leaky_relu", "leaky_relu_", "mish", "elu"):
     register_shape_inference_formula(getattr(torch.ops.aten, _name).default, _keep_shape)
+register_shape_inference_formula(torch.ops.aten.add_.Tensor, _keep_shape)
+# A pooling multiplies nothing; without a formula NNI warns that it counts nothing.
+register_flops_formula(nn.MaxPool2d, lambda *_: FlopsResult(0, 0))
 
 
 def profile(space: str, resolution: int) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
     - `base`: [MACs, parameters] of the architecture of zeros;
     - `blocks`: for each block and op, [MACs, parameters] more than op 0;
     - `last_feature`: [C, H, W] of the last feature;
-    - `classifier_channels`: channels of a classifier's last convolution.
+    - `classifier_channels`: channels of a classifier's last convolution, None where it has none.
 
     MACs are multiply-adds of convolutions and linear layers; parameters are all that the modules have.
     Raises `SpaceError` if the trunk cannot be traced, gives other features than it says, or has costs that

@@ -1,4 +1,4 @@
-"""The built-in sizes of the ShuffleNetV2 space, as plain numbers.
+"""The built-in spaces by name: the sizes of the ShuffleNetV2 space as plain numbers, and the fixed nets.
 
 Nothing here imports torch or NNI (seconds of start-up), so that what needs the layout of a space alone,
 such as reading an architecture file or `detnas --help`, stays fast.
@@ -60,3 +60,9 @@ SIZES = MappingProxyType(
         "3.8g": Size(stem=72, channels=(172, 432, 864, 1728), blocks=(8, 8, 16, 8), classifier=1728),
     }
 )
+
+FIXED = ("resnet50", "resnet101")
+"""Hand-crafted nets to compare with, as spaces of one architecture: no block, nothing to choose."""
+
+BUILT_IN = (*SIZES, *FIXED)
+"""Every space that has a name of its own."""

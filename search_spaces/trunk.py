@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,20 +11,18 @@ from nni.nas.nn.pytorch import LayerChoice, ModelSpace
 from nni.nas.space import current_model
 from torch import Tensor, nn
 
+from search_spaces import is_fixed
 from search_spaces.errors import SpaceError
+from search_spaces.resnet import ResNetTrunk
 from search_spaces.shufflenetv2 import ShuffleNetV2Trunk
-from search_spaces.sizes import SIZES, Choice
+from search_spaces.sizes import BUILT_IN, SIZES, Choice
 
 
 def build_trunk(space: str, **options: Any) -> nn.Module:
     """See `search_spaces.build_trunk`."""
-    if space in SIZES:
-        return ShuffleNetV2Trunk(space, **options)
-    factory = _load_factory(space)
-    try:
-        trunk = factory(**options)
-    except TypeError as error:
-        raise SpaceError(f"{space!r} cannot be called with the options {options}: {error}") from error
+    if space in BUILT_IN:
+        return _call(partial(ShuffleNetV2Trunk if space in SIZES else ResNetTrunk, space), space, options)
+    trunk = _call(_load_factory(space), space, options)
     if not isinstance(trunk, nn.Module):
         raise SpaceError(f"{space!r} gave {type(trunk).__name__}, not an nn.Module")
     channels = getattr(trunk, "out_channels", None)
@@ -40,12 +39,19 @@ def build_trunk(space: str, **options: Any) -> nn.Module:
     return trunk
 
 
+def _call(factory: Callable[..., nn.Module], space: str, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        return factory(**options)
+    except TypeError as error:
+        raise SpaceError(f"{space!r} cannot be called with the options {options}: {error}") from error
+
+
 def _load_factory(space: str) -> Callable[..., nn.Module]:
     """The callable that "package.module:factory" names."""
     module_name, _, attribute = space.partition(":")
     if not module_name or not attribute:
         raise SpaceError(
-            f"unknown search space {space!r}; known: {', '.join(SIZES)}, "
+            f"unknown search space {space!r}; known: {', '.join(BUILT_IN)}, "
             'or "package.module:factory" for a trunk of your own'
         )
     try:
@@ -82,7 +88,7 @@ def throwaway(space: str) -> Iterator[TrunkSpace]:
     A built-in one is on the meta device: it has shapes and no storage (3.8g would take 0.5 GB). The code of
     a foreign trunk may compute with its weights, so that one is built on the CPU.
     """
-    device = "meta" if space in SIZES else "cpu"
+    device = "meta" if space in BUILT_IN else "cpu"
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
         yield TrunkSpace(space).eval()
 
@@ -90,10 +96,11 @@ def throwaway(space: str) -> Iterator[TrunkSpace]:
 def layer_choices(trunk: nn.Module, space: str) -> dict[str, LayerChoice]:
     """Every LayerChoice of an unfixed trunk by its module name, in module order.
 
-    `SpaceError` if there is none, or if one sits in a candidate of another: costs would not be additive.
+    `SpaceError` if there is none in a trunk that is no fixed net of ours, or if one sits in a candidate of
+    another: costs would not be additive.
     """
     found = {name: module for name, module in trunk.named_modules() if isinstance(module, LayerChoice)}
-    if not found:
+    if not found and not is_fixed(space):
         raise SpaceError(f"the trunk of {space!r} has no LayerChoice: there is nothing to search")
     for name, module in found.items():
         for other in found:

@@ -34,6 +34,16 @@ def test_it_is_a_value(arch: Architecture) -> None:
     assert arch != Architecture("tiny", (0,) * 9)
 
 
+def test_a_fixed_net_is_an_architecture_without_choices(tmp_path: Path) -> None:
+    arch = Architecture("resnet50", ())
+    assert arch.choices == {}
+    arch.save(tmp_path / "resnet50.json")
+    assert Architecture.from_json(tmp_path / "resnet50.json") == arch
+    assert Architecture.from_choices("resnet50", {}) == Architecture.from_ops("resnet50", []) == arch
+    with pytest.raises(ArchitectureError, match="'ops' has 1 values; space 'resnet50' has 0 blocks"):
+        Architecture("resnet50", (0,))
+
+
 def test_the_short_form_is_parsed_back(arch: Architecture) -> None:
     assert str(arch) == "2,1,0,3,1,3,0,2,1"
     assert parse_ops(str(arch)) == parse_ops(" 2, 1,0,3,1,3,0,2, 1 ") == OPS

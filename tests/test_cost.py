@@ -42,6 +42,20 @@ def test_the_classifier_adds_its_convolution_normalisation_and_linear_layer() ->
     assert classifier.params - backbone.params == 8 * 16 + 16 + 2 * 16 + 16 * 5 + 5
 
 
+def test_a_classifier_without_that_convolution_adds_its_linear_layer_alone() -> None:
+    table = CostTable("by hand", 224, Cost(100, 10), (), (8, 7, 7), classifier_channels=None)
+    assert table.classifier_cost((), num_classes=5) == Cost(100 + 8 * 5, 10 + 8 * 5 + 5)
+
+
+def test_a_fixed_net_is_the_only_architecture_of_its_space() -> None:
+    table = cost_table("resnet50")
+    found = FeasibleSet(table, Constraint(max_macs=table.base.macs))
+    assert found.contains(())
+    assert found.random_unseen(np.random.default_rng(0), set()) == ()
+    assert found.random_unseen(np.random.default_rng(0), {()}) is None
+    assert FeasibleSet(table, Constraint(max_macs=table.base.macs - 1)).is_empty
+
+
 def test_an_architecture_and_its_ops_cost_the_same() -> None:
     arch = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
     assert cost_table("tiny").cost(arch) == cost_table("tiny").cost(arch.ops)

@@ -12,8 +12,8 @@ import search_spaces
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.cost import cost_table, counts
 from detnas_nni.errors import UsageError
+from detnas_nni.models import ClassifierSpace
 from search_spaces import CANDIDATES, layout
-from search_spaces.trunk import TrunkSpace
 
 PUBLISHED = sorted((Path(search_spaces.__file__).parent / "published").glob("*.json"))
 KEYS = ("backbone_macs", "classifier_macs", "backbone_params", "classifier_params")
@@ -32,38 +32,38 @@ COCO_FPN_1_3G = (0, 0, 3, 1, 2, 1, 0, 2, 0, 3, 1, 2, 3, 3, 2, 0, 2, 1, 1, 3,
         ("small", (0,) * 20, (262_705_856, 295_842_496, 1_473_488, 3_156_920)),
     ],
 )
-def test_the_counts_are_those_of_the_facts_file(
+def test_the_counts_are_those_of_the_authors_counters(
     space: str, ops: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
     assert counts(Architecture(space, ops)) == dict(zip(KEYS, expected, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("space", "giga_macs", "params"), [("resnet50", 4.09, 25_557_032), ("resnet101", 7.80, 44_549_160)]
+)
+def test_a_resnet_costs_what_torchvision_documents(space: str, giga_macs: float, params: int) -> None:
+    numbers = counts(Architecture(space, ()))
+    assert numbers["classifier_macs"] / 1e9 == pytest.approx(giga_macs, abs=0.005)
+    assert numbers["classifier_params"] == params
+
+
 def hooked_counts(arch: Architecture, resolution: int) -> dict[str, int]:
-    """Build the net with its classifier, run it, and count what each convolution and linear layer did."""
-    with model_context(arch.choices), torch.device("meta"):
-        trunk = TrunkSpace(arch.space).trunk
-        last = list(trunk.out_channels.values())[-1]
-        conv = nn.Conv2d(last, trunk.classifier_channels, 1)
-        head = [conv, nn.BatchNorm2d(conv.out_channels), nn.Linear(conv.out_channels, 1000)]
-    macs = {"trunk": 0, "head": 0}
+    """Build the classifier, run it, and count what each convolution and linear layer did."""
+    with model_context(arch.choices), torch.device("meta"):  # shapes alone: nothing is drawn or multiplied
+        net = ClassifierSpace(arch.space, num_classes=1000).eval()
+    macs = {"trunk": 0, "last_conv": 0, "fc": 0}
 
     def count(part: str, layer: nn.Module, output: torch.Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            macs[part] += output[0].numel() * layer.weight[0].numel()
-        else:
-            macs[part] += layer.weight.numel()
+        macs[part] += output[0].numel() * layer.weight[0].numel()
 
-    for part, modules in (("trunk", trunk.modules()), ("head", head)):
-        for module in modules:
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.register_forward_hook(lambda m, _, output, part=part: count(part, m, output))
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            part = name.split(".")[0]
+            module.register_forward_hook(lambda layer, _, output, part=part: count(part, layer, output))
     with torch.no_grad():
-        features = trunk.eval()(torch.empty(1, 3, resolution, resolution, device="meta"))
-        head[2](head[0](list(features.values())[-1]).mean((2, 3)))
-    params = sum(p.numel() for p in trunk.parameters())
-    head_params = sum(p.numel() for module in head for p in module.parameters())
-    values = (macs["trunk"], sum(macs.values()), params, params + head_params)
-    return dict(zip(KEYS, values, strict=True))
+        net(torch.empty(1, 3, resolution, resolution, device="meta"))
+    params, of_trunk = (sum(p.numel() for p in module.parameters()) for module in (net, net.trunk))
+    return dict(zip(KEYS, (macs["trunk"], sum(macs.values()), of_trunk, params), strict=True))
 
 
 def random_architecture(space: str, seed: int) -> Architecture:
@@ -92,9 +92,9 @@ def test_a_published_net_costs_what_hooks_count_and_its_file_says(path: Path) ->
     assert read_document(path)["cost"] == {"resolution": 224, **counts(arch)}
 
 
-@pytest.mark.parametrize("resolution", [97, 128])
-def test_another_resolution_is_profiled(resolution: int) -> None:
-    arch = random_architecture("tiny", 5)
+@pytest.mark.parametrize(("space", "resolution"), [("tiny", 97), ("tiny", 128), ("resnet50", 97)])
+def test_another_resolution_is_profiled(space: str, resolution: int) -> None:
+    arch = random_architecture(space, 5)
     assert counts(arch, resolution) == hooked_counts(arch, resolution)
 
 

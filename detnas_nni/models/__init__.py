@@ -2,10 +2,11 @@
 
 Each is an NNI `ModelSpace`. Built plainly it is the search space; built under
 `nni.nas.space.model_context(choices)` it is the fixed net of one architecture, with the same names of
-parameters less the candidate's.
+parameters less the candidate's. A trunk with nothing to choose gives the fixed net either way.
 """
 
+from detnas_nni.models.batchnorm import set_bn_momentum
 from detnas_nni.models.classifier import ClassifierSpace
 from detnas_nni.models.detector import DetectorSpace
 
-__all__ = ["ClassifierSpace", "DetectorSpace"]
+__all__ = ["ClassifierSpace", "DetectorSpace", "set_bn_momentum"]

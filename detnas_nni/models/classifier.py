@@ -16,10 +16,13 @@ class ClassifierSpace(ModelSpace):
     """Trunk, conv1x1-BN-ReLU, Dropout2d, global average pool, fully connected layer, initialised as the
     authors do [R].
 
+    On a trunk whose `classifier_channels` is None, such as a ResNet, it is the trunk's own classifier: trunk,
+    global average pool, fully connected layer as torch initialises it, no dropout.
+
     Args:
         space: name of the trunk space, as `search_spaces.build_trunk` takes it.
         num_classes: width of the output.
-        dropout: probability of Dropout2d; drops whole channels.
+        dropout: probability of Dropout2d, which drops whole channels; only behind the last convolution.
         options: keyword arguments of the trunk.
     """
 
@@ -34,13 +37,17 @@ class ClassifierSpace(ModelSpace):
         self.trunk = build_trunk(space, **(options or {}))
         channels = list(self.trunk.out_channels.values())[-1]
         width = self.trunk.classifier_channels
-        self.last_conv = nn.Sequential(
-            nn.Conv2d(channels, width, kernel_size=1, bias=True), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
-        self.dropout = nn.Dropout2d(dropout)
-        self.fc = nn.Linear(width, num_classes)
-        initialise(self.last_conv)
-        initialise(self.fc)
+        if width is None:
+            self.last_conv, self.dropout = nn.Identity(), nn.Identity()
+            self.fc = nn.Linear(channels, num_classes)
+        else:
+            self.last_conv = nn.Sequential(
+                nn.Conv2d(channels, width, kernel_size=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            )
+            self.dropout = nn.Dropout2d(dropout)
+            self.fc = nn.Linear(width, num_classes)
+            initialise(self.last_conv)
+            initialise(self.fc)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, num_classes)."""

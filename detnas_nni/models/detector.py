@@ -16,6 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detnas_nni import config as cfg
+from detnas_nni.errors import ConfigError
 from search_spaces import build_trunk
 
 # RetinaNet starts at C3: it takes the trunk's last three features [facts: search space].
@@ -26,13 +27,16 @@ _PADDING = 32
 
 
 class DetectorSpace(ModelSpace):
-    """A detector whose trunk is searched.
+    """A detector around a trunk that is searched, or that is one fixed net.
 
     Args:
         space: name of the trunk space, as `search_spaces.build_trunk` takes it.
         num_classes: object classes, without the background.
         settings: the config's `detector` section.
         options: keyword arguments of the trunk.
+
+    Raises:
+        ConfigError: the trunk gives more pyramid levels than there are anchor sizes.
     """
 
     def __init__(
@@ -118,29 +122,36 @@ def _faster_rcnn(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> 
     channels = settings.fpn_channels
     features = len(trunk.out_channels)
     backbone = TrunkWithFPN(trunk, features, channels, LastLevelMaxPool(), nn.BatchNorm2d)
+    anchors = _anchors(settings, levels=features + 1, scales=1)  # a pooled level on top
     # The paper's box head: 4conv1fc with BN, which trains from scratch where 2fc does not [R].
     head = FastRCNNConvFCHead(
-        (channels, 7, 7),
+        (channels, settings.roi_size, settings.roi_size),
         [settings.box_head_channels] * settings.box_head_convs,
         [settings.box_head_width],
         norm_layer=nn.BatchNorm2d,
     )
-    sizes = settings.anchor_sizes[: features + 1]
     return FasterRCNN(
         backbone,
         num_classes=None,  # the predictor says it
-        rpn_anchor_generator=AnchorGenerator(
-            tuple((size,) for size in sizes), ((0.5, 1.0, 2.0),) * len(sizes)
-        ),
-        box_roi_pool=_PaddedRoIAlign(list(backbone.names), output_size=7, sampling_ratio=2),
+        rpn_anchor_generator=anchors,
+        box_roi_pool=_PaddedRoIAlign(list(backbone.names), settings.roi_size, settings.roi_sampling),
         box_head=head,
         box_predictor=FastRCNNPredictor(settings.box_head_width, num_classes + 1),
         rpn_pre_nms_top_n_train=settings.rpn_proposals_train,
         rpn_post_nms_top_n_train=settings.rpn_proposals_train,
         rpn_pre_nms_top_n_test=settings.rpn_proposals_test,
         rpn_post_nms_top_n_test=settings.rpn_proposals_test,
+        rpn_nms_thresh=settings.rpn_nms,
+        rpn_fg_iou_thresh=settings.rpn_fg_iou,
+        rpn_bg_iou_thresh=settings.rpn_bg_iou,
+        rpn_batch_size_per_image=settings.rpn_samples,
+        rpn_positive_fraction=settings.rpn_positives,
+        box_fg_iou_thresh=settings.box_fg_iou,
+        box_bg_iou_thresh=settings.box_bg_iou,
         box_batch_size_per_image=settings.box_samples,
+        box_positive_fraction=settings.box_positives,
         box_score_thresh=settings.score_threshold,
+        box_nms_thresh=settings.nms,
         box_detections_per_img=settings.detections_per_image,
         **_image_arguments(settings),
     )
@@ -150,18 +161,33 @@ def _retinanet(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> _R
     channels = settings.fpn_channels
     extra = LastLevelP6P7(channels, channels)  # equal widths make torchvision build P6 from P5
     backbone = TrunkWithFPN(trunk, _RETINANET_FEATURES, channels, extra, nn.BatchNorm2d)
-    octave = tuple(2 ** (step / 3) for step in range(3))
-    sizes = tuple(tuple(int(size * scale) for scale in octave) for size in settings.anchor_sizes)
+    levels = len(backbone.names) + 2  # with P6 and P7
     return _RetinaNetFromOne(
         backbone,
         num_classes,
-        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.4,
+        anchor_generator=_anchors(settings, levels, settings.scales_per_octave),
+        fg_iou_thresh=settings.fg_iou,
+        bg_iou_thresh=settings.bg_iou,
+        topk_candidates=settings.candidates_per_level,
         score_thresh=settings.score_threshold,
+        nms_thresh=settings.nms,
         detections_per_img=settings.detections_per_image,
         **_image_arguments(settings),
     )
+
+
+def _anchors(settings: cfg.Detector, levels: int, scales: int) -> AnchorGenerator:
+    """Anchors of every ratio for each pyramid level, in `scales` sizes from one octave."""
+    if levels > len(settings.anchor_sizes):
+        raise ConfigError(
+            f"detector.anchor_sizes has {len(settings.anchor_sizes)} sizes, but the trunk gives the "
+            f"{settings.name} a pyramid of {levels} levels; use a trunk of fewer features"
+        )
+    sizes = tuple(
+        tuple(int(size * 2 ** (step / scales)) for step in range(scales))
+        for size in settings.anchor_sizes[:levels]
+    )
+    return AnchorGenerator(sizes, (settings.anchor_ratios,) * levels)
 
 
 def _image_arguments(settings: cfg.Detector) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 from nni.nas.space import model_context
 from torch import nn
 
@@ -61,6 +62,27 @@ def test_the_head_is_the_authors() -> None:
     assert isinstance(relu, nn.ReLU)
     assert net.fc.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert torch.all(net.fc.bias == 0)
+
+
+def test_the_stem_the_last_convolution_and_the_linear_layer_alone_have_a_bias() -> None:
+    layers = fixed().named_modules()
+    with_bias = [name for name, m in layers if isinstance(m, nn.Conv2d | nn.Linear) and m.bias is not None]
+    assert with_bias == ["trunk.stem.conv", "last_conv.0", "fc"]
+
+
+def test_a_resnet_is_torchvisions_classifier_without_dropout() -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.resnet50(num_classes=7)
+    ours = ClassifierSpace("resnet50", num_classes=7, dropout=0.9)
+    assert ours.fc.weight.abs().max() <= 2048**-0.5  # uniform, as torch draws a linear layer
+    assert ours.fc.weight.std().item() == pytest.approx((3 * 2048) ** -0.5, rel=0.05)
+    ours.load_state_dict(
+        {name if name.startswith("fc.") else f"trunk.{name}": t for name, t in theirs.state_dict().items()}
+    )
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.train()(images), theirs.train()(images))
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
 
 
 def test_a_fixed_net_names_its_parameters_as_the_space_does_less_the_candidates() -> None:

@@ -1,71 +1,15 @@
 """The two detectors around a trunk: losses, detections, the empty case, and BN that is never frozen."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from detectors import CLASSES, EMPTY, FULL, LOSSES, both, fixed, images, settings, target
 from nni.nas.space import model_context
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import Detector
 from detnas_nni.models import DetectorSpace
-from search_spaces import CANDIDATES, layout
-
-PATH = Architecture("tiny", tuple((2, 1, 0, 3, 1)[index % 5] for index in range(len(layout("tiny")))))
-CLASSES = 3
-LOSSES = {
-    "faster_rcnn": {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"},
-    "retinanet": {"classification", "bbox_regression"},
-}
-
-Build = Callable[..., DetectorSpace]
-
-both = pytest.mark.parametrize("name", LOSSES)
-
-
-def settings(name: str, **changes: object) -> Detector:
-    values = {
-        "name": name,
-        "min_size": 64,
-        "max_size": 96,
-        "fpn_channels": 16,
-        "anchor_sizes": (8, 16, 24, 32, 48),
-        "rpn_proposals_train": 32,
-        "rpn_proposals_test": 16,
-        "box_samples": 16,
-        "box_head_convs": 2,
-        "box_head_channels": 16,
-        "box_head_width": 32,
-    }
-    return Detector(**values | changes)
-
-
-def fixed(name: str, **changes: object) -> DetectorSpace:
-    torch.manual_seed(0)
-    with model_context(PATH.choices):
-        return DetectorSpace("tiny", CLASSES, settings(name, **changes))
-
-
-def images() -> list[Tensor]:
-    """Two images of different sizes, BGR, 0–255."""
-    generator = torch.Generator().manual_seed(1)
-    return [torch.rand(3, *size, generator=generator) * 255 for size in ((64, 80), (72, 64))]
-
-
-def target(*boxes: tuple[float, float, float, float], labels: tuple[int, ...] = ()) -> dict[str, Tensor]:
-    return {
-        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor(labels, dtype=torch.int64),
-    }
-
-
-FULL = (
-    target((4, 4, 30, 40), (20, 10, 60, 50), labels=(1, CLASSES)),
-    target((8, 16, 40, 48), labels=(2,)),
-)
-EMPTY = (target(), target())
+from search_spaces import CANDIDATES, FIXED, layout
 
 
 @both
@@ -137,14 +81,20 @@ def test_the_targets_are_left_as_they_were(name: str) -> None:
 
 
 @both
-def test_the_settings_reach_the_detector(name: str) -> None:
+@pytest.mark.parametrize("space", FIXED)
+def test_a_resnet_trains_and_detects_in_the_same_detectors(space: str, name: str) -> None:
+    torch.manual_seed(0)
+    net = DetectorSpace(space, CLASSES, settings(name)).train()
+    stages = ("stage1", "stage2", "stage3", "stage4")
+    assert net.detector.backbone.names == (stages if name == "faster_rcnn" else stages[1:])
+    losses = net(images(), list(FULL))
+    assert set(losses) == LOSSES[name]
+    sum(losses.values()).backward()
+    missed = [key for key, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert missed == []
     with torch.no_grad():
-        few = fixed(name, score_threshold=0.0, detections_per_image=3).eval()(images())
-        none = fixed(name, score_threshold=1.0).eval()(images())
-    assert [len(output["boxes"]) for output in few] == [3, 3]
-    assert [len(output["boxes"]) for output in none] == [0, 0]
-    resized, _ = fixed(name, min_size=32, max_size=64).detector.transform(images())
-    assert resized.image_sizes == [(32, 40), (36, 32)]
+        outputs = net.eval()(images())
+    assert [set(output) for output in outputs] == [{"boxes", "scores", "labels"}] * 2
 
 
 @both

@@ -4,20 +4,11 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor, nn
+from authors import split as reference_split
+from torch import nn
 
 from search_spaces import CANDIDATES, SpaceError
 from search_spaces.blocks import SHUFFLES, ChoiceBlock, make_block
-
-
-def reference_split(x: Tensor, shuffle: str) -> tuple[Tensor, Tensor]:
-    """The two shuffles by explicit channel lists."""
-    channels = x.shape[1]
-    half = channels // 2
-    if shuffle == "even_odd":
-        return x[:, list(range(0, channels, 2))], x[:, list(range(1, channels, 2))]
-    order = [channel for pair in zip(range(half), range(half, channels), strict=True) for channel in pair]
-    return x[:, order[:half]], x[:, order[half:]]
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)

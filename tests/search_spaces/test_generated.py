@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from search_spaces import SIZES, layout, search_space_json
+from search_spaces import FIXED, SIZES, SpaceError, layout, search_space_json
 from search_spaces.__main__ import generated, main
 
 FOLDER = Path(search_spaces.__file__).parent
@@ -21,6 +21,15 @@ def test_every_generated_file_is_in_step(in_step: dict[str, str]) -> None:
     assert set(in_step) == {*(f"{space}.json" for space in SIZES), "costs_224.json"}
     for name, text in in_step.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, f"{name}: run python -m search_spaces"
+
+
+def test_every_built_in_space_has_its_costs_and_only_what_can_be_searched_a_search_space(
+    in_step: dict[str, str],
+) -> None:
+    assert list(json.loads(in_step["costs_224.json"])) == [*SIZES, *FIXED]
+    for space in FIXED:
+        with pytest.raises(SpaceError, match=f"'{space}' is a fixed net.*can be searched: tiny, small"):
+            search_space_json(space)
 
 
 def test_check_names_the_files_that_are_not_in_step_and_a_second_call_mends_them(
@@ -59,8 +68,11 @@ def test_the_space_of_a_trunk_of_ones_own_is_printed_for_nnictl(capsys: pytest.C
     assert json.loads(capsys.readouterr().out) == search_space_json("foreign:mobile")
 
 
-def test_a_space_that_cannot_be_built_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("space", ["no_such_module:trunk", "resnet50"])
+def test_a_space_that_cannot_be_built_or_searched_is_a_wrong_call(
+    space: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(["--space", "no_such_module:trunk"])
+        main(["--space", space])
     assert exit_.value.code == 2
-    assert "no_such_module" in capsys.readouterr().err
+    assert space.split(":")[0] in capsys.readouterr().err

@@ -19,6 +19,8 @@ OPS = {
     "detnas-coco-fpn-3.8g": ("3.8g", "0031210203123320211320222131033313333333"),
     "shufflenetv2-20": ("small", "0" * 20),
     "shufflenetv2-40": ("large", "0" * 40),
+    "resnet50": ("resnet50", ""),
+    "resnet101": ("resnet101", ""),
 }
 
 
@@ -51,3 +53,5 @@ def test_published_numbers_are_fractions_of_one() -> None:
     }
     voc = read_document(FOLDER / "detnas-voc-retinanet-300m.json")["metrics"]
     assert voc == {"published_VOC_mAP": 0.801, "published_top1_error": 0.254}
+    resnet = read_document(FOLDER / "resnet101.json")["metrics"]
+    assert resnet == {"published_AP": 0.4, "published_top1_error": 0.226}

@@ -174,7 +174,7 @@ def test_options_reach_the_factory() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ("medium", "unknown search space 'medium'; known: tiny, small, large, 3.8g"),
+        ("medium", "unknown search space 'medium'; known: tiny, small, large, 3.8g, resnet50, resnet101, or"),
         ("foreign:", "unknown search space 'foreign:'"),
         ("no_such_module:trunk", "cannot import 'no_such_module'"),
         ("foreign:no_such_factory", "module 'foreign' has no callable 'no_such_factory'"),
@@ -206,3 +206,9 @@ def test_an_unknown_size_or_shuffle_is_refused() -> None:
         ShuffleNetV2Trunk("huge")
     with pytest.raises(SpaceError, match="unknown channel shuffle 'none'; known: interleave, even_odd"):
         build_trunk("tiny", shuffle="none")
+
+
+@pytest.mark.parametrize("space", ["tiny", "resnet50", "foreign:mobile"])
+def test_an_option_that_a_trunk_does_not_take_is_refused(space: str) -> None:
+    with pytest.raises(SpaceError, match=f"'{space}' cannot be called with the options.*'depth': 3"):
+        build_trunk(space, depth=3)
