@@ -45,6 +45,7 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
 
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -58,7 +59,11 @@ class Section(BaseModel):
 class Space(Section):
     """What is searched."""
 
-    name: str = Field("small", description="tiny, small, large, 3.8g, or package.module:factory")
+    name: str = Field(
+        "small",
+        description="tiny, small, large, 3.8g; package.module:factory; or, with nothing to choose in it, a "
+        "hand-crafted net to compare with: resnet50, resnet101",
+    )
     options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
 
 
@@ -102,20 +107,48 @@ Split = Annotated[
 ]
 
 
+def _number_of_sources(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "single"
+
+
+def _as_tuple(value: Any) -> tuple[CocoSplit | VocSplit, ...]:
+    sources = value if isinstance(value, tuple) else (value,)
+    if not sources:
+        raise ValueError("needs at least one source")
+    return sources
+
+
+# One source, or several that are one split together, such as VOC2007 and VOC2012.
+Sources = Annotated[
+    Annotated[Split, Tag("single")] | Annotated[tuple[Split, ...], Tag("several")],
+    Discriminator(_number_of_sources),
+    AfterValidator(_as_tuple),
+]
+
+TAGS = (*SPLIT_FORMS, "single", "several")
+"""What pydantic puts into the place of an error, and no user ever wrote."""
+
+
 class DetectionData(Section):
-    """Images with boxes. `train` gives a search split by hold-out where none is named."""
+    """Images with boxes. `train` gives a search split by hold-out where none is named.
+
+    A split is one source, or a list of sources.
+    """
 
     format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
-    train: Split = Field(description="the training split")
-    search: Split | None = Field(None, description="the split whose AP guides the search")
-    test: Split | None = Field(None, description="the split for the reported AP, never seen in a search")
+    train: Sources = Field(description="the training split")
+    search: Sources | None = Field(None, description="the split whose AP guides the search")
+    test: Sources | None = Field(None, description="the split for the reported AP, never seen in a search")
     holdout: Positive = Field(
         5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
     )
     classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
+    train_difficult: bool = Field(
+        False, description="train on objects that VOC marks as difficult [R's base, maskrcnn-benchmark: no]"
+    )
     max_bad_annotations: int = Field(
-        0, ge=0, description="entries with a mistake that a split may have; they are skipped and reported"
+        0, ge=0, description="entries with a mistake that a source may have; they are skipped and reported"
     )
 
     @model_validator(mode="after")
@@ -123,8 +156,7 @@ class DetectionData(Section):
         expected = CocoSplit if self.format == "coco" else VocSplit
         keys = ", ".join(key for key, field in expected.model_fields.items() if field.is_required())
         for name in ("train", "search", "test"):
-            split = getattr(self, name)
-            if split is not None and not isinstance(split, expected):
+            if not all(isinstance(source, expected) for source in getattr(self, name) or ()):
                 raise ValueError(f"format is {self.format}, so `{name}` needs the keys {keys}")
         return self
 
@@ -137,10 +169,13 @@ class Data(Section):
     max_bad_images: int = Field(
         100, ge=0, description="images that cannot be read before a step gives up; fewer are skipped"
     )
+    max_images: Positive | None = Field(
+        None, description="use so many images of each split and leave the rest out; `--fast-dev-run` sets it"
+    )
 
 
 class Detector(Section):
-    """The detector around the trunk, torchvision's."""
+    """The detector around the trunk, torchvision's. [M] is maskrcnn-benchmark, which [R] builds on."""
 
     name: Literal["faster_rcnn", "retinanet"] = Field("faster_rcnn", description="the meta-architecture")
     min_size: Positive = Field(800, description="shorter image side after resizing, in pixels [R]")
@@ -149,13 +184,35 @@ class Detector(Section):
     anchor_sizes: tuple[Positive, ...] = Field(
         (32, 64, 128, 256, 512), description="anchor side of each pyramid level, in pixels [R]"
     )
-    rpn_proposals_train: Positive = Field(2000, description="proposals kept in training, Faster R-CNN")
-    rpn_proposals_test: Positive = Field(1000, description="proposals kept in evaluation, Faster R-CNN")
+    anchor_ratios: tuple[PositiveFloat, ...] = Field(
+        (0.5, 1.0, 2.0), min_length=1, description="height over width of the anchors [R]"
+    )
+    scales_per_octave: Positive = Field(
+        3, description="RetinaNet: anchor sizes a level, a 2^(1/n) apart; Faster R-CNN has one [R]"
+    )
+    fg_iou: Fraction = Field(0.5, description="RetinaNet: IoU from which an anchor is an object's [R]")
+    bg_iou: Fraction = Field(0.4, description="RetinaNet: IoU below which it is background [R]")
+    candidates_per_level: Positive = Field(
+        1000, description="RetinaNet: boxes a level that go into the final NMS [M]"
+    )
+    rpn_fg_iou: Fraction = Field(0.7, description="IoU from which an anchor is an object's, RPN [M]")
+    rpn_bg_iou: Fraction = Field(0.3, description="IoU below which it is background, RPN [M]")
+    rpn_samples: Positive = Field(256, description="anchors an image that train the RPN [M]")
+    rpn_positives: Fraction = Field(0.5, description="at most this share of them objects [M]")
+    rpn_nms: Fraction = Field(0.7, description="IoU of the proposals' NMS [M]")
+    rpn_proposals_train: Positive = Field(2000, description="proposals kept in training, Faster R-CNN [R]")
+    rpn_proposals_test: Positive = Field(1000, description="proposals kept in evaluation, Faster R-CNN [R]")
+    roi_size: Positive = Field(7, description="side of a pooled region, in cells [R]")
+    roi_sampling: Positive = Field(2, description="sampling points a cell and direction [R]")
+    box_fg_iou: Fraction = Field(0.5, description="IoU from which a proposal is an object's [M]")
+    box_bg_iou: Fraction = Field(0.5, description="IoU below which it is background [M]")
     box_samples: Positive = Field(512, description="proposals an image that train the box head [R]")
+    box_positives: Fraction = Field(0.25, description="at most this share of them objects [M]")
     box_head_convs: int = Field(4, ge=0, description="3x3 convolutions of the box head [R: 4conv1fc]")
     box_head_channels: Positive = Field(256, description="channels of those convolutions [R]")
     box_head_width: Positive = Field(1024, description="width of the box head's linear layer [R]")
-    score_threshold: Fraction = Field(0.05, description="detections below this score are dropped")
+    score_threshold: Fraction = Field(0.05, description="detections below this score are dropped [M]")
+    nms: Fraction = Field(0.5, description="IoU of the detections' NMS [M; RetinaNet there 0.4]")
     detections_per_image: Positive = Field(100, description="detections kept an image, as COCO counts them")
 
     @model_validator(mode="after")
@@ -166,23 +223,33 @@ class Detector(Section):
             raise ValueError(
                 f"anchor_sizes needs one size for each of the 5 pyramid levels, got {len(self.anchor_sizes)}"
             )
+        for low, high in (("bg_iou", "fg_iou"), ("rpn_bg_iou", "rpn_fg_iou"), ("box_bg_iou", "box_fg_iou")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}")
         return self
 
 
 class Training(Section):
-    """What the two supernet trainings share."""
+    """What the trainings share."""
 
     steps: Positive = Field(description="iterations")
     batch_size: Positive = Field(description="images an iteration, over all devices")
     lr: float = Field(gt=0, description="base learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [R]")
+    bn_momentum: float = Field(
+        0.1, gt=0, le=1, description="share of a new batch in BN's running statistics [R: torch's default]"
+    )
     checkpoint_every: Positive = Field(1000, description="iterations between two checkpoints")
     log_every: Positive = Field(50, description="iterations between two log lines")
     max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
 
+    def identity(self) -> dict[str, Any]:
+        """The values that a training's result depends on: all but how often it writes."""
+        return self.model_dump(mode="json", exclude={"log_every", "checkpoint_every"})
+
 
 class Pretrain(Training):
-    """The classification supernet. The learning rate falls linearly to 0."""
+    """Training of a classifier, supernet or single net. The learning rate falls linearly to 0."""
 
     steps: Positive = Field(300_000, description="iterations [R]")
     batch_size: Positive = Field(1024, description="images an iteration, over all devices [R]")
@@ -208,13 +275,18 @@ class Pretrain(Training):
 
 
 class Finetune(Training):
-    """The detection supernet. The learning rate falls in steps after a linear warm-up."""
+    """Training of a detector, supernet or single net. The learning rate falls in steps after a warm-up."""
 
     steps: Positive = Field(90_000, description="iterations [R]")
     batch_size: Positive = Field(16, description="images an iteration, over all devices [R]")
     lr: float = Field(0.02, gt=0, description="base learning rate: 0.02 with FPN, 0.01 with RetinaNet [R]")
     init: Literal["pretrain", "scratch"] = Field(
         "pretrain", description="where the trunk's weights come from"
+    )
+    weights: ConfigPath | None = Field(
+        None,
+        description="a classification supernet to start from in place of this experiment's own pre-training, "
+        "such as one that `detnas import-reference` wrote",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
@@ -224,6 +296,12 @@ class Finetune(Training):
     bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases against weights [R]")
     bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
 
+    @model_validator(mode="after")
+    def _one_start(self) -> Finetune:
+        if self.weights is not None and self.init == "scratch":
+            raise ValueError("init is scratch, but weights names a checkpoint to start from; leave one out")
+        return self
+
 
 class Evaluation(Section):
     """How one candidate is measured."""
@@ -232,12 +310,24 @@ class Evaluation(Section):
         "detection",
         description="fitness: box AP on the search split, or top-1 on the held-out images (ClsNAS)",
     )
+    metric: Literal["coco", "voc07", "voc"] = Field(
+        "coco",
+        description="of detection: COCO's AP, VOC mAP@0.5 with 11 points (VOC2007), or over all points "
+        "(VOC2010 and later)",
+    )
     finetune_iterations: int = Field(0, ge=0, description="training steps of the inherited net [R: none]")
     finetune_lr: float = Field(0.001, gt=0, description="their constant learning rate")
     calibration_images: Positive = Field(
         4000, description="training images that new BN statistics come from [R: 500 iterations of 8]"
     )
     calibration_batch_size: Positive = Field(8, description="images a calibration batch [R]")
+    calibration_momentum: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of a new batch in the running statistics [R: 0.1]; by default all batches count "
+        "the same, which depends less on the last ones",
+    )
     batch_size: Positive = Field(8, description="images an evaluation batch")
     intermediate_results: Positive = Field(
         4, description="how often AP is reported on the growing part of the split, the last being the whole"
@@ -289,20 +379,100 @@ class Search(Section):
         return self
 
 
+class Retrain(Section):
+    """The final net: the searched architecture trained on its own, then measured on the test splits."""
+
+    init: Literal["classification", "supernet", "scratch"] = Field(
+        "classification",
+        description="where the detector starts: a classifier of the architecture, trained from scratch "
+        "first [R]; the supernet's weights; or nothing",
+    )
+    weights: ConfigPath | None = Field(
+        None,
+        description="a classifier of the architecture to start from in place of training one, such as one "
+        "that `detnas import-reference` wrote",
+    )
+    classifier_dir: ConfigPath | None = Field(
+        None,
+        description="where classifiers are kept, a folder an architecture, to share them among "
+        "experiments; by default in run_dir",
+    )
+    pretrain: Pretrain | None = Field(
+        None, description="the classifier's training; by default the supernet's recipe [R]"
+    )
+    finetune: Finetune | None = Field(
+        None, description="the detector's training; by default the supernet's recipe [R: 1x]"
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Retrain:
+        if self.weights is not None and self.init != "classification":
+            raise ValueError(
+                f"init is {self.init}, but weights names a classifier to start from; leave one out"
+            )
+        return self
+
+
 class Hardware(Section):
     """What it runs on."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
+    devices: Positive = Field(
+        1,
+        description="GPUs (or CPU processes) of this machine that a training runs on; several machines are "
+        "started by torchrun, which then says how many",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of a training's forward and backward passes; weights stay in fp32"
+    )
+    sync_batchnorm: bool = Field(
+        True, description="BN statistics over all devices of a training [R]; GPUs only, torch has it for them"
+    )
     workers: int = Field(4, ge=0, description="loader processes; 0 loads in the main process")
     threads: int | None = Field(
         None, ge=1, description="torch's CPU threads a process; fix it for equal results"
     )
 
 
+STEPS = ("pretrain", "finetune", "search", "sample", "retrain")
+"""The steps of an experiment, each a command, in the order in which they run."""
+
+
+class Reproduces(Section):
+    """What of the paper an experiment is, for `detnas reproduce`."""
+
+    what: str = Field(description="in a few words")
+    steps: tuple[Literal["pretrain", "finetune", "search", "sample", "retrain"], ...] = Field(
+        min_length=1, description="the commands, in order"
+    )
+    architectures: tuple[ConfigPath, ...] = Field(
+        (), description="what `retrain` trains; by default what the search or the sampling found"
+    )
+    samples: Positive | None = Field(None, description="random architectures that `sample` draws")
+    published: dict[str, float] = Field(
+        {}, description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code the authors' release"
+    )
+
+    @model_validator(mode="after")
+    def _steps_have_their_input(self) -> Reproduces:
+        if sorted(self.steps, key=STEPS.index) != list(dict.fromkeys(self.steps)):
+            raise ValueError(f"steps: each once, in the order {', '.join(STEPS)}")
+        if ("sample" in self.steps) != (self.samples is not None):
+            raise ValueError("samples is the number for the step `sample`: give both or none")
+        found = {"search", "sample"} & set(self.steps)
+        if "retrain" in self.steps and not found and not self.architectures:
+            raise ValueError("`retrain` without a search or a sample needs `architectures`")
+        return self
+
+
 class Config(Section):
     """One experiment."""
 
     run_dir: ConfigPath = Field(description="folder that the run writes to")
+    pretrain_dir: ConfigPath | None = Field(
+        None, description="folder of the pre-training, to share one among experiments; by default in run_dir"
+    )
+    finetune_dir: ConfigPath | None = Field(None, description="folder of the fine-tuning, likewise")
     seed: int = Field(0, ge=0, description="the one seed: data order, augmentation, paths, search")
     space: Space = Field(Space(), description="what is searched")
     data: Data = Field(description="where the images are")
@@ -311,7 +481,9 @@ class Config(Section):
     finetune: Finetune = Field(Finetune(), description="supernet fine-tuning")
     evaluation: Evaluation = Field(Evaluation(), description="how one candidate is measured")
     search: Search = Field(Search(), description="which candidates are proposed")
+    retrain: Retrain = Field(Retrain(), description="the final net's training")
     hardware: Hardware = Field(Hardware(), description="what it runs on")
+    reproduces: Reproduces | None = Field(None, description="what of the paper this is")
 
     @property
     def search_seed(self) -> int:
@@ -321,16 +493,18 @@ class Config(Section):
     def search_dir(self) -> Path:
         return self.run_dir / self.search.name
 
-    def fingerprint(self, *sections: str, extra: BaseModel | None = None) -> str:
+    def fingerprint(self, *sections: str, data: BaseModel | None = None, **others: Any) -> str:
         """A hash of the named sections: what a step depends on, and so what a resumed step must share.
 
-        `extra` is a part of a section that counts, too, where not all of its section does. How often a
-        training writes does not count.
+        Where not all of the data counts, `data` is the part that does; `others` are values that count, too.
+        How often a training writes does not.
         """
         exclude = {name: {"log_every", "checkpoint_every"} for name in ("pretrain", "finetune")}
         values = self.model_dump(mode="json", include=set(sections), exclude=exclude)
-        if extra is not None:
-            values["extra"] = extra.model_dump(mode="json")
+        if data is not None:
+            values["data"] = data.model_dump(mode="json")
+            values["max_images"] = self.data.max_images
+        values.update(others)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def require(self, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a net is judged by: COCO's box AP and top-1."""
+"""What a net is judged by: COCO's box AP and top-1; VOC's mAP is in `voc_metric.py`."""
 
 import contextlib
 import io
@@ -40,19 +40,7 @@ def coco_box_ap(
     """
     from pycocotools.cocoeval import COCOeval
 
-    if not isinstance(ground_truth, Mapping):
-        ground_truth = read_json_object(Path(ground_truth), ("images", "annotations", "categories"))
-    known_images = {image["id"] for image in ground_truth["images"]}
-    known_categories = {category["id"] for category in ground_truth["categories"]}
-    chosen = known_images if image_ids is None else set(image_ids)
-    if not chosen or not chosen <= known_images:
-        unknown = sorted(chosen - known_images)[:5]
-        raise EvaluationError(
-            f"the images to evaluate on are empty or unknown to the ground truth: {unknown}"
-        )
-    for position, detection in enumerate(detections):
-        _check(position, detection, known_images, known_categories)
-
+    ground_truth, chosen = checked_input(ground_truth, detections, image_ids)
     truth = _index(ground_truth, [_truth_entry(entry) for entry in ground_truth["annotations"]])
     results = _index(ground_truth, [_result_entry(entry) for entry in detections])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables and timings
@@ -67,6 +55,27 @@ def coco_box_ap(
 def top1(logits: "torch.Tensor", labels: "torch.Tensor") -> int:
     """How many of the logits (B, K) are largest at their label (B,)."""
     return int((logits.argmax(dim=1) == labels).sum())
+
+
+def checked_input(
+    ground_truth: Path | str | Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int] | None,
+) -> tuple[Mapping[str, Any], set[int]]:
+    """The ground truth's content and the images to count; arguments and errors as of `coco_box_ap`."""
+    if not isinstance(ground_truth, Mapping):
+        ground_truth = read_json_object(Path(ground_truth), ("images", "annotations", "categories"))
+    known_images = {image["id"] for image in ground_truth["images"]}
+    known_categories = {category["id"] for category in ground_truth["categories"]}
+    chosen = known_images if image_ids is None else set(image_ids)
+    if not chosen or not chosen <= known_images:
+        unknown = sorted(chosen - known_images)[:5]
+        raise EvaluationError(
+            f"the images to evaluate on are empty or unknown to the ground truth: {unknown}"
+        )
+    for position, detection in enumerate(detections):
+        _check(position, detection, known_images, known_categories)
+    return ground_truth, chosen
 
 
 def _check(position: int, detection: Mapping[str, Any], images: set[int], categories: set[int]) -> None:

@@ -64,7 +64,10 @@ def test_every_experiment_that_is_shipped_is_read(path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"seeed": 1}, "seeed: unknown key; known here: data, detector, evaluation, finetune, hardware, "),
+        (
+            {"seeed": 1},
+            "seeed: unknown key; known here: data, detector, evaluation, finetune, finetune_dir, ",
+        ),
         ({"hardware": {"device": "cpu", "gpus": 1}}, "hardware.gpus: unknown key; known here: device, "),
         (
             {"search": {"constraint": {"macs": 3}}},
@@ -239,7 +242,7 @@ def test_one_mapping_may_be_merged_into_another(tmp_path: Path) -> None:
         "    test: {<<: *split, annotations: b.json}\n"
     )
     data = load_config(written(tmp_path, text)).data.detection
-    assert data.test == CocoSplit(images=data.train.images, annotations=tmp_path / "b.json")
+    assert data.test == (CocoSplit(images=data.train[0].images, annotations=tmp_path / "b.json"),)
 
 
 def test_paths_start_at_the_configs_folder(
@@ -254,8 +257,9 @@ def test_paths_start_at_the_configs_folder(
     config = load_config("../experiments/mine/a.yaml")
     assert config.run_dir == tmp_path / "runs"
     assert config.search_dir == tmp_path / "runs/search"
-    assert config.data.detection.train.images == tmp_path / "experiments/mine/images"
-    assert config.data.detection.train.annotations == Path("/data/train.json")
+    (train,) = config.data.detection.train
+    assert train.images == tmp_path / "experiments/mine/images"
+    assert train.annotations == Path("/data/train.json")
 
 
 def test_a_path_takes_variables_from_the_environment(
@@ -311,21 +315,141 @@ def test_a_voc_split_is_read(write_config: Write, tmp_path: Path) -> None:
     voc = {"root": "VOC2007", "image_set": "trainval", "images": None, "annotations": None}
     detection = {"format": "voc", "train": voc, "search": None, "test": None}
     config = load_config(write_config(tmp_path / "a.yaml", data={"detection": detection}))
-    assert config.data.detection.train == VocSplit(root=tmp_path / "VOC2007", image_set="trainval")
+    assert config.data.detection.train == (VocSplit(root=tmp_path / "VOC2007", image_set="trainval"),)
+
+
+def test_a_split_may_be_a_list_of_sources(write_config: Write, tmp_path: Path) -> None:
+    years = [{"root": year, "image_set": "trainval", "one_based": True} for year in ("2007", "2012")]
+    detection = {"format": "voc", "train": years, "search": None, "test": years[:1]}
+    data = load_config(write_config(tmp_path / "a.yaml", data={"detection": detection})).data.detection
+    assert [source.root for source in data.train] == [tmp_path / "2007", tmp_path / "2012"]
+    assert all(source.one_based for source in data.train)
+    assert data.test == data.train[:1] and data.search is None
+
+
+COCO = {"images": "images", "annotations": "a.json"}
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([], "data.detection.train: needs at least one source, got []"),
+        (["a.json"], "data.detection.train.0: Input should be an object, got 'a.json'"),
+        ([[COCO]], "data.detection.train.0: Input should be an object, got [{'images': 'images', "),
+        ([COCO, {"images": "images"}], "data.detection.train.1.annotations: missing; it has no default"),
+        (
+            [COCO, {**COCO, "anotations": "x"}],
+            "data.detection.train.1.anotations: unknown key; known here: annotations, images",
+        ),
+        (
+            [COCO, {"root": "VOC", "image_set": "train", "images": "x"}],
+            "data.detection.train.1.images: unknown key; known here: image_set, one_based, root",
+        ),
+        (
+            [COCO, {"root": "VOC", "image_set": "train"}],
+            "data.detection: format is coco, so `train` needs the keys images, annotations",
+        ),
+    ],
+)
+def test_a_mistake_in_a_list_of_sources_is_one_line_that_names_the_source(
+    refused: Callable[..., str], train: list, message: str
+) -> None:
+    line = refused(data={"detection": {"train": train}})
+    assert line.startswith(message) and "\n" not in line
+
+
+def test_a_training_from_scratch_takes_no_weights(
+    refused: Callable[..., str], make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    message = refused(finetune={"init": "scratch", "weights": "imagenet.pt"})
+    assert message.startswith("finetune: init is scratch, but weights names a checkpoint to start from")
+    config = make_config(tmp_path, finetune={"weights": "/weights/imagenet.pt"})
+    assert config.finetune.weights == Path("/weights/imagenet.pt")
+
+
+def test_what_an_experiment_reproduces_is_read(write_config: Write, tmp_path: Path) -> None:
+    reproduces = {
+        "what": "DetNASNet against random nets",
+        "steps": ["pretrain", "finetune", "search", "sample", "retrain"],
+        "samples": 5,
+        "published": {"AP": 36.4, "top1_error": 26.2},
+    }
+    config = load_config(write_config(tmp_path / "a.yaml", reproduces=reproduces))
+    assert config.reproduces.steps == ("pretrain", "finetune", "search", "sample", "retrain")
+    assert (config.reproduces.samples, config.reproduces.published["AP"]) == (5, 36.4)
+    given = {"what": "a published net", "steps": ["retrain"], "architectures": ["nets/fpn.json"]}
+    config = load_config(write_config(tmp_path / "b.yaml", reproduces=given))
+    assert config.reproduces.architectures == (tmp_path / "nets/fpn.json",)
+
+
+@pytest.mark.parametrize(
+    ("reproduces", "message"),
+    [
+        (
+            {"steps": ["search", "finetune"]},
+            "reproduces: steps: each once, in the order pretrain, finetune, ",
+        ),
+        ({"steps": ["search", "search"]}, "reproduces: steps: each once, in the order pretrain, finetune, "),
+        ({"steps": []}, "reproduces.steps: Tuple should have at least 1 item"),
+        (
+            {"steps": ["search", "fly"]},
+            "reproduces.steps.1: Input should be 'pretrain', 'finetune', 'search'",
+        ),
+        ({"steps": ["sample"]}, "reproduces: samples is the number for the step `sample`: give both or none"),
+        (
+            {"steps": ["search"], "samples": 5},
+            "reproduces: samples is the number for the step `sample`: give",
+        ),
+        (
+            {"steps": ["sample"], "samples": 0},
+            "reproduces.samples: Input should be greater than or equal to 1",
+        ),
+        (
+            {"steps": ["pretrain", "retrain"]},
+            "reproduces: `retrain` without a search or a sample needs `architectures`",
+        ),
+        ({"steps": ["search"], "what": None}, "reproduces.what: "),
+        (
+            {"steps": ["search"], "step": 1},
+            "reproduces.step: unknown key; known here: architectures, published, samples, steps, what",
+        ),
+    ],
+)
+def test_what_cannot_be_reproduced_is_refused(
+    refused: Callable[..., str], reproduces: dict, message: str
+) -> None:
+    assert refused(reproduces={"what": "something", **reproduces}).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"evaluation": {"metric": "voc12"}}, "evaluation.metric: Input should be 'coco', 'voc07' or 'voc'"),
+        ({"data": {"max_images": 0}}, "data.max_images: Input should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_a_choice_that_is_not_offered_is_refused(
+    refused: Callable[..., str], sections: dict, message: str
+) -> None:
+    assert refused(**sections).startswith(message)
 
 
 def test_a_fingerprint_changes_with_what_it_is_of_and_with_nothing_else(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    def fingerprint(**sections: object) -> str:
+    def fingerprint(others: dict | None = None, **sections: object) -> str:
         config = make_config(**{"run_dir": tmp_path, **sections})
-        return config.fingerprint("seed", "finetune", extra=config.data.detection)
+        return config.fingerprint("seed", "finetune", data=config.data.detection, **others or {})
 
     first = fingerprint()
     assert first == fingerprint() == fingerprint(pretrain={"lr": 0.3}, run_dir=tmp_path / "other")
+    assert first == fingerprint(finetune={"log_every": 7, "checkpoint_every": 3})
+    assert first == fingerprint(data={"max_bad_images": 3})
     assert first != fingerprint(seed=1)
     assert first != fingerprint(finetune={"lr": 0.3})
     assert first != fingerprint(data={"detection": {"flip": 0.0}})
+    assert first != fingerprint(data={"max_images": 5})
+    assert first != fingerprint(others={"start": "supernet"})
 
 
 def test_a_config_cannot_be_changed(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -142,13 +142,14 @@ class DetectionDataset(ImageDataset):
     """Items are (image (3, H, W) float32, target), for torchvision's detectors.
 
     The target's tensors are boxes (N, 4) float32 x1, y1, x2, y2, labels (N,) int64 in 1..K and image_id ()
-    int64; crowd boxes are not among them.
+    int64. Crowds are not among the boxes, nor are difficult objects unless `train_difficult`.
 
     Args:
         images: the set.
         transform: `detection_train()` or `detection_eval()`.
         seed, max_bad_images, replace_bad: as in `ImageDataset`.
-        drop_empty: leave out the images that have no box to learn from, as in training.
+        drop_empty: leave out the images that have no such box to learn from, as in training.
+        train_difficult: whether objects that VOC marks as difficult are among the boxes.
 
     Raises:
         DataError: no image is left.
@@ -162,9 +163,13 @@ class DetectionDataset(ImageDataset):
         seed: int = 0,
         max_bad_images: int = 0,
         drop_empty: bool = False,
+        train_difficult: bool = False,
         replace_bad: bool = True,
     ) -> None:
-        self.records = tuple(r for r in images.records if not drop_empty or not r.crowd.all())
+        self._train_difficult = train_difficult
+        self.records = tuple(
+            record for record in images.records if not drop_empty or record.trainable(train_difficult).any()
+        )
         if images.records and not self.records:
             raise DataError(f"{images.name}: none of its {len(images)} images has a box to train on.")
         super().__init__(
@@ -183,7 +188,7 @@ class DetectionDataset(ImageDataset):
     def _load(self, index: int) -> tuple[tv_tensors.Image, dict[str, torch.Tensor]]:
         record = self.records[index]
         image = tv_tensors.Image(read_image(record.file, (record.width, record.height)))
-        objects = ~record.crowd
+        objects = record.trainable(self._train_difficult)
         target = {
             "boxes": tv_tensors.BoundingBoxes(
                 torch.from_numpy(record.boxes[objects]),

@@ -26,7 +26,7 @@ class ImageRecord:
         boxes: (N, 4) float32, absolute x1, y1, x2, y2 inside the image, each with an area.
         labels: (N,) int64 in 1..K; 0 is the background.
         crowd: (N,) bool, COCO's `iscrowd`: a region of many objects; not trained on, ignored when matched.
-        difficult: (N,) bool, VOC's flag.
+        difficult: (N,) bool, VOC's flag: hard to recognise; ignored by its metric.
         area: (N,) float32, square pixels; the segment's area where the data set gives one (COCO).
     """
 
@@ -58,6 +58,13 @@ class ImageRecord:
             area=np.array(area, dtype=np.float32),
         )
 
+    def trainable(self, difficult: bool = False) -> np.ndarray:
+        """Which boxes (N,) bool are to be trained on: no crowd, and none that is difficult unless asked for.
+
+        The VOC devkit does not count difficult objects and maskrcnn-benchmark does not train on them.
+        """
+        return ~self.crowd if difficult else ~(self.crowd | self.difficult)
+
 
 @dataclass(frozen=True, eq=False)
 class DetectionSet:
@@ -84,7 +91,7 @@ class DetectionSet:
         """The set as a COCO JSON object for pycocotools, with the data set's own image and category ids.
 
         Annotations are numbered from 1: pycocotools takes the id 0 for "unmatched". `difficult` is kept as a
-        key, which COCO's metric does not read.
+        key, which VOC's metric reads and COCO's does not.
         """
         annotations: list[dict[str, Any]] = []
         for record in self.records:
@@ -190,8 +197,16 @@ def clipped_box(
     return left, top, right, bottom
 
 
-def check_disjoint(first: DetectionSet, second: DetectionSet) -> None:
-    """Make sure that two splits share no image file; links are followed.
+def check_disjoint(
+    first: DetectionSet,
+    second: DetectionSet,
+    expected: str = "splits without a common image, or the AP says nothing about unseen images",
+) -> None:
+    """Make sure that two sets share no image file; links are followed.
+
+    Args:
+        first, second: the sets, by default two splits.
+        expected: what the message says was expected.
 
     Raises:
         DataError: they share one; it is named.
@@ -201,7 +216,7 @@ def check_disjoint(first: DetectionSet, second: DetectionSet) -> None:
     if shared:
         raise DataError(
             f"{first.name} and {second.name} share {len(shared)} image file(s), the first is {shared[0]}; "
-            "expected splits without a common image, or the AP says nothing about unseen images."
+            f"expected {expected}."
         )
 
 

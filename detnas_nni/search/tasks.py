@@ -1,11 +1,11 @@
-"""What detection and classification (ClsNAS) do differently when a candidate is measured."""
+"""What detection and classification (ClsNAS) do differently when a net is measured, on either split."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +28,28 @@ from detnas_nni.errors import DataError
 from detnas_nni.hardware import prepare
 from detnas_nni.metrics import coco_box_ap, top1
 from detnas_nni.models import ClassifierSpace, DetectorSpace
-from detnas_nni.supernet.runs import CLASSIFIER, finetune_run, pretrain_run
+from detnas_nni.training.runs import finetune_run, pretrain_run
+from detnas_nni.training.weights import CLASSIFIER
+from detnas_nni.voc_metric import voc_map
 
 Metrics = dict[str, float]
-"""What a candidate scored: `default` is the fitness, in [0, 1], never rounded."""
+"""What a net scored: `default` is the fitness, in [0, 1], never rounded."""
 
 Report = Callable[[Metrics], None]
-"""Takes the metrics of a growing part of the search split while the evaluation runs."""
+"""Takes the metrics of a growing part of the split while the evaluation runs."""
+
+Split = Literal["search", "test"]
+"""The split that a task measures on: the one that guides the search, or the one that no search has seen."""
+
+_VOC_KEYS = {"voc07": "mAP07", "voc": "mAP"}
+
+
+def unreported(metrics: Metrics) -> None:
+    """The report of an evaluation that nobody watches."""
 
 
 class Task(ABC):
-    """How a candidate's net is built, trained on and measured. One instance serves a whole search.
+    """How a net is built, trained on and measured. One instance serves a whole search.
 
     Attributes:
         kind: what the supernet's checkpoint has to be of.
@@ -70,8 +81,11 @@ class Task(ABC):
         """The training loss of a net in train mode on one batch: a pass through every BN."""
 
     @abstractmethod
-    def measure(self, net: nn.Module, report: Report) -> Metrics:
-        """The metrics of a net in eval mode on the whole search split; the parts are reported on the way."""
+    def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
+        """The metrics of a net on the whole split; those of its parts are reported on the way.
+
+        The net is in eval mode and on the task's device.
+        """
 
     def training_batches(self, batch_size: int, steps: int, seed: int) -> Iterator[Any]:
         """Batches of training images without augmentation, in an order drawn by the seed."""
@@ -104,18 +118,36 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    """Box AP on the search split."""
+    """Box AP of a detector, by `evaluation.metric`.
 
-    def __init__(self, config: Config) -> None:
-        splits = open_detection(config.require("data.detection"), config.seed)
-        limit = config.data.max_bad_images
-        super().__init__(config, DetectionDataset(splits.train, detection_eval(), max_bad_images=limit))
+    Its metrics are, of COCO, AP (`default`), AP50, AP75, APs, APm, APl; of VOC, mAP07 and mAP, of which one
+    is `default`, and beside them COCO's AP and AP50.
+
+    Args:
+        config: the config.
+        split: what to measure on.
+
+    Raises:
+        ConfigError: there is no `data.detection`, or no `data.detection.test` to measure on.
+        DataError: a split is missing or damaged.
+    """
+
+    def __init__(self, config: Config, split: Split = "search") -> None:
+        data = config.require("data.detection")
+        if split == "test":
+            config.require("data.detection.test")
+        splits = open_detection(data, config.seed, config.data.max_images)
+        transform, limit = detection_eval(), config.data.max_bad_images
+        training = DetectionDataset(
+            splits.train, transform, max_bad_images=limit, train_difficult=data.train_difficult
+        )
+        super().__init__(config, training)
         self.kind = config.detector.name
-        self.checkpoint = finetune_run(config).checkpoint
+        self.checkpoint = finetune_run(config).result
         self.classes = splits.train.classes
-        self._search = splits.search
-        self._dataset = EvaluationDataset(splits.search, detection_eval(), max_bad_images=limit)
-        self._ground_truth = splits.search.ground_truth()
+        self._images = splits.search if split == "search" else splits.test
+        self._dataset = EvaluationDataset(self._images, transform, max_bad_images=limit)
+        self._ground_truth = self._images.ground_truth()
 
     def build(self) -> DetectorSpace:
         space = self.config.space
@@ -125,7 +157,7 @@ class DetectionTask(Task):
         return sum(net(*batch).values())
 
     @torch.no_grad()
-    def measure(self, net: nn.Module, report: Report) -> Metrics:
+    def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
         image_ids: list[int] = []
         detections: list[dict[str, Any]] = []
         measured: Metrics = {}
@@ -134,31 +166,49 @@ class DetectionTask(Task):
                 image_id = int(target["image_id"])
                 image_ids.append(image_id)
                 arrays = (output[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
-                detections += self._search.to_coco_detections(image_id, *arrays)
+                detections += self._images.to_coco_detections(image_id, *arrays)
             if due:
                 measured = self._metrics(detections, image_ids)
                 report(measured)
         return measured
 
-    def _metrics(self, detections: list[dict[str, Any]], image_ids: Iterable[int]) -> Metrics:
-        values = coco_box_ap(self._ground_truth, detections, image_ids=list(image_ids))
-        return {"default": values["AP"]} | {k: values[k] for k in ("AP50", "AP75", "APs", "APm", "APl")}
+    def _metrics(self, detections: list[dict[str, Any]], image_ids: list[int]) -> Metrics:
+        coco = coco_box_ap(self._ground_truth, detections, image_ids=image_ids)
+        metric = self.config.evaluation.metric
+        if metric == "coco":
+            return {"default": coco["AP"]} | {k: coco[k] for k in ("AP50", "AP75", "APs", "APm", "APl")}
+        voc = voc_map(self._ground_truth, detections, image_ids=image_ids)
+        return {"default": voc[_VOC_KEYS[metric]], **voc, "AP": coco["AP"], "AP50": coco["AP50"]}
 
 
 class ClassificationTask(Task):
-    """Top-1 on the held-out part of the ImageFolder: what ClsNASNet is searched with."""
+    """Top-1 of a classifier as `default`: what ClsNASNet is searched with.
+
+    Args:
+        config: the config.
+        split: what to measure on; of `search` the held-out part of the training ImageFolder.
+
+    Raises:
+        ConfigError: there is no `data.classification`, or no `data.classification.test` to measure on.
+        DataError: a split is missing or damaged.
+    """
 
     kind = CLASSIFIER
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, split: Split = "search") -> None:
         data = config.require("data.classification")
-        splits = open_classification(data, config.seed)
+        if split == "test":
+            config.require("data.classification.test")
+        splits = open_classification(data, config.seed, config.data.max_images)
         transform, limit = classification_eval(data.image_size), config.data.max_bad_images
         super().__init__(config, ClassificationDataset(splits.train, transform, max_bad_images=limit))
-        self.checkpoint = pretrain_run(config).checkpoint
+        self.checkpoint = pretrain_run(config).result
         self.classes = splits.train.classes
         self._dataset = ClassificationDataset(
-            splits.search, transform, max_bad_images=limit, replace_bad=False
+            splits.search if split == "search" else splits.test,
+            transform,
+            max_bad_images=limit,
+            replace_bad=False,
         )
 
     def build(self) -> ClassifierSpace:
@@ -170,7 +220,7 @@ class ClassificationTask(Task):
         return F.cross_entropy(net(images), labels, label_smoothing=self.config.pretrain.label_smoothing)
 
     @torch.no_grad()
-    def measure(self, net: nn.Module, report: Report) -> Metrics:
+    def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
         right = total = 0
         for (images, labels), due in self._batches_with_reports(self._dataset):
             right += top1(net(images), labels)
@@ -180,9 +230,15 @@ class ClassificationTask(Task):
         return {"default": right / total}
 
 
-def open_task(config: Config) -> Task:
-    """The task that the config's `evaluation.task` names, its data read and checked."""
-    return DetectionTask(config) if config.evaluation.task == "detection" else ClassificationTask(config)
+def open_task(
+    config: Config, task: Literal["detection", "classification"] | None = None, split: Split = "search"
+) -> Task:
+    """A task, its data read and checked; by default the one that the config's `evaluation.task` names.
+
+    Raises ConfigError and DataError as the tasks do.
+    """
+    kinds = {"detection": DetectionTask, "classification": ClassificationTask}
+    return kinds[task or config.evaluation.task](config, split)
 
 
 def _evenly(batches: int, reports: int) -> set[int]:

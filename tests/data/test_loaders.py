@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from data_builders import coco_content, coco_set, truncate, write_coco, write_image
+from data_builders import coco_content, coco_set, truncate, voc_object, write_coco, write_image, write_voc
 from PIL import Image
 
 from detnas_nni.data import images as images_module
@@ -29,6 +29,7 @@ from detnas_nni.data.transforms import (
     detection_eval,
     detection_train,
 )
+from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
@@ -85,6 +86,20 @@ def test_training_leaves_out_images_without_a_box_to_learn_from(tmp_path):
     assert boxes.shape == (0, 4)
     with pytest.raises(DataError, match=r"train.json: none of its 2 images has a box"):
         DetectionDataset(images.subset([0, 1]), detection_train(), drop_empty=True)
+
+
+def test_difficult_objects_are_trained_on_only_if_asked_for(tmp_path):
+    """As maskrcnn-benchmark: an image whose only object is difficult has nothing to learn from."""
+    easy, hard = voc_object("cat", (4, 5, 20, 25)), voc_object("cat", (1, 1, 9, 9), difficult=1)
+    images = read_voc(write_voc(tmp_path, {"a": [hard, easy], "b": [hard], "c": [easy]}), "train")
+
+    def boxes(**options) -> list[list[list[float]]]:
+        dataset = DetectionDataset(images, detection_eval(), drop_empty=True, **options)
+        return [target["boxes"].tolist() for _, target in dataset]
+
+    assert boxes() == [[[4, 5, 20, 25]], [[4, 5, 20, 25]]]
+    assert boxes(train_difficult=True) == [[[1, 1, 9, 9], [4, 5, 20, 25]], [[1, 1, 9, 9]], [[4, 5, 20, 25]]]
+    assert [entry["difficult"] for entry in images.ground_truth()["annotations"]] == [1, 0, 1, 0]
 
 
 def test_an_empty_split_is_refused():

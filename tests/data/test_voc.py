@@ -10,6 +10,7 @@ from data_builders import voc_object, write_voc
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
+from detnas_nni.voc_metric import voc_map
 
 BOX = (4, 5, 20, 25)
 
@@ -50,6 +51,17 @@ def test_a_set_is_read_in_its_order_with_sorted_classes_and_flags(tmp_path):
 def test_one_based_pixels_are_the_devkits(tmp_path):
     images = read_voc(small_voc(tmp_path), "train", one_based=True)
     assert images.records[0].boxes.tolist() == [[3, 4, 20, 25], [0, 0, 9.5, 9]]
+
+
+def test_the_devkits_pixels_give_the_devkits_overlaps(tmp_path):
+    """The first ten pixels of five rows against those of ten: 50 of 100 pixels, an overlap of exactly 0.5."""
+    root = write_voc(tmp_path, {"a": [voc_object("cat", (1, 1, 10, 10))]})
+    found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 5], "score": 0.9}]
+    values = [
+        voc_map(read_voc(root, "train", one_based=one_based).ground_truth(), found)["mAP"]
+        for one_based in (True, False)
+    ]
+    assert values == [1.0, 0.0]
 
 
 def test_classes_set_the_labels(tmp_path):
