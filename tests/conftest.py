@@ -12,6 +12,8 @@ from detnas_nni.config import Config
 from detnas_nni.config_file import load_config
 from detnas_nni.data.shapes import generate_shapes
 
+pytest_plugins = ["tests.trainings"]
+
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:

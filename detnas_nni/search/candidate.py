@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from nni.nas.space import model_context
@@ -16,11 +17,11 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.cost import Cost, cost_table
 from detnas_nni.errors import EvaluationError
-from detnas_nni.search.tasks import Metrics, Report, open_task
+from detnas_nni.search.tasks import Metrics, Report, open_task, unreported
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.calibrate import recalibrate
-from detnas_nni.supernet.checkpoint import expect_state, file_hash, load_supernet
 from detnas_nni.supernet.inherit import choice_prefixes, inherit
+from detnas_nni.training.weights import expect_state, file_hash, load_weights
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,20 @@ class CandidateEvaluation:
 
     Everything that can be wrong with the config, the data or the checkpoint is found on construction.
 
+    Args:
+        config: the experiment.
+        supernet: the supernet's weights; those that the experiment trained if None.
+
     Raises:
         CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.
         DataError: a split is missing or damaged.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, supernet: Path | None = None) -> None:
         self.config = config
         self.task = open_task(config)
-        self.supernet = load_supernet(self.task.checkpoint)
-        self.supernet.expect(
+        self.supernet = load_weights(supernet or self.task.checkpoint)
+        self.supernet.expect_supernet(
             kind=self.task.kind,
             space=config.space.name,
             options=config.space.options,
@@ -72,7 +77,7 @@ class CandidateEvaluation:
         return file_hash(self.supernet.path)
 
     def evaluate(
-        self, architecture: Architecture, *, seed: int | None = None, report: Report | None = None
+        self, architecture: Architecture, *, seed: int | None = None, report: Report = unreported
     ) -> Result:
         """Measure one candidate: build, inherit, fine-tune if the config says so, recalibrate, test.
 
@@ -93,7 +98,7 @@ class CandidateEvaluation:
             net = self.net(architecture)
             self._finetune(net, seed)
             self._recalibrate(net, seed)
-            metrics = self.task.measure(net, report or _ignore)
+            metrics = self.task.measure(net, report)
         if not math.isfinite(metrics["default"]):
             raise EvaluationError(
                 f"the fitness of {architecture} is {metrics['default']}, not a finite number"
@@ -136,8 +141,4 @@ class CandidateEvaluation:
         steps = max(1, images // settings.calibration_batch_size)
         seed = derive_seed(seed, "calibration")
         batches = self.task.training_batches(settings.calibration_batch_size, steps, seed)
-        recalibrate(net, batches, self.task.loss)
-
-
-def _ignore(metrics: Metrics) -> None:
-    """The report of an evaluation that nobody watches."""
+        recalibrate(net, batches, self.task.loss, settings.calibration_momentum)

@@ -21,8 +21,8 @@ from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
-from detnas_nni.supernet.checkpoint import file_hash, load_supernet
-from detnas_nni.supernet.runs import CLASSIFIER, supernet_checkpoint
+from detnas_nni.training.runs import supernet_weights
+from detnas_nni.training.weights import CLASSIFIER, file_hash, load_weights
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +49,12 @@ class SearchSession:
         limits = config.search.constraint
         self.feasible = FeasibleSet(self.table, Constraint(limits.max_macs, limits.max_params))
         self.feasible.raise_if_empty()
-        checkpoint = supernet_checkpoint(config)
+        checkpoint = supernet_weights(config)
         # Both doors check this: under nnictl the trials would otherwise fail one by one.
         kind = config.detector.name if config.evaluation.task == "detection" else CLASSIFIER
-        load_supernet(checkpoint).expect(kind=kind, space=config.space.name, options=config.space.options)
+        load_weights(checkpoint).expect_supernet(
+            kind=kind, space=config.space.name, options=config.space.options
+        )
         self._expect_a_search()
         if fresh:
             shutil.rmtree(self.folder, ignore_errors=True)

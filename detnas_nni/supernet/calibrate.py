@@ -15,18 +15,22 @@ Batch = TypeVar("Batch")
 
 @torch.no_grad()
 def recalibrate(
-    net: nn.Module, batches: Iterable[Batch], forward: Callable[[nn.Module, Batch], object]
+    net: nn.Module,
+    batches: Iterable[Batch],
+    forward: Callable[[nn.Module, Batch], object],
+    momentum: float | None = None,
 ) -> int:
     """Reset the running statistics of every BN of `net` and gather them anew, in train mode.
 
-    The new statistics are the plain mean over the batches, each with equal weight, rather than an
-    exponential average: no batch counts more for coming last, and nothing of the old ones is left.
-    Parameters stay as they are, and the net is in the mode in which it came.
+    Without a momentum the new statistics are the plain mean over the batches, each with equal weight: no
+    batch counts more for coming last, and nothing of the old ones is left. Parameters stay as they are, and
+    the net is in the mode in which it came.
 
     Args:
         net: a fixed net whose tensors are its own.
         batches: training batches, such as 500 of 8 images [R].
         forward: runs the net on one batch.
+        momentum: share of a new batch in an exponential average [R: 0.1], which starts at mean 0, variance 1.
 
     Returns:
         The number of batches.
@@ -35,7 +39,7 @@ def recalibrate(
     for norm in norms:
         norm.reset_running_stats()
     count = 0
-    with _cumulative(norms), _training(net):
+    with _momentum(norms, momentum), _training(net):
         for batch in batches:
             forward(net, batch)
             count += 1
@@ -43,15 +47,15 @@ def recalibrate(
 
 
 @contextmanager
-def _cumulative(norms: list[_BatchNorm]) -> Iterator[None]:
+def _momentum(norms: list[_BatchNorm], momentum: float | None) -> Iterator[None]:
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = None  # torch's name for the cumulative mean
+            norm.momentum = momentum  # None is torch's name for the cumulative mean
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, before in zip(norms, momenta, strict=True):
+            norm.momentum = before
 
 
 @contextmanager

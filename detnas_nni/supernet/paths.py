@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from pytorch_lightning import LightningModule
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ConstraintError
-from detnas_nni.seeding import derive_seed, generator
+from detnas_nni.seeding import generator
 from search_spaces import layout
 
 # A bin that holds one path in 10,000 is found, in 0.2 s; one that holds fewer is a mistake in the config.
@@ -92,18 +91,14 @@ class _SeededPathModule(RandomSamplingLightningModule):
     def __init__(self, training_module: LightningModule, sampler: PathSampler) -> None:
         super().__init__(training_module)
         self._sampler = sampler
-        self.path: Architecture | None = None
 
     def resample(self) -> dict[str, Any]:
-        self.path = self._sampler.path(self.trainer.global_step)
-        activate(self, self.path)
-        return self.path.choices
+        path = self._sampler.path(self.trainer.global_step)
+        activate(self, path)
+        return path.choices
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         self.resample()
-        # Dropout and torchvision's sampling of proposals draw from torch's global generator: seeded by the
-        # step, they need no saved state to go on after a resume.
-        torch.manual_seed(derive_seed(self._sampler.seed, "step", self.trainer.global_step))
         return self.training_module.training_step(*args, **kwargs)
 
 

@@ -12,8 +12,8 @@ from detnas_nni.cost import cost_table
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.supernet.calibrate import recalibrate
-from detnas_nni.supernet.checkpoint import file_hash
 from detnas_nni.supernet.finetune import finetune
+from detnas_nni.training.weights import file_hash
 
 PLAIN = tiny(0)
 MIXED = tiny(1, 2, 3, 0)
@@ -221,7 +221,7 @@ def test_a_supernet_with_the_other_channel_shuffle_is_refused(supernets, make_co
 
 
 def test_a_missing_supernet_says_that_it_has_to_be_trained(make_config, tmp_path):
-    with pytest.raises(CheckpointError, match=r"finetune/supernet\.pt: there is no supernet; run the step"):
+    with pytest.raises(CheckpointError, match=r"finetune/supernet\.pt: there are no weights; run the step"):
         CandidateEvaluation(make_config(tmp_path / "run"))
 
 

@@ -132,9 +132,9 @@ def test_a_trial_that_fails_leaves_its_reason_and_reports_nothing(trained_run, m
 
 def test_a_trial_without_a_supernet_says_so_to_the_tuner_too(make_config, tmp_path, channel):
     config = make_config(tmp_path / "run")
-    with pytest.raises(Exception, match="there is no supernet"):
+    with pytest.raises(Exception, match="there are no weights"):
         run_trial(config)
-    assert "there is no supernet" in load_outcome(config.search_dir, ANOTHERS).error
+    assert "there are no weights" in load_outcome(config.search_dir, ANOTHERS).error
 
 
 def test_parameters_of_another_space_are_refused(trained_run, make_config, channel):

@@ -16,8 +16,8 @@ from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
 from detnas_nni.models import DetectorSpace
 from detnas_nni.search.candidate import CandidateEvaluation
-from detnas_nni.supernet.checkpoint import file_hash, load_supernet, save_supernet
 from detnas_nni.supernet.finetune import finetune
+from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from search_spaces import layout
 
 # A step so small that it rounds away: what was trained is what the training started from.
@@ -47,7 +47,7 @@ def test_the_checkpoint_is_the_whole_supernet_with_its_description(
     name: str, pretrained: Path, make_config: Callable[..., Config]
 ) -> None:
     config = make_config(pretrained, detector={"name": name}, finetune={"steps": 2})
-    supernet = load_supernet(finetune(config))
+    supernet = load_weights(finetune(config))
     assert (supernet.info.kind, supernet.info.space, supernet.info.steps) == (name, "tiny", 2)
     assert len(supernet.info.classes) == 6
     space = DetectorSpace("tiny", 6, config.detector)
@@ -59,8 +59,8 @@ def test_the_checkpoint_is_the_whole_supernet_with_its_description(
 def test_the_trunk_starts_from_the_pretrained_supernet(
     pretrained: Path, make_config: Callable[..., Config]
 ) -> None:
-    before = load_supernet(pretrained / "pretrain/supernet.pt").trunk_state
-    after = load_supernet(finetune(make_config(pretrained, finetune=STANDING))).trunk_state
+    before = load_weights(pretrained / "pretrain/supernet.pt").trunk_state
+    after = load_weights(finetune(make_config(pretrained, finetune=STANDING))).trunk_state
     assert list(after) == list(before)
     assert all(torch.equal(after[name], tensor) for name, tensor in weights(before).items())
 
@@ -71,8 +71,8 @@ def test_the_trunk_may_start_from_scratch_without_a_pretrained_supernet(
     # With the same seed, candidates that pre-training did not draw would stand where they start.
     settings = {**STANDING, "init": "scratch"}
     config = make_config(tmp_path / "run", seed=1, finetune=settings, data={"classification": None})
-    after = load_supernet(finetune(config)).trunk_state
-    before = load_supernet(supernets / "pretrain/supernet.pt").trunk_state
+    after = load_weights(finetune(config)).trunk_state
+    before = load_weights(supernets / "pretrain/supernet.pt").trunk_state
     assert not any(torch.equal(after[name], tensor) for name, tensor in weights(before).items())
 
 
@@ -114,7 +114,7 @@ def test_a_setting_changes_the_weights(
 
 def test_a_missing_pretrained_supernet_is_named(make_config: Callable[..., Config], tmp_path: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"run/pretrain/supernet\.pt: there is no supernet; run the step"
+        CheckpointError, match=r"run/pretrain/supernet\.pt: there are no weights; run the step"
     ):
         finetune(make_config(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -136,7 +136,7 @@ def test_a_pretrained_supernet_of_another_space_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError) as raised:
         finetune(make_config(pretrained, **sections))
-    assert f"{pretrained}/pretrain/supernet.pt: a supernet {message}; train one" in str(raised.value)
+    assert f"{pretrained}/pretrain/supernet.pt: a supernet {message}; train some" in str(raised.value)
     assert not (pretrained / "finetune").exists()
 
 
@@ -154,9 +154,9 @@ def test_a_pretrained_supernet_that_lacks_a_tensor_is_refused(
     pretrained: Path, make_config: Callable[..., Config]
 ) -> None:
     path = pretrained / "pretrain/supernet.pt"
-    supernet = load_supernet(path)
+    supernet = load_weights(path)
     state = {name: tensor.clone() for name, tensor in supernet.state.items() if "stem.conv" not in name}
-    save_supernet(path, supernet.info, state)
+    save_weights(path, supernet.info, state)
     with pytest.raises(CheckpointError, match=r"supernet\.pt: its trunk does not fit tiny: .*stem\.conv"):
         finetune(make_config(pretrained))
 
@@ -180,7 +180,7 @@ def test_a_truncated_image_is_left_out_and_reported(
     config = make_config(tmp_path / "run", **sections, data={"max_bad_images": 6})
     with caplog.at_level(logging.WARNING):
         path = finetune(config)
-    assert load_supernet(path).info.steps == 12
+    assert load_weights(path).info.steps == 12
     # Twelve batches of two go through the 24 images once: each bad one is met, and told of once.
     told = [line for line in caplog.messages if "is left out" in line]
     assert sorted(line.split(":")[0] for line in told) == [str(image) for image in images[:6]]

@@ -16,8 +16,8 @@ from detnas_nni.cost import cost_table
 from detnas_nni.data.drawing import SHAPES
 from detnas_nni.errors import ConfigError, ConstraintError, DataError
 from detnas_nni.models import ClassifierSpace
-from detnas_nni.supernet.checkpoint import load_supernet
 from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES, layout
 
 
@@ -30,7 +30,7 @@ def data(shapes: Path, tmp_path: Path) -> Path:
 def test_the_checkpoint_is_the_whole_supernet_with_its_description(
     supernets: Path, make_config: Callable[..., Config]
 ) -> None:
-    supernet = load_supernet(supernets / "pretrain/supernet.pt")
+    supernet = load_weights(supernets / "pretrain/supernet.pt")
     assert (supernet.info.kind, supernet.info.space, supernet.info.steps) == ("classifier", "tiny", 4)
     assert supernet.info.classes == tuple(sorted(SHAPES[:6]))
     assert supernet.info.options == {}
@@ -85,7 +85,7 @@ def test_a_path_keeps_to_the_bin_of_macs_in_the_classifiers_convention(
     # Narrower than what the classifier adds: a path that is in it by its backbone alone is not in it.
     high = low + (low - table.cost(some).macs) // 2
     settings = {"steps": 1, "macs_bins": [[low, high]]}
-    state = load_supernet(pretrain(make_config(tmp_path / "run", seed=seed, pretrain=settings))).state
+    state = load_weights(pretrain(make_config(tmp_path / "run", seed=seed, pretrain=settings))).state
     trained = {name for name in state if name.endswith("batches_tracked") and state[name] == 1}
     ops = [
         op
@@ -114,7 +114,7 @@ def test_a_truncated_image_is_left_out_and_reported(
     config = make_config(tmp_path / "run", **sections, data={"max_bad_images": 8})
     with caplog.at_level(logging.WARNING):
         path = pretrain(config)
-    assert load_supernet(path).info.steps == 6
+    assert load_weights(path).info.steps == 6
     reported = [line for line in caplog.messages if "circle" in line and "left out" in line]
     assert 1 < len(reported) <= 8
     with pytest.raises(DataError, match=r"circle/.*\.jpg: .*2 bad image\(s\).*1 allowed.*max_bad_images"):

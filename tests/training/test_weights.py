@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from detnas_nni.errors import CheckpointError
-from detnas_nni.supernet.checkpoint import SupernetInfo, file_hash, load_supernet, load_tensors, save_supernet
+from detnas_nni.training.weights import WeightsInfo, file_hash, load_tensors, load_weights, save_weights
 
-INFO = SupernetInfo(
+INFO = WeightsInfo(
     kind="retinanet",
     space="tiny",
     options={"shuffle": "even_odd"},
@@ -32,12 +32,12 @@ STATE = {
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "run" / "supernet.pt"
-    save_supernet(path, INFO, STATE)
+    save_weights(path, INFO, STATE)
     return path
 
 
 def test_what_is_saved_is_loaded(path: Path) -> None:
-    supernet = load_supernet(path)
+    supernet = load_weights(path)
     assert supernet.info == INFO
     assert supernet.path == path
     assert supernet.state.keys() == STATE.keys()
@@ -46,28 +46,28 @@ def test_what_is_saved_is_loaded(path: Path) -> None:
 
 
 def test_the_trunks_part_goes_by_its_own_names(path: Path) -> None:
-    trunk = load_supernet(path).trunk_state
+    trunk = load_weights(path).trunk_state
     assert set(trunk) == {"stem.weight", "stem.count"}
     assert torch.equal(trunk["stem.weight"], STATE["detector.backbone.trunk.stem.weight"])
 
 
 def test_writing_to_a_loaded_tensor_does_not_reach_the_file(path: Path) -> None:
     before = file_hash(path)
-    load_supernet(path).state["detector.head.weight"].zero_()
+    load_weights(path).state["detector.head.weight"].zero_()
     assert file_hash(path) == before
-    assert torch.equal(load_supernet(path).state["detector.head.weight"], torch.ones(2))
+    assert torch.equal(load_weights(path).state["detector.head.weight"], torch.ones(2))
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises((AttributeError, pickle.PicklingError)):
-        save_supernet(path, INFO, {"weight": lambda: None})
+        save_weights(path, INFO, {"weight": lambda: None})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_supernet_of_another_config_is_refused_by_file_field_and_both_values(path: Path) -> None:
-    supernet = load_supernet(path)
+    supernet = load_weights(path)
     supernet.expect(kind="retinanet", space="tiny", classes=("circle", "square"))
     supernet.expect(options={"shuffle": "even_odd"})
     for field, value, message in (
@@ -80,13 +80,13 @@ def test_a_supernet_of_another_config_is_refused_by_file_field_and_both_values(p
             "whose classes is circle, square, but the config says square, circle",
         ),
     ):
-        with pytest.raises(CheckpointError, match=re.escape(f"{path}: a supernet {message}; train one")):
+        with pytest.raises(CheckpointError, match=re.escape(f"{path}: weights of a supernet {message}; train some")):
             supernet.expect(**{field: value})
 
 
 def test_a_missing_checkpoint_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"gone\.pt: there is no supernet; run the step that trains it"):
-        load_supernet(tmp_path / "gone.pt")
+    with pytest.raises(CheckpointError, match=r"gone\.pt: there are no weights; run the step that trains them"):
+        load_weights(tmp_path / "gone.pt")
 
 
 def damaged(path: Path, kind: str) -> None:
@@ -107,7 +107,7 @@ def damaged(path: Path, kind: str) -> None:
 def test_a_damaged_file_is_refused(path: Path, kind: str) -> None:
     damaged(path, kind)
     with pytest.raises(CheckpointError) as raised:
-        load_supernet(path)
+        load_weights(path)
     assert str(raised.value).startswith(f"{path}: cannot be read as a checkpoint: ")
     assert "\n" not in str(raised.value)
 
@@ -127,7 +127,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, zipped: bool) -> None:
     path, folder = tmp_path / "bomb.pt", tmp_path / "made"
     torch.save({"state": Bomb(folder)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(CheckpointError, match=r"bomb\.pt: cannot be read as a checkpoint"):
-        load_supernet(path)
+        load_weights(path)
     assert not folder.exists()
 
 
@@ -135,26 +135,26 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, zipped: bool) -> None:
     ("content", "message"),
     [
         ([1, 2], "expected a dict of tensors, found list"),
-        ({"weight": torch.ones(1)}, "not a supernet's checkpoint of format 1"),
-        ({"format": 2, "info": asdict(INFO), "state": STATE}, "not a supernet's checkpoint of format 1"),
-        ({"format": 1, "info": asdict(INFO), "state": 3}, "not a supernet's checkpoint of format 1"),
-        ({"format": 1, "state": STATE}, "description is damaged"),
-        ({"format": 1, "info": {"kind": "classifier"}, "state": STATE}, "description is damaged"),
-        ({"format": 1, "info": {**asdict(INFO), "epoch": 3}, "state": STATE}, "description is damaged"),
-        ({"format": 1, "info": None, "state": STATE}, "description is damaged"),
+        ({"weight": torch.ones(1)}, "not a file of weights of format 1"),
+        ({"format": 2, "info": asdict(INFO), "state": STATE}, "not a file of weights of format 1"),
+        ({"format": 1, "info": asdict(INFO), "state": 3}, "not a file of weights of format 1"),
+        ({"format": 1, "state": STATE}, "description of the weights is damaged"),
+        ({"format": 1, "info": {"kind": "classifier"}, "state": STATE}, "description of the weights is damaged"),
+        ({"format": 1, "info": {**asdict(INFO), "epoch": 3}, "state": STATE}, "description of the weights is damaged"),
+        ({"format": 1, "info": None, "state": STATE}, "description of the weights is damaged"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object, message: str) -> None:
     path = tmp_path / "other.pt"
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=message) as raised:
-        load_supernet(path)
+        load_weights(path)
     assert str(raised.value).startswith(f"{path}: ")
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
-        load_supernet(tmp_path)
+        load_weights(tmp_path)
     with pytest.raises(CheckpointError):
         load_tensors(tmp_path)
 
@@ -163,6 +163,6 @@ def test_the_hash_is_of_the_content(path: Path, tmp_path: Path) -> None:
     first = file_hash(path)
     (tmp_path / "copy.pt").write_bytes(path.read_bytes())
     assert file_hash(tmp_path / "copy.pt") == first
-    save_supernet(path, replace(INFO, seed=4), STATE)
+    save_weights(path, replace(INFO, seed=4), STATE)
     assert file_hash(path) != first
     assert re.fullmatch("[0-9a-f]{64}", first)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
-from detnas_nni.supernet.checkpoint import load_supernet
-from detnas_nni.supernet.runs import finetune_run, pretrain_run, supernet_checkpoint
+from detnas_nni.training.runs import finetune_run, pretrain_run, supernet_weights
+from detnas_nni.training.weights import load_weights
 
 OTHER = {"pretrain": {"lr": 0.04}, "finetune": {"lr": 0.02}}
 
@@ -90,8 +90,8 @@ def test_fresh_starts_over(
     path = train(make_config(trained_run, **{step: OTHER[step]}), fresh=True)
     assert differing(state_of(path), before)
     assert (
-        load_supernet(path).info.fingerprint
-        != load_supernet(
+        load_weights(path).info.fingerprint
+        != load_weights(
             trained_run / ("finetune" if step == "pretrain" else "pretrain") / "supernet.pt"
         ).info.fingerprint
     )
@@ -131,9 +131,9 @@ def test_a_damaged_training_state_is_named(
 def test_the_supernet_of_a_search_is_that_of_its_task(
     supernets: Path, make_config: Callable[..., Config]
 ) -> None:
-    assert supernet_checkpoint(make_config(supernets)) == supernets / "finetune/supernet.pt"
+    assert supernet_weights(make_config(supernets)) == supernets / "finetune/supernet.pt"
     classification = make_config(supernets, evaluation={"task": "classification"})
-    assert supernet_checkpoint(classification) == supernets / "pretrain/supernet.pt"
+    assert supernet_weights(classification) == supernets / "pretrain/supernet.pt"
 
 
 def test_a_supernet_that_is_not_trained_yet_says_which_step_to_run(
@@ -144,7 +144,7 @@ def test_a_supernet_that_is_not_trained_yet_says_which_step_to_run(
         with pytest.raises(
             CheckpointError, match=rf"{folder}/supernet\.pt: there is no .*run `detnas {folder}`"
         ):
-            supernet_checkpoint(make_config(trained_run, evaluation={"task": task}))
+            supernet_weights(make_config(trained_run, evaluation={"task": task}))
 
 
 def test_a_run_needs_its_section_of_the_data(make_config: Callable[..., Config], tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from detnas_nni.config import Config
 from detnas_nni.errors import EvaluationError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
-from detnas_nni.supernet.checkpoint import load_supernet
 from detnas_nni.supernet.paths import PathSampler
-from detnas_nni.supernet.training import linear_factor, step_factor
+from detnas_nni.training.schedules import linear_factor, step_factor
+from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES
 
 CLASSES = 6
@@ -138,7 +138,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_training_can_be_gone_on_with(
     with cut_at(3, KeyboardInterrupt):
         train(scratch())
     assert signal.getsignal(signal.SIGINT) is handler
-    assert load_supernet(train(scratch())).info.steps == 4
+    assert load_weights(train(scratch())).info.steps == 4
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_by_step_and_path(

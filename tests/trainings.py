@@ -14,7 +14,7 @@ from detnas_nni.config import Config
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.supernet.finetune import finetune
 from detnas_nni.supernet.pretrain import pretrain
-from detnas_nni.supernet.progress import Checkpoints
+from detnas_nni.training.progress import Checkpoints
 from search_spaces import CANDIDATES, layout
 
 TRAININGS: dict[str, Callable[..., Path]] = {"pretrain": pretrain, "finetune": finetune}

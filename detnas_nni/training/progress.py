@@ -33,7 +33,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = (trainer.global_step, time.perf_counter())
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and trainer.is_global_zero:
             self._bar = tqdm(total=self._steps, initial=trainer.global_step, unit="step")
 
     def on_train_batch_end(
@@ -46,6 +46,8 @@ class Progress(Callback):
         if step % self._every and step != self._steps:
             return
         losses = self._mean_losses()
+        if not trainer.is_global_zero:
+            return
         total = sum(losses.values())
         rate = self._rate(step)
         lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -99,8 +101,12 @@ class Checkpoints(Callback):
         self._every = every
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % self._every == 0:
+        if trainer.global_step % self._every:
+            return
+        if trainer.is_global_zero:
             replace_file(self._path, lambda path: trainer.save_checkpoint(path, weights_only=False))
+        else:  # writes nothing, and waits for the main process's file
+            trainer.save_checkpoint(self._path, weights_only=False)
 
 
 def duration(seconds: float) -> str:

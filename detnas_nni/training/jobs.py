@@ -1,0 +1,171 @@
+"""The two trainings, classification and detection, whatever net is trained: a supernet or a single one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import torch.nn.functional as F
+from nni.nas.nn.pytorch import ModelSpace
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from detnas_nni import config as cfg
+from detnas_nni.data.datasets import ImageDataset
+from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, TrainBatches, train_loader
+from detnas_nni.data.splits import open_classification, open_detection
+from detnas_nni.data.transforms import classification_train, detection_train
+from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
+from detnas_nni.training.distributed import World
+from detnas_nni.training.schedules import linear_factor, step_factor
+from detnas_nni.training.weights import CLASSIFIER
+
+Settings = TypeVar("Settings", bound=cfg.Training)
+
+
+class Job(ABC, Generic[Settings]):
+    """What a training needs but the net's choices: data, losses, optimiser. The data is read on construction.
+
+    Attributes:
+        kind: of the weights that come out.
+        trunk_prefix: where the trunk stands in the net's state dict.
+        settings: the config's section of this training.
+        classes: names, in the order of their labels.
+    """
+
+    kind: str
+    trunk_prefix: str
+
+    def __init__(self, config: cfg.Config, settings: Settings, dataset: ImageDataset) -> None:
+        self.config = config
+        self.settings = settings
+        self._dataset = dataset
+
+    @property
+    def images(self) -> int:
+        """Images in the training split."""
+        return len(self._dataset)
+
+    def build(self) -> ModelSpace:
+        """The model space; under `nni.nas.space.model_context` the fixed net."""
+        model = self._model()
+        set_bn_momentum(model, self.settings.bn_momentum)
+        return model
+
+    def loader(self, start: int, world: World) -> DataLoader:
+        """This process's training batches from a step on."""
+        settings = self.settings
+        batches = TrainBatches(
+            len(self._dataset),
+            world.share(settings.batch_size, "batch_size"),
+            settings.steps,
+            self.config.seed,
+            start_step=start,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        return train_loader(self._dataset, batches, workers=self.config.hardware.workers)
+
+    @abstractmethod
+    def losses(self, model: ModelSpace, batch: Any) -> dict[str, Tensor]:
+        """Losses by name on one batch; their sum is minimised."""
+
+    @abstractmethod
+    def parameter_groups(self, model: ModelSpace) -> list[dict[str, Any]]:
+        """SGD's parameter groups: learning rate and weight decay by kind of parameter."""
+
+    @abstractmethod
+    def lr_factor(self, step: int) -> float:
+        """The share of the base learning rate at a step."""
+
+    @abstractmethod
+    def _model(self) -> ModelSpace: ...
+
+
+class ClassificationJob(Job[cfg.Pretrain]):
+    """Cross-entropy on an ImageFolder, the learning rate falling to 0 in a line [R]."""
+
+    kind = CLASSIFIER
+    trunk_prefix = "trunk."
+
+    def __init__(self, config: cfg.Config, settings: cfg.Pretrain) -> None:
+        data: cfg.ClassificationData = config.require("data.classification")
+        train = open_classification(data, config.seed, config.data.max_images).train
+        transform = classification_train(
+            data.image_size, color_jitter=settings.color_jitter, min_scale=settings.crop_min_scale
+        )
+        dataset = ClassificationDataset(
+            train, transform, seed=config.seed, max_bad_images=config.data.max_bad_images
+        )
+        super().__init__(config, settings, dataset)
+        self.classes = train.classes
+
+    def _model(self) -> ClassifierSpace:
+        space = self.config.space
+        return ClassifierSpace(space.name, len(self.classes), self.settings.dropout, space.options)
+
+    def losses(self, model: ModelSpace, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        images, labels = batch
+        loss = F.cross_entropy(model(images), labels, label_smoothing=self.settings.label_smoothing)
+        return {"classification": loss}
+
+    def parameter_groups(self, model: ModelSpace) -> list[dict[str, Any]]:
+        """What has more than one dimension decays; biases and BN do not [R]."""
+        weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
+        others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
+        return [
+            {"params": weights, "weight_decay": self.settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def lr_factor(self, step: int) -> float:
+        return linear_factor(step, self.settings.steps, self.settings.warmup_steps)
+
+
+class DetectionJob(Job[cfg.Finetune]):
+    """A detector's own losses on images with boxes, the learning rate falling in steps [R]."""
+
+    trunk_prefix = "detector.backbone.trunk."
+
+    def __init__(self, config: cfg.Config, settings: cfg.Finetune) -> None:
+        data: cfg.DetectionData = config.require("data.detection")
+        train = open_detection(data, config.seed, config.data.max_images).train
+        dataset = DetectionDataset(
+            train,
+            detection_train(data.flip),
+            seed=config.seed,
+            max_bad_images=config.data.max_bad_images,
+            train_difficult=data.train_difficult,
+        )
+        super().__init__(config, settings, dataset)
+        self.kind = config.detector.name
+        self.classes = train.classes
+
+    def _model(self) -> DetectorSpace:
+        space = self.config.space
+        return DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+
+    def losses(
+        self, model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]]]
+    ) -> dict[str, Tensor]:
+        return model(*batch)
+
+    def parameter_groups(self, model: ModelSpace) -> list[dict[str, Any]]:
+        """Biases, BN's β among them, have their own learning rate and decay; BN's γ is a weight [R]."""
+        settings = self.settings
+        weights = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
+        biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+        return [
+            {"params": weights, "weight_decay": settings.weight_decay},
+            {
+                "params": biases,
+                "lr": settings.lr * settings.bias_lr_factor,
+                "weight_decay": settings.bias_weight_decay,
+            },
+        ]
+
+    def lr_factor(self, step: int) -> float:
+        settings = self.settings
+        return step_factor(
+            step, settings.milestones, settings.gamma, settings.warmup_steps, settings.warmup_factor
+        )

@@ -1,0 +1,234 @@
+"""Train a net: one Lightning run under NNI, with checkpoints and resume, on one device or several.
+
+A supernet is trained by NNI's one-shot strategy, a single net by NNI's Lightning evaluator as it is; all else
+is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.space import RawFormatModelSpace, model_context
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy
+from torch import Tensor
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Hardware
+from detnas_nni.errors import EvaluationError
+from detnas_nni.hardware import prepare
+from detnas_nni.seeding import derive_seed
+from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
+from detnas_nni.training.distributed import World, barrier
+from detnas_nni.training.jobs import Job
+from detnas_nni.training.progress import Checkpoints, Progress
+from detnas_nni.training.runs import TrainingRun
+from detnas_nni.training.weights import WeightsInfo, load_tensors, save_weights
+
+_log = logging.getLogger(__name__)
+
+# Tips, devices and the like; Lightning sets its own level when it is imported, so this comes after.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+_LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def train(
+    job: Job,
+    run: TrainingRun,
+    world: World,
+    *,
+    net: PathSampler | Architecture,
+    start_from: Callable[[ModelSpace], None] | None = None,
+    fresh: bool = False,
+) -> None:
+    """Train a supernet or a single net, and save its weights as `run.result`.
+
+    A training that was interrupted goes on from its last checkpoint, on however many processes.
+
+    Args:
+        job: data, losses and optimiser.
+        run: the folder for weights, checkpoints, logs and TensorBoard's events.
+        world: the processes, which have joined.
+        net: a sampler for a supernet's path at every step, or the architecture of a single net.
+        start_from: puts weights into the net that it starts with; without it they are drawn by the seed.
+        fresh: forget what the folder holds.
+    """
+    config = job.config
+    sampler, architecture = (net, None) if isinstance(net, PathSampler) else (None, net)
+    torch.manual_seed(derive_seed(config.seed, "initial weights"))
+    with nullcontext() if architecture is None else model_context(architecture.choices):
+        model = job.build()
+    if start_from is not None:
+        start_from(model)
+    run.claim(fresh, world)
+    if world.is_main:
+        _log.info(
+            "%s: %d images of %d classes, %d steps of %d on %d %s",
+            *(run.folder.name, job.images, len(job.classes), job.settings.steps, job.settings.batch_size),
+            *(world.size, "process" if world.size == 1 else "processes"),
+        )
+    state = _fit(model, job, run, config.hardware, world, sampler)
+    if world.is_main:
+        save_weights(run.result, _info(job, run, architecture), state)
+        run.state.unlink(missing_ok=True)  # the way is done; the result stands
+        _log.info("%s: the weights are in %s", run.folder.name, run.result)
+    barrier()
+
+
+class TrainingTask(LightningModule):
+    """One training step: of a supernet, on the path that the strategy has activated."""
+
+    def __init__(self, job: Job, sampler: PathSampler | None, world: World) -> None:
+        super().__init__()
+        self._job = job
+        self._sampler = sampler
+        # Rank 0 draws what a training on one device draws.
+        self._stream = ("step",) if world.is_main else ("step", f"rank {world.rank}")
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        step = self.trainer.global_step
+        # Dropout and torchvision's sampling of proposals draw from torch's global generator: seeded by the
+        # step, they need no saved state to go on after a resume.
+        torch.manual_seed(derive_seed(self._job.config.seed, *self._stream, step))
+        losses = self._job.losses(self.model, batch)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+            path = f", on the path {self._sampler.path(step)}" if self._sampler else ""
+            raise EvaluationError(
+                f"the loss is not finite at step {step} ({values}){path}; lower lr, or set max_grad_norm"
+            )
+        return {"loss": total, "losses": {name: value.detach() for name, value in losses.items()}}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        settings = self._job.settings
+        optimizer = SGD(self._job.parameter_groups(self.model), lr=settings.lr, momentum=settings.momentum)
+        scheduler = LambdaLR(optimizer, self._job.lr_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _fit(
+    model: ModelSpace,
+    job: Job,
+    run: TrainingRun,
+    hardware: Hardware,
+    world: World,
+    sampler: PathSampler | None,
+) -> dict[str, Tensor]:
+    """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
+    device = prepare(hardware)
+    start = 0
+    if run.state.exists():
+        start = int(load_tensors(run.state)["global_step"])
+        _log.info("resuming at step %d of %d from %s", start, job.settings.steps, run.state)
+    with warnings.catch_warnings(), _keyboard_interrupt():
+        _ignore_known_warnings()
+        trainer = Trainer(
+            max_steps=job.settings.steps,
+            **_devices(hardware, world, device, supernet=sampler is not None),
+            precision=_LIGHTNING_PRECISION[hardware.precision],
+            gradient_clip_val=job.settings.max_grad_norm,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the loader knows this process's share
+            log_every_n_steps=1,  # `Progress` says when
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
+            callbacks=[
+                Progress(job.settings.steps, job.settings.log_every),
+                Checkpoints(run.state, job.settings.checkpoint_every),
+            ],
+        )
+        evaluator = Lightning(
+            TrainingTask(job, sampler, world),
+            trainer,
+            train_dataloaders=job.loader(start, world),
+            val_dataloaders=[],  # NNI asks for some; a supernet is measured path by path, by `evaluate`
+            fit_kwargs={"ckpt_path": str(run.state), "weights_only": True} if start else {},
+        )
+        if sampler is None:
+            evaluator.evaluate(model)
+            trained = model
+        else:
+            strategy = SeededPathOneShot(sampler)
+            strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
+            trained = strategy.supernet
+    return {name: tensor.detach().cpu() for name, tensor in trained.state_dict().items()}
+
+
+def _devices(hardware: Hardware, world: World, device: torch.device, supernet: bool) -> dict[str, Any]:
+    """Lightning's arguments for where a training runs."""
+    on_gpu = device.type == "cuda"
+    where = {"accelerator": "gpu" if on_gpu else "cpu"}
+    if world.size == 1:
+        return {**where, "devices": 1}
+    synchronised = on_gpu and hardware.sync_batchnorm
+    return {
+        **where,
+        "devices": world.local_size,
+        "num_nodes": world.size // world.local_size,
+        "sync_batchnorm": synchronised,
+        "strategy": DDPStrategy(
+            # A candidate that the path leaves out gives no gradient, and none is waited for.
+            find_unused_parameters=supernet,
+            # Synchronised statistics agree by themselves; others are rank 0's.
+            broadcast_buffers=not synchronised,
+        ),
+    }
+
+
+def _info(job: Job, run: TrainingRun, architecture: Architecture | None) -> WeightsInfo:
+    return WeightsInfo(
+        kind=job.kind,
+        space=job.config.space.name,
+        options=job.config.space.options,
+        classes=job.classes,
+        steps=job.settings.steps,
+        seed=job.config.seed,
+        fingerprint=run.fingerprint,
+        trunk_prefix=job.trunk_prefix,
+        ops=None if architecture is None else architecture.ops,
+    )
+
+
+@contextmanager
+def _keyboard_interrupt() -> Iterator[None]:
+    """Ctrl-C as Python has it: Lightning turns it into `sys.exit(1)`."""
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from None
+
+
+def _ignore_known_warnings() -> None:
+    """Exactly these: NNI's and Lightning's remarks on what this file does on purpose."""
+    for message in (
+        ".*is found to be not a nn.Module.*",
+        ".*please try to wrap PyTorch DataLoader with nni.trace.*",
+        ".*does not have many workers.*",
+        ".*You passed in a `val_dataloader` but have no `validation_step`.*",
+        ".*GPU available but not used.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*Trying to infer the `batch_size`.*",
+        # The dataloader ends where the training ends: there is no epoch to restart in its middle.
+        ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+        ".*The `srun` command is available.*",
+        # Its successor is not in torch 2.11.
+        ".*`broadcast_buffers` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,107 @@
+"""The folders of trainings: what each depends on, whether it is finished, its result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from detnas_nni.config import Config
+from detnas_nni.errors import CheckpointError
+from detnas_nni.files import write_json
+from detnas_nni.training.distributed import World, barrier
+from detnas_nni.training.weights import load_weights
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The folder of a training, and the hash of the config's sections that it depends on."""
+
+    folder: Path
+    fingerprint: str
+    name: str = "supernet.pt"
+
+    @property
+    def result(self) -> Path:
+        """The trained weights; there once the training has ended."""
+        return self.folder / self.name
+
+    @property
+    def state(self) -> Path:
+        """The state of the training while it runs: what it is resumed from."""
+        return self.folder / "last.ckpt"
+
+    def is_finished(self, fresh: bool = False) -> bool:
+        """Whether the result is there and is to be kept. Raises CheckpointError if another config's is."""
+        if fresh or not self.result.exists():
+            return False
+        self._expect(load_weights(self.result).info.fingerprint, self.result)
+        _log.info("%s is there, trained with this config; pass --fresh to train anew", self.result)
+        return True
+
+    def claim(self, fresh: bool, world: World) -> None:
+        """Make the folder this training's; to be called when the training's start has been checked.
+
+        Args:
+            fresh: clear the folder first.
+            world: the processes; all come here, the main one writes.
+
+        Raises:
+            CheckpointError: the folder holds a training of another config.
+        """
+        if world.is_main:
+            if fresh:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            identity = self.folder / "training.json"
+            if self.state.exists():
+                self._expect(_read_fingerprint(identity), self.state)
+            write_json(identity, {"fingerprint": self.fingerprint})
+        barrier()
+
+    def _expect(self, found: str, path: Path) -> None:
+        if found != self.fingerprint:
+            raise CheckpointError(
+                f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); go on with the "
+                "old config, pass --fresh to train anew, or choose another run_dir"
+            )
+
+
+def _read_fingerprint(path: Path) -> str:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}), so it is unknown what the checkpoint beside it is of; "
+            "pass --fresh to train anew"
+        ) from None
+
+
+def pretrain_run(config: Config) -> TrainingRun:
+    """Where the classification supernet is trained."""
+    data = config.require("data.classification")
+    return TrainingRun(
+        config.pretrain_dir or config.run_dir / "pretrain",
+        config.fingerprint("seed", "space", "pretrain", data=data),
+    )
+
+
+def finetune_run(config: Config) -> TrainingRun:
+    """Where the detection supernet is trained."""
+    data = config.require("data.detection")
+    return TrainingRun(
+        config.finetune_dir or config.run_dir / "finetune",
+        config.fingerprint("seed", "space", "detector", "finetune", data=data),
+    )
+
+
+def supernet_weights(config: Config) -> Path:
+    """The supernet that a search takes its weights from. Raises CheckpointError if it is not there."""
+    run = finetune_run(config) if config.evaluation.task == "detection" else pretrain_run(config)
+    if not run.result.exists():
+        step = "finetune" if config.evaluation.task == "detection" else "pretrain"
+        raise CheckpointError(f"{run.result}: there is no supernet yet; run `detnas {step}` first")
+    return run.result

@@ -1,0 +1,162 @@
+"""Trained weights as a file, of a supernet or of a single net, and what they are weights of."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.errors import ArchitectureError, CheckpointError
+from detnas_nni.files import replace_file
+
+CLASSIFIER = "classifier"
+"""The kind of a classifier's weights; a detector's kind is its name."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What weights are of. A step that takes them up checks every field against its own config."""
+
+    kind: str
+    """classifier, faster_rcnn or retinanet"""
+    space: str
+    options: Mapping[str, Any]
+    """of the trunk: weights trained with one channel shuffle fit no other, though the shapes agree"""
+    classes: tuple[str, ...]
+    steps: int
+    seed: int
+    fingerprint: str
+    """hash of the config's sections that the training read"""
+    trunk_prefix: str
+    """where the trunk stands in the state dict, such as `trunk.`"""
+    ops: tuple[int, ...] | None = None
+    """the architecture of a single net; None for a supernet"""
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """The architecture of a single net; None for a supernet."""
+        return None if self.ops is None else Architecture(self.space, self.ops)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, loaded."""
+
+    path: Path
+    info: WeightsInfo
+    state: dict[str, Tensor]
+
+    @property
+    def trunk_state(self) -> dict[str, Tensor]:
+        """The trunk's part of the state dict, without the prefix."""
+        prefix = self.info.trunk_prefix
+        return {
+            name.removeprefix(prefix): value for name, value in self.state.items() if name.startswith(prefix)
+        }
+
+    @property
+    def _has_no_class_names(self) -> bool:
+        """Whether the classes are mere numbers, as the authors' weights have them: the order counts alone."""
+        return self.info.classes == tuple(map(str, range(len(self.info.classes))))
+
+    def expect(self, **fields: Any) -> None:
+        """Raise CheckpointError if a field of `info` is not what the config says."""
+        for name, expected in fields.items():
+            found = getattr(self.info, name)
+            if name == "classes" and self._has_no_class_names and len(found) == len(expected):
+                continue
+            if found != expected:
+                raise CheckpointError(
+                    f"{self.path}: weights of {_KIND[self.info.ops is None]} whose {name} is "
+                    f"{_show(found)}, but the config says {_show(expected)}; train some with this config, "
+                    "name others, or point run_dir at the right run"
+                )
+
+    def expect_supernet(self, **fields: Any) -> None:
+        """As `expect`, and raise CheckpointError if these are a single net's."""
+        if self.info.ops is not None:
+            raise CheckpointError(
+                f"{self.path}: weights of the single net {self.info.architecture}; a supernet's are needed"
+            )
+        self.expect(**fields)
+
+    def expect_single(self, architecture: Architecture | None = None) -> None:
+        """Raise CheckpointError if these are a supernet's, or another architecture's than the given one."""
+        if self.info.ops is None:
+            raise CheckpointError(f"{self.path}: weights of a supernet; a single net's are needed")
+        if architecture is not None and self.info.architecture != architecture:
+            raise CheckpointError(
+                f"{self.path}: weights of the architecture {self.info.architecture} of "
+                f"{self.info.space}; those of {architecture} of {architecture.space} are needed"
+            )
+
+
+_KIND = {True: "a supernet", False: "a single net"}
+
+
+def save_weights(path: Path, info: WeightsInfo, state: Mapping[str, Tensor]) -> None:
+    """Write the file, whole or not at all."""
+    lists = {"classes": list(info.classes), "ops": None if info.ops is None else list(info.ops)}
+    content = {"format": _FORMAT, "info": {**asdict(info), **lists}, "state": dict(state)}
+    replace_file(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_weights(path: Path) -> Weights:
+    """The weights in a file, on the CPU, memory-mapped. Raises CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there are no weights; run the step that trains them first")
+    content = load_tensors(path)
+    if content.get("format") != _FORMAT or not isinstance(content.get("state"), dict):
+        raise CheckpointError(f"{path}: not a file of weights of format {_FORMAT}")
+    try:
+        values = dict(content["info"])
+        ops = values.get("ops")
+        tuples = {"classes": tuple(values["classes"]), "ops": None if ops is None else tuple(ops)}
+        info = WeightsInfo(**{**values, **tuples})
+        _ = info.architecture  # ops that fit no space are found here
+    except (KeyError, TypeError, ArchitectureError) as error:
+        raise CheckpointError(f"{path}: the description of the weights is damaged: {error}") from None
+    return Weights(path, info, content["state"])
+
+
+def expect_state(net: nn.Module, weights: Weights) -> None:
+    """Raise CheckpointError unless the weights fit a net (or an unfixed model space), name by name."""
+    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.state.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{weights.path}: {name} has the shape {found.get(name)}, but the config's net has "
+                f"{expected.get(name)}; it was trained with other settings of the space or the detector"
+            )
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """A dict that torch saved: tensors and plain values alone, never code. Raises CheckpointError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
+    return content
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex: a supernet's identity in `best_architecture.json`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _show(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else repr(value)
