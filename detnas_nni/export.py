@@ -56,5 +56,10 @@ def _provenance(config: Config, journal: Journal, best: Evaluation) -> dict[str,
         "origin": best.origin,
         "evaluations": len(journal),
         "finished_at": best.finished_at,
-        "versions": {name: version(name) for name in _VERSIONS},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result depends on."""
+    return {name: version(name) for name in _VERSIONS}

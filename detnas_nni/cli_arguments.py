@@ -1,0 +1,284 @@
+"""What `detnas` can be called with: its commands, their arguments and their help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detnas_nni import __version__
+
+
+def parser() -> argparse.ArgumentParser:
+    detnas = argparse.ArgumentParser(
+        prog="detnas",
+        description="Search a detection backbone with your detector's AP as the guide (DetNAS, on NNI).",
+        epilog="The steps of an experiment, in order: pretrain, finetune, search, export, retrain. "
+        "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
+        formatter_class=_HelpFormatter,
+    )
+    detnas.add_argument("--version", action="version", version=f"detnas {__version__}")
+    commands = detnas.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    data = commands.add_parser("data", help="make example data")
+    kinds = data.add_subparsers(title="kinds", metavar="KIND", required=True)
+    command = _command(
+        kinds,
+        "shapes",
+        "generate an image set of shapes",
+        "Draw an image set that a small net learns on a CPU in minutes: an ImageFolder part (one shape an "
+        "image) and a COCO part (several, with clutter), each with its splits. The same seed draws the same.",
+        "detnas data shapes --out runs/quickstart/data",
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    command.add_argument(
+        "--seed", type=_natural, default=0, help="of all that is drawn (default: %(default)s)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace a folder of other settings")
+
+    command = _step(
+        commands,
+        "pretrain",
+        "train the classification supernet",
+        "Step 1. Train the supernet as a classifier on an ImageFolder, one random path a step. An "
+        "interrupted training goes on where it stood. Writes RUN_DIR/pretrain/supernet.pt.",
+    )
+    _add_fresh(command)
+    _add_fast_dev_run(command)
+    command = _step(
+        commands,
+        "finetune",
+        "train the detection supernet",
+        "Step 2. Train the supernet in the detector, its trunk inherited from step 1. An interrupted "
+        "training goes on where it stood. Writes RUN_DIR/finetune/supernet.pt.",
+    )
+    _add_fresh(command)
+    _add_fast_dev_run(command)
+    command = _step(
+        commands,
+        "search",
+        "search in this process, without a server",
+        "Step 3. Search by the config's strategy, each candidate measured with the supernet's weights. "
+        "`nnictl create --config experiments/NAME/search.yaml` runs the same search as trials in NNI's "
+        "training service, with its web UI. A search that was interrupted goes on from its journal. Writes "
+        "RUN_DIR/search/journal.jsonl and best_architecture.json.",
+    )
+    _add_fresh(command)
+    _add_fast_dev_run(command)
+    _step(
+        commands,
+        "trial",
+        "evaluate the candidate that NNI hands out",
+        "One trial of an nnictl experiment: NNI starts this, as `trialCommand` in search.yaml says.",
+    )
+
+    command = _command(
+        commands,
+        "follow",
+        "watch an nnictl experiment until it ends",
+        "Print the trials of a running NNI experiment as they end; leaves when the search has ended, with "
+        "status 1 if the experiment failed.",
+        "detnas follow --port 8080",
+    )
+    command.add_argument("--port", type=int, default=8080, help="the web UI's (default: %(default)s)")
+    command.add_argument(
+        "--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: %(default)s)"
+    )
+    command.add_argument("--stop", action="store_true", help="stop the experiment's server in the end")
+
+    command = _step(
+        commands,
+        "export",
+        "write the best architecture of a search as JSON",
+        "Step 4. Write best_architecture.json from the journal of a search, also while it runs. A search "
+        "that ends has written it already.",
+    )
+    command.add_argument("--rank", type=_positive, default=1, metavar="N", help="the N-th best (default: 1)")
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: RUN_DIR/search/best_architecture.json"
+    )
+
+    command = _step(
+        commands,
+        "sample",
+        "draw random architectures",
+        "Draw random architectures within the constraint: the paper's random baseline, to be retrained. "
+        "Writes RUN_DIR/samples/random_00.json and on.",
+        "--count 5",
+    )
+    command.add_argument("--count", type=_positive, required=True, metavar="N", help="how many")
+    _add_fast_dev_run(command)
+
+    command = _step(
+        commands,
+        "retrain",
+        "train an architecture on its own and measure it on the test split",
+        "Step 5. Train the final net: the architecture as a classifier from scratch, then as a detector, "
+        "then its AP on the test split, which no search has seen. Of several architectures also mean and "
+        "spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
+        "--arch runs/quickstart/search/best_architecture.json",
+    )
+    command.add_argument(
+        "--arch", type=Path, nargs="+", required=True, metavar="FILE", help="architectures' JSON"
+    )
+    command.add_argument(
+        "--init",
+        metavar="INIT",
+        help="where the detector starts: classification, supernet, scratch, or a file of weights "
+        "(default: the config's retrain.init)",
+    )
+    _add_fresh(command)
+    _add_fast_dev_run(command)
+
+    command = _command(
+        commands,
+        "import-reference",
+        "convert the authors' released weights",
+        "Read a classifier's checkpoint of the authors' release, of a supernet or of a single net, and write "
+        "it as weights for finetune.weights, retrain.weights and `detnas evaluate --weights`.",
+        "detnas import-reference COCO_FPN_300M.pth --out weights/coco_fpn_300m.pt",
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="the authors' file")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    command.add_argument(
+        "--space", metavar="NAME", help="small, large or 3.8g (default: the one that the shapes fit)"
+    )
+    command.add_argument("--ops", metavar="2,1,0,…", help="of a supernet take this path alone")
+    command.add_argument(
+        "--shuffle",
+        choices=("interleave", "even_odd"),
+        help="the channel shuffle (default: interleave of a supernet, even_odd of a single net)",
+    )
+
+    command = _command(
+        commands,
+        "reproduce",
+        "run an experiment of the paper from its first step to its last, or list them",
+        "Run the steps of an experiment in order; what is finished is left as it is. With --list, the table "
+        "of experiments with the published numbers and, where there are results, ours beside them.",
+        "detnas reproduce experiments/imagenet_cls_300m",
+    )
+    command.add_argument(
+        "experiment", type=Path, nargs="?", metavar="EXPERIMENT", help="its folder, or its YAML"
+    )
+    command.add_argument("--list", action="store_true", help="print the table of experiments")
+    command.add_argument(
+        "--experiments", type=Path, metavar="DIR", help="the folder of experiments for --list"
+    )
+    _add_overrides(command)
+    _add_fast_dev_run(command)
+
+    command = _command(
+        commands,
+        "count",
+        "count an architecture's MACs and parameters",
+        "Print MACs and parameters as one JSON object, of the backbone (stem and blocks) and of the "
+        "classifier (with last convolution and 1000-way layer). MACs leave out BN, bias and activations.",
+        "detnas count --space small --ops 2,1,2,0,2,1,1,2,3,3,1,3,0,0,3,1,3,1,3,2",
+    )
+    command.add_argument("--space", metavar="NAME", help="the space of --ops: tiny, small, large, 3.8g, …")
+    _add_architecture(command)
+    command.add_argument(
+        "--resolution", type=_positive, default=224, help="image side, pixels (default: 224)"
+    )
+
+    command = _step(
+        commands,
+        "evaluate",
+        "measure one architecture with the supernet's weights",
+        "Measure one architecture as the search does: inherit, recalibrate BN, AP on the search split. With "
+        "--weights of a net that was trained on its own, measure that net as it is. Prints one JSON object.",
+        "--arch runs/quickstart/search/best_architecture.json",
+    )
+    _add_architecture(command, required=False)
+    command.add_argument(
+        "--weights", type=Path, metavar="FILE", help="of another supernet, or of a single net"
+    )
+    command.add_argument(
+        "--split", choices=("search", "test"), default="search", help="of a single net (default: search)"
+    )
+    _add_fast_dev_run(command)
+    command.add_argument("--seed", type=_natural, help="of the calibration images (default: the search's)")
+    return detnas
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps prose to the terminal, and keeps an example on one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        prose, example, command = text.partition("example:\n")
+        wrapped = super()._fill_text(prose, width, indent)
+        return "\n\n".join(part for part in (wrapped, example + command) if part)
+
+
+def _command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    summary: str,
+    description: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=_HelpFormatter,
+    )
+    command.set_defaults(command=name)
+    return command
+
+
+def _step(
+    commands: argparse._SubParsersAction,
+    name: str,
+    summary: str,
+    description: str,
+    example: str = "",
+) -> argparse.ArgumentParser:
+    """A command that works on an experiment's config."""
+    example = f"detnas {name} -c experiments/quickstart/detnas.yaml {example}".rstrip()
+    command = _command(commands, name, summary, description, example)
+    command.add_argument("-c", "--config", required=True, metavar="FILE", help="the experiment's YAML")
+    _add_overrides(command)
+    return command
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the config, such as search.population=20; may be given again",
+    )
+
+
+def _add_fresh(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--fresh", action="store_true", help="delete what this step has done and start over")
+
+
+def _add_fast_dev_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fast-dev-run",
+        action="store_true",
+        help="will it start? Two iterations on a handful of the configured images, in RUN_DIR/fast-dev-run",
+    )
+
+
+def _add_architecture(command: argparse.ArgumentParser, required: bool = True) -> None:
+    group = command.add_mutually_exclusive_group(required=required)
+    group.add_argument("--ops", metavar="2,1,0,…", help="one candidate's index a block")
+    group.add_argument("--arch", type=Path, metavar="FILE", help="an architecture's JSON")
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)

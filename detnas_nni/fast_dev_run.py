@@ -1,0 +1,82 @@
+"""`--fast-dev-run`: a config cut down to two iterations, to find out in a minute whether a step will start.
+
+The data is the configured data, read and checked in full; then a handful of images of each split is used.
+Image sizes, nets and losses are the configured ones. On a GPU the batch size is, too, so that memory is
+tried; on a CPU a batch is two images a process.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from detnas_nni.config import Config, Training
+from detnas_nni.hardware import uses_gpu
+
+_STEPS = 2
+_IMAGES = 8
+_HELD_OUT = 4
+
+S = TypeVar("S", bound=Training)
+
+
+def fast_dev_run(config: Config) -> Config:
+    """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`."""
+    on_gpu = uses_gpu(config.hardware)
+    small_batch = 2 * config.hardware.devices
+
+    def short(training: S) -> S:
+        changes = {"steps": _STEPS, "checkpoint_every": 1, "log_every": 1}
+        if not on_gpu:
+            changes["batch_size"] = min(training.batch_size, small_batch)
+        return training.model_copy(update=changes)
+
+    data = config.data.model_copy(
+        update={
+            "max_images": _IMAGES,
+            **{
+                kind: part.model_copy(update={"holdout": min(part.holdout, _HELD_OUT)})
+                for kind in ("classification", "detection")
+                if (part := getattr(config.data, kind)) is not None
+            },
+        }
+    )
+    evaluation = config.evaluation.model_copy(
+        update={
+            "finetune_iterations": min(config.evaluation.finetune_iterations, _STEPS),
+            "calibration_images": 4,
+            "calibration_batch_size": 2,
+            "batch_size": min(config.evaluation.batch_size, 4),
+        }
+    )
+    search = config.search.model_copy(
+        update={
+            "population": 2,
+            "generations": 2,
+            "parents": 1,
+            "mutations": min(config.search.mutations, 1),
+            "crossovers": 0,
+            "tournament": 1,
+        }
+    )
+    retrain = config.retrain.model_copy(
+        update={
+            "classifier_dir": None,
+            **{
+                stage: None if (training := getattr(config.retrain, stage)) is None else short(training)
+                for stage in ("pretrain", "finetune")
+            },
+        }
+    )
+    return config.model_copy(
+        update={
+            "run_dir": config.run_dir / "fast-dev-run",
+            "pretrain_dir": None,
+            "finetune_dir": None,
+            "data": data,
+            "pretrain": short(config.pretrain),
+            "finetune": short(config.finetune),
+            "evaluation": evaluation,
+            "search": search,
+            "retrain": retrain,
+        }
+    )
