@@ -221,3 +221,22 @@ def test_a_hold_out_of_all_is_refused_however_few_images_are_used(tmp_path):
     data = classification(tmp_path, holdout=32)
     with pytest.raises(DataError, match="32 images are to be held out"):
         open_classification(data, 0, max_images=4)
+
+
+def test_a_final_net_is_trained_on_what_the_search_held_out_too(shapes: Path) -> None:
+    split = CocoSplit(images=shapes / "detection/train", annotations=shapes / "detection/train.json")
+    splits = open_detection(detection(split, holdout=5), seed=0)
+    assert (len(splits.train), len(splits.search)) == (19, 5)
+    assert sorted(ids(splits.whole)) == sorted(ids(splits.train) + ids(splits.search))
+    labelled = ClassificationData(train=shapes / "classification/train", holdout=12)
+    classes = open_classification(labelled, seed=0)
+    assert sorted(classes.whole.files) == sorted(classes.train.files + classes.search.files)
+
+
+def test_a_search_split_of_its_own_stays_out_of_every_training(shapes: Path) -> None:
+    train, search = (
+        CocoSplit(images=shapes / f"detection/{name}", annotations=shapes / f"detection/{name}.json")
+        for name in ("train", "search")
+    )
+    splits = open_detection(detection(train, search=search), seed=0)
+    assert files(splits.whole) == files(splits.train)
