@@ -229,6 +229,10 @@ class Detector(Section):
         return self
 
 
+# How often a training writes, which its result does not depend on.
+_WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
+
+
 class Training(Section):
     """What the trainings share."""
 
@@ -240,12 +244,15 @@ class Training(Section):
         0.1, gt=0, le=1, description="share of a new batch in BN's running statistics [R: torch's default]"
     )
     checkpoint_every: Positive = Field(1000, description="iterations between two checkpoints")
+    keep_checkpoints: Positive = Field(
+        2, description="newest checkpoints that are kept; a damaged one gives way to the one before"
+    )
     log_every: Positive = Field(50, description="iterations between two log lines")
     max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
 
     def identity(self) -> dict[str, Any]:
         """The values that a training's result depends on: all but how often it writes."""
-        return self.model_dump(mode="json", exclude={"log_every", "checkpoint_every"})
+        return self.model_dump(mode="json", exclude=set(_WRITING))
 
 
 class Pretrain(Training):
@@ -360,6 +367,15 @@ class Search(Section):
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
     tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
     constraint: Constraint = Field(Constraint(), description="limits on the cost")
+    retries: int = Field(
+        1, ge=0, description="how often a candidate is evaluated again after a failure before it is skipped"
+    )
+    max_failed_share: Fraction = Field(
+        0.5, description="share of failed candidates, of at least ten, at which the search gives up"
+    )
+    max_trial_seconds: float | None = Field(
+        None, gt=0, description="an evaluation that takes longer has failed, in seconds; by default no limit"
+    )
 
     @property
     def evaluations(self) -> int:
@@ -386,6 +402,11 @@ class Retrain(Section):
         "classification",
         description="where the detector starts: a classifier of the architecture, trained from scratch "
         "first [R]; the supernet's weights; or nothing",
+    )
+    held_out: bool = Field(
+        True,
+        description="train on the images held out of the training splits for the search, too "
+        "[P: searched without 5k of trainval35k, trained on all of it]",
     )
     weights: ConfigPath | None = Field(
         None,
@@ -499,7 +520,7 @@ class Config(Section):
         Where not all of the data counts, `data` is the part that does; `others` are values that count, too.
         How often a training writes does not.
         """
-        exclude = {name: {"log_every", "checkpoint_every"} for name in ("pretrain", "finetune")}
+        exclude = {name: set(_WRITING) for name in ("pretrain", "finetune")}
         values = self.model_dump(mode="json", include=set(sections), exclude=exclude)
         if data is not None:
             values["data"] = data.model_dump(mode="json")

@@ -21,6 +21,8 @@ class DetectionSplits:
     train: DetectionSet
     search: DetectionSet
     test: DetectionSet | None
+    whole: DetectionSet
+    """the training split with what was held out of it: what a final net is trained on"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ClassificationSplits:
     train: ClassificationSet
     search: ClassificationSet
     test: ClassificationSet | None
+    whole: ClassificationSet
 
 
 def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = None) -> DetectionSplits:
@@ -46,7 +49,7 @@ def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = 
 
     Raises DataError.
     """
-    train = _read(data.train, data.classes, data.max_bad_annotations)
+    whole = train = _read(data.train, data.classes, data.max_bad_annotations)
 
     def other(sources: cfg.Sources | None) -> DetectionSet | None:
         return None if sources is None else _read(sources, train.classes, data.max_bad_annotations)
@@ -64,7 +67,7 @@ def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = 
     def kept(split: DetectionSet) -> DetectionSet:
         return split if max_images is None else _first_trainable(split, max_images, data.train_difficult)
 
-    return DetectionSplits(kept(train), kept(search), None if test is None else kept(test))
+    return DetectionSplits(kept(train), kept(search), None if test is None else kept(test), kept(whole))
 
 
 def open_classification(
@@ -92,7 +95,7 @@ def open_classification(
     def kept(split: ClassificationSet) -> ClassificationSet:
         return split if max_images is None else _evenly_spread(split, max_images)
 
-    return ClassificationSplits(kept(train), kept(search), None if test is None else kept(test))
+    return ClassificationSplits(kept(train), kept(search), None if test is None else kept(test), kept(whole))
 
 
 def _read(sources: cfg.Sources, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:

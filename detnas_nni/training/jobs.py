@@ -26,6 +26,8 @@ Settings = TypeVar("Settings", bound=cfg.Training)
 class Job(ABC, Generic[Settings]):
     """What a training needs but the net's choices: data, losses, optimiser. The data is read on construction.
 
+    With `whole`, images that are held out of the training split for a search are trained on, too.
+
     Attributes:
         kind: of the weights that come out.
         trunk_prefix: where the trunk stands in the net's state dict.
@@ -88,9 +90,10 @@ class ClassificationJob(Job[cfg.Pretrain]):
     kind = CLASSIFIER
     trunk_prefix = "trunk."
 
-    def __init__(self, config: cfg.Config, settings: cfg.Pretrain) -> None:
+    def __init__(self, config: cfg.Config, settings: cfg.Pretrain, *, whole: bool = False) -> None:
         data: cfg.ClassificationData = config.require("data.classification")
-        train = open_classification(data, config.seed, config.data.max_images).train
+        splits = open_classification(data, config.seed, config.data.max_images)
+        train = splits.whole if whole else splits.train
         transform = classification_train(
             data.image_size, color_jitter=settings.color_jitter, min_scale=settings.crop_min_scale
         )
@@ -127,9 +130,10 @@ class DetectionJob(Job[cfg.Finetune]):
 
     trunk_prefix = "detector.backbone.trunk."
 
-    def __init__(self, config: cfg.Config, settings: cfg.Finetune) -> None:
+    def __init__(self, config: cfg.Config, settings: cfg.Finetune, *, whole: bool = False) -> None:
         data: cfg.DetectionData = config.require("data.detection")
-        train = open_detection(data, config.seed, config.data.max_images).train
+        splits = open_detection(data, config.seed, config.data.max_images)
+        train = splits.whole if whole else splits.train
         dataset = DetectionDataset(
             train,
             detection_train(data.flip),
