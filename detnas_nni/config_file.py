@@ -19,6 +19,10 @@ from detnas_nni.yaml_file import override_value, read_extended
 
 AnySection = TypeVar("AnySection", bound=Section)
 
+# What is told of a file that is no config, and may have thousands of mistakes in values of any length.
+_SHOWN = 20  # mistakes
+_LENGTH = 300  # characters of a value
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config in a YAML file, merged with what it extends, then changed by `section.key=value` overrides.
@@ -45,16 +49,18 @@ def parse_section(
         # Through JSON, because pydantic's strict mode then takes a list for a tuple and a string for a path
         # while it still refuses "5" for 5. What JSON lacks (YAML has dates) becomes a string.
         text = json.dumps(values, default=str)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{source}: {error}; only numbers, strings, lists and mappings are allowed"
         ) from None
     try:
         return section.model_validate_json(text, strict=True, context={"folder": folder or Path.cwd()})
     except ValidationError as error:
-        raise ConfigError(
-            "\n".join(_explain(section, source, problem) for problem in error.errors())
-        ) from None
+        problems = error.errors()
+        lines = [_explain(section, source, problem) for problem in problems[:_SHOWN]]
+        if len(problems) > _SHOWN:
+            lines.append(f"{source}: and {len(problems) - _SHOWN} more mistakes")
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) -> str:
@@ -69,7 +75,7 @@ def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) ->
     message = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
     shown = "" if isinstance(given, dict) else f", got {given!r}"
-    return f"{source}: {key}: {message}{shown}"
+    return f"{source}: {key}: {message}{shown if len(shown) <= _LENGTH else f'{shown[:_LENGTH]}…'}"
 
 
 def _known_keys(section: type[Section], location: Sequence[Any]) -> list[str]:

@@ -1,0 +1,298 @@
+"""`detnas reproduce`: the experiments of the paper, listed with what came out, or run from end to end.
+
+An experiment is a folder with a `detnas.yaml` whose section `reproduces` says what of the paper it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detnas_nni.architecture import Architecture, read_document
+from detnas_nni.config import Config, ConfigPath, Evaluation, Reproduces, Search, Section
+from detnas_nni.config_file import load_config, parse_section
+from detnas_nni.errors import ArchitectureError, ConfigError, DetNASError, UsageError
+from detnas_nni.yaml_file import read_extended
+
+_FOLDER = Path("experiments")  # seen from the repository's folder
+_FILE = "detnas.yaml"
+_REHEARSAL = "fast-dev-run"  # of fast_dev_run.py, which would import torch
+
+_NAMES = {"AP": "AP", "VOC_mAP": "VOC mAP", "top1_error": "top-1 error"}
+_CODE = "_code"  # ends the name of a number that the authors' release has, not the paper
+
+
+class StepError(DetNASError):
+    """A step of an experiment has failed, with a message of its own; the exit status is the step's."""
+
+    def __init__(self, step: str, file: Path, status: int) -> None:
+        # A process that a signal ended has a negative status; a shell calls it 128 and the signal.
+        self.exit_status = 128 - status if status < 0 else status
+        super().__init__(
+            f"{file}: the step `{step}` ended with status {self.exit_status}; mend what it says above, then "
+            "run the same again: finished steps are left as they are"
+        )
+
+
+class _Outline(Section):
+    """The part of a config that a line of the table needs, which can be read without the data at hand."""
+
+    run_dir: ConfigPath
+    search: Search = Search()
+    evaluation: Evaluation = Evaluation()
+    reproduces: Reproduces | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One final net, as its results.json has it.
+
+    Attributes:
+        architecture: which net.
+        init: where its detector started: classification, supernet, scratch, file.
+        measured: AP or VOC_mAP, and top1_error, in percent.
+    """
+
+    architecture: Architecture
+    init: str
+    measured: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of the paper.
+
+    Attributes:
+        name: of its folder.
+        file: its YAML.
+        run_dir: what it writes to.
+        search_dir: what its search writes to.
+        reproduces: the section of its config.
+        metric: the name of what its detector is measured by, AP or VOC_mAP.
+    """
+
+    name: str
+    file: Path
+    run_dir: Path
+    search_dir: Path
+    reproduces: Reproduces
+    metric: str
+
+    @classmethod
+    def of(cls, file: Path, config: Config | _Outline) -> Experiment:
+        """From a config that has the section `reproduces`; ConfigError if it has none."""
+        if config.reproduces is None:
+            raise ConfigError(
+                f"{file}: has no `reproduces`, which names the steps to run; call them one by one "
+                "(`detnas --help` lists them)"
+            )
+        return cls(
+            name=file.resolve().parent.name,
+            file=file,
+            run_dir=config.run_dir,
+            search_dir=config.run_dir / config.search.name,
+            reproduces=config.reproduces,
+            metric="AP" if config.evaluation.metric == "coco" else "VOC_mAP",
+        )
+
+    def found(self) -> list[Path]:
+        """The architectures that its search and its sample write, whether they have run yet or not."""
+        best = [self.search_dir / "best_architecture.json"] if "search" in self.reproduces.steps else []
+        drawn = range(self.reproduces.samples or 0)
+        return best + [self.run_dir / "samples" / f"random_{number:02d}.json" for number in drawn]
+
+    def architectures(self) -> list[Path]:
+        """The nets that `retrain` trains: those that the config names, else those that it finds."""
+        return list(self.reproduces.architectures) or self.found()
+
+    def rehearsal(self) -> Experiment:
+        """This experiment under `--fast-dev-run`: all that is written, and read of others, in its folders."""
+        run_dir, section = self.run_dir / _REHEARSAL, self.reproduces
+        changes: dict[str, Any] = {"architectures": tuple(map(_rehearsed, section.architectures))}
+        if section.samples is not None:
+            changes["samples"] = min(section.samples, 2)  # two random nets show what five would
+        section = section.model_copy(update=changes)
+        return replace(self, run_dir=run_dir, search_dir=run_dir / self.search_dir.name, reproduces=section)
+
+    def results(self) -> list[Result]:
+        """The final nets in the run's folder. Raises ArchitectureError for a file that is not as written."""
+        files = sorted(self.run_dir.glob("retrain/*/results.json"))
+        return [_read_result(file, self.metric) for file in files]
+
+
+def experiments(folder: Path | None = None) -> list[Experiment]:
+    """The experiments under a folder (`experiments` by default) that are of the paper, by name.
+
+    No environment variable has to be set for it, but those that `run_dir` names.
+
+    Raises:
+        UsageError: there is no such folder, or no experiment in it.
+        ConfigError: a file cannot be read.
+    """
+    folder = _FOLDER if folder is None else folder
+    files = sorted(folder.glob(f"*/{_FILE}"))
+    if not files:
+        raise UsageError(
+            f"{folder}: has no NAME/{_FILE}; call from the repository's folder, or name the folder of "
+            "experiments by --experiments"
+        )
+    outlines = ((file, _outline(file)) for file in files)
+    return [Experiment.of(file, outline) for file, outline in outlines if outline.reproduces is not None]
+
+
+def _outline(file: Path) -> _Outline:
+    values = read_extended(file)
+    known = {key: values[key] for key in _Outline.model_fields if key in values}
+    return parse_section(_Outline, known, source=str(file), folder=file.resolve().parent)
+
+
+def _rehearsed(architecture: Path) -> Path:
+    """The net that the rehearsal of a search has found, where the search itself has found none yet."""
+    search_dir = architecture.parent
+    rehearsed = search_dir.parent / _REHEARSAL / search_dir.name / architecture.name
+    return rehearsed if rehearsed.is_file() and not architecture.is_file() else architecture
+
+
+def _read_result(file: Path, metric: str) -> Result:
+    document = read_document(file)
+    architecture = Architecture.from_dict(document, str(file))
+    measured = {metric: _share(document, "detection", file)}
+    if document.get("classification") is not None:
+        measured["top1_error"] = 1 - _share(document, "classification", file)
+    # COCO's metrics are -1 where there is no ground truth.
+    percent = {name: 100 * share for name, share in measured.items() if share >= 0}
+    return Result(architecture, str(document.get("init")), percent)
+
+
+def _share(document: Mapping[str, Any], part: str, file: Path) -> float:
+    metrics = document.get(part)
+    share = metrics.get("default") if isinstance(metrics, Mapping) else None
+    if not isinstance(share, int | float) or isinstance(share, bool) or not -1 <= share <= 1:
+        raise ArchitectureError(
+            f"{file}: key '{part}.default' is {share!r}, expected a share of one; delete the file and let "
+            "`detnas retrain` write it again"
+        )
+    return share
+
+
+def format_table(listed: Sequence[Experiment]) -> str:
+    """One line an experiment: the published numbers and, of the nets that were trained, ours; in percent.
+
+    Of several nets (or seeds) mean and standard deviation are given. What did not start from a classifier of
+    its own, as the paper's final nets do, stands apart and says so. A net that is not the experiment's (its
+    search's or sample's, or the one that it names) is not in its line.
+    """
+    rows = [("experiment", "what", "paper", "authors' code", "ours")]
+    notes = []
+    for experiment in listed:
+        results = experiment.results()
+        own = _own(experiment, results)
+        published = experiment.reproduces.published
+        paper = {name: value for name, value in published.items() if not name.endswith(_CODE)}
+        code = {name.removesuffix(_CODE): value for name, value in published.items() if name.endswith(_CODE)}
+        rows.append(
+            (experiment.name, experiment.reproduces.what, _numbers(paper), _numbers(code), _ours(own))
+        )
+        if len(own) < len(results):
+            notes.append(f"{experiment.name}: results of other nets left out: {len(results) - len(own)}")
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join([*lines, *notes])
+
+
+def _own(experiment: Experiment, results: Iterable[Result]) -> list[Result]:
+    files = [file for file in experiment.architectures() if file.exists()]
+    own = {Architecture.from_json(file) for file in files}
+    return [result for result in results if result.architecture in own]
+
+
+def _ours(results: Iterable[Result]) -> str:
+    by_init: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        by_init[result.init].append(result)
+    cells = []
+    for init in sorted(by_init, key=lambda init: (init != "classification", init)):
+        nets = by_init[init]
+        cell = ", ".join(
+            f"{_NAMES[name]} {_mean(values)}" for name in _NAMES if (values := _values(nets, name))
+        )
+        marks = [f"{len(nets)} nets"] if len(nets) > 1 else []
+        marks += [f"init {init}"] if init != "classification" else []
+        cells.append(cell + (f" ({', '.join(marks)})" if marks else ""))
+    return "; ".join(cells) or "-"
+
+
+def _values(results: Iterable[Result], name: str) -> list[float]:
+    return [result.measured[name] for result in results if name in result.measured]
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = f"{statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
+
+
+def _numbers(published: Mapping[str, float]) -> str:
+    return ", ".join(f"{_NAMES.get(name, name)} {value:.1f}" for name, value in published.items()) or "-"
+
+
+def reproduce(path: Path, *, overrides: Sequence[str] = (), fast_dev_run: bool = False) -> None:
+    """Run an experiment's steps in order, each as a `detnas` of its own; it prints each command.
+
+    A step that is finished is left as it is, so the same call goes on after an interruption.
+
+    Args:
+        path: the experiment's folder, or its YAML.
+        overrides: changes of the config for all steps, as `section.key=value`.
+        fast_dev_run: two iterations of each step, to see whether it will run.
+
+    Raises:
+        ConfigError: the config is wrong, or has no section `reproduces`.
+        UsageError: an architecture to retrain comes from another experiment and is not there.
+        StepError: a step has failed; those after it were not begun.
+    """
+    file = path / _FILE if path.is_dir() else path
+    experiment = Experiment.of(file, load_config(file, overrides))
+    if fast_dev_run:
+        experiment = experiment.rehearsal()
+    for architecture in experiment.reproduces.architectures:
+        _expect(architecture, experiment, fast_dev_run)
+    common = ["-c", str(file), *(f"--set={override}" for override in overrides)]
+    common += ["--fast-dev-run"] if fast_dev_run else []
+    for step in experiment.reproduces.steps:
+        arguments = [step, *common]
+        if step == "sample":
+            arguments += ["--count", str(experiment.reproduces.samples)]
+        if step == "retrain":
+            arguments += ["--arch", *map(str, experiment.architectures())]
+        _run(step, file, arguments)
+
+
+def _run(step: str, file: Path, arguments: Sequence[str]) -> None:
+    """A process of its own for a step, since one that trains on several GPUs becomes torchrun."""
+    print(f"$ detnas {shlex.join(arguments)}", flush=True)
+    status = subprocess.run([sys.executable, "-m", "detnas_nni.cli", *arguments], check=False).returncode
+    if status:
+        raise StepError(step, file, status)
+
+
+def _expect(architecture: Path, experiment: Experiment, fast_dev_run: bool) -> None:
+    """Before days of training: is a net there that is to be retrained, or else who finds it?"""
+    if architecture.is_file():
+        return
+    advice, flag = "correct the path", " --fast-dev-run" if fast_dev_run else ""
+    with suppress(DetNASError):  # a neighbour that cannot be read is none that is looked for
+        for other in experiments(experiment.file.resolve().parents[1]):
+            if architecture in other.found():
+                advice = f"`detnas reproduce {os.path.relpath(other.file.parent)}{flag}` finds one"
+    raise UsageError(f"{experiment.file}: reproduces.architectures: {architecture} is not there; {advice}")
