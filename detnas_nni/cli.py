@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _COMMANDS[options.command](options)
         sys.stdout.flush()  # here, so that a reader who has left is met below
     except DetNASError as error:
-        print(f"detnas: error: {error}", file=sys.stderr)
+        print(f"detnas: error: {error}{_advice(options, error)}", file=sys.stderr)
         return error.exit_status
     except SpaceError as error:
         print(f"detnas: error: {error}", file=sys.stderr)
@@ -73,10 +73,11 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    if options.init in ("classification", "supernet", "scratch"):
-        options.overrides.append(f"retrain.init={options.init}")
+    if isinstance(options.init, Path):
+        weights = json.dumps(str(options.init.resolve()))
+        options.overrides += ["retrain.init=classification", f"retrain.weights={weights}"]
     elif options.init is not None:
-        options.overrides.append(f"retrain.weights={json.dumps(str(Path(options.init).resolve()))}")
+        options.overrides += [f"retrain.init={options.init}", "retrain.weights=null"]
     config = _training_config(options)
     from detnas_nni.retrain import retrain, summary
 
@@ -189,6 +190,14 @@ def _config(options: argparse.Namespace) -> Config:
         options.fresh = True
         return fast_dev_run(config)
     return config
+
+
+def _advice(options: argparse.Namespace, error: DetNASError) -> str:
+    if not getattr(options, "fast_dev_run", False):
+        return ""
+    from detnas_nni.fast_dev_run import advice
+
+    return advice(error)
 
 
 def _training_config(options: argparse.Namespace) -> Config:

@@ -12,7 +12,7 @@ def parser() -> argparse.ArgumentParser:
     detnas = argparse.ArgumentParser(
         prog="detnas",
         description="Search a detection backbone with your detector's AP as the guide (DetNAS, on NNI).",
-        epilog="The steps of an experiment, in order: pretrain, finetune, search, export, retrain. "
+        epilog="The steps, in order: pretrain, finetune, search, export, retrain. "
         "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
         formatter_class=_HelpFormatter,
     )
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     command = _step(
         commands,
         "retrain",
-        "train an architecture on its own and measure it on the test split",
+        "train the final net and measure it on the test split",
         "Step 5. Train the final net: the architecture as a classifier from scratch, then as a detector, "
         "then its AP on the test split, which no search has seen. Of several architectures also mean and "
         "spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
@@ -122,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--init",
+        type=_init,
         metavar="INIT",
         help="where the detector starts: classification, supernet, scratch, or a file of weights "
         "(default: the config's retrain.init)",
@@ -152,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     command = _command(
         commands,
         "reproduce",
-        "run an experiment of the paper from its first step to its last, or list them",
+        "run an experiment of the paper, or list them",
         "Run the steps of an experiment in order; what is finished is left as it is. With --list, the table "
         "of experiments with the published numbers and, where there are results, ours beside them.",
         "detnas reproduce experiments/imagenet_cls_300m",
@@ -184,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
     command = _step(
         commands,
         "evaluate",
-        "measure one architecture with the supernet's weights",
+        "measure a candidate, or a net that was trained on its own",
         "Measure one architecture as the search does: inherit, recalibrate BN, AP on the search split. With "
         "--weights of a net that was trained on its own, measure that net as it is. Prints one JSON object.",
         "--arch runs/quickstart/search/best_architecture.json",
@@ -196,8 +197,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--split", choices=("search", "test"), default="search", help="of a single net (default: search)"
     )
-    _add_fast_dev_run(command)
     command.add_argument("--seed", type=_natural, help="of the calibration images (default: the search's)")
+    _add_fast_dev_run(command)
     return detnas
 
 
@@ -270,6 +271,16 @@ def _add_architecture(command: argparse.ArgumentParser, required: bool = True) -
     group = command.add_mutually_exclusive_group(required=required)
     group.add_argument("--ops", metavar="2,1,0,…", help="one candidate's index a block")
     group.add_argument("--arch", type=Path, metavar="FILE", help="an architecture's JSON")
+
+
+def _init(text: str) -> str | Path:
+    if text in ("classification", "supernet", "scratch"):
+        return text
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither classification, supernet nor scratch, nor a file of weights that is there"
+        )
+    return Path(text)
 
 
 def _natural(text: str) -> int:

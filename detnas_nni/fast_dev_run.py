@@ -1,8 +1,8 @@
 """`--fast-dev-run`: a config cut down to two iterations, to find out in a minute whether a step will start.
 
-The data is the configured data, read and checked in full; then a handful of images of each split is used.
-Image sizes, nets and losses are the configured ones. On a GPU the batch size is, too, so that memory is
-tried; on a CPU a batch is two images a process.
+The data is the configured data, read, checked and held out in full; then a handful of images of each split
+is used. Image sizes, nets and losses are the configured ones. On a GPU the batch sizes are, too, so that
+memory is tried; on a CPU a batch is two images a process.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from detnas_nni.config import Config, Training
+from detnas_nni.errors import CheckpointError
 from detnas_nni.hardware import uses_gpu
 
 _STEPS = 2
 _IMAGES = 8
-_HELD_OUT = 4
+_FOLDER = "fast-dev-run"
 
 S = TypeVar("S", bound=Training)
 
@@ -27,25 +28,17 @@ def fast_dev_run(config: Config) -> Config:
     def short(training: S) -> S:
         changes = {"steps": _STEPS, "checkpoint_every": 1, "log_every": 1}
         if not on_gpu:
-            changes["batch_size"] = min(training.batch_size, small_batch)
+            # What the devices cannot share stays as it is, so that the step refuses it.
+            shared = training.batch_size % config.hardware.devices == 0
+            changes["batch_size"] = min(training.batch_size, small_batch) if shared else training.batch_size
         return training.model_copy(update=changes)
 
-    data = config.data.model_copy(
-        update={
-            "max_images": _IMAGES,
-            **{
-                kind: part.model_copy(update={"holdout": min(part.holdout, _HELD_OUT)})
-                for kind in ("classification", "detection")
-                if (part := getattr(config.data, kind)) is not None
-            },
-        }
-    )
+    small_batches = {} if on_gpu else {"calibration_batch_size": 2, "batch_size": 2}
     evaluation = config.evaluation.model_copy(
         update={
             "finetune_iterations": min(config.evaluation.finetune_iterations, _STEPS),
             "calibration_images": 4,
-            "calibration_batch_size": 2,
-            "batch_size": min(config.evaluation.batch_size, 4),
+            **small_batches,
         }
     )
     search = config.search.model_copy(
@@ -69,10 +62,10 @@ def fast_dev_run(config: Config) -> Config:
     )
     return config.model_copy(
         update={
-            "run_dir": config.run_dir / "fast-dev-run",
+            "run_dir": config.run_dir / _FOLDER,
             "pretrain_dir": None,
             "finetune_dir": None,
-            "data": data,
+            "data": config.data.model_copy(update={"max_images": _IMAGES}),
             "pretrain": short(config.pretrain),
             "finetune": short(config.finetune),
             "evaluation": evaluation,
@@ -80,3 +73,9 @@ def fast_dev_run(config: Config) -> Config:
             "retrain": retrain,
         }
     )
+
+
+def advice(error: Exception) -> str:
+    """What to add to an error of such a run: weights that it misses, an earlier step leaves in such a run."""
+    is_of_this_folder = isinstance(error, CheckpointError) and f"/{_FOLDER}/" in str(error)
+    return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

@@ -13,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from detnas_nni import __version__
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.cli import _parser, main
+from detnas_nni.cli import _COMMANDS, main
+from detnas_nni.cli_arguments import parser
 from detnas_nni.cost import counts
 from search_spaces import layout
+from tests.test_reference import authors_state
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = (
@@ -30,11 +33,16 @@ COMMANDS = (
     "trial",
     "follow",
     "export",
+    "sample",
+    "retrain",
+    "import-reference",
+    "reproduce",
     "count",
     "evaluate",
 )
 FPN_300M = "2,1,2,0,2,1,1,2,3,3,1,3,0,0,3,1,3,1,3,2"
-TINY = ",".join("0" * len(layout("tiny")))
+OPS = (0,) * len(layout("tiny"))
+TINY = ",".join(map(str, OPS))
 
 Write = Callable[..., Path]
 
@@ -79,7 +87,7 @@ def test_help_fits_a_terminal(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = help_of(command, capsys, monkeypatch).splitlines()
-    assert len(lines) <= 30
+    assert len(lines) <= (36 if command == "" else 30)
     # An example stays on one line, to be copied.
     assert [line for line in lines if len(line) > 80 and not line.startswith("  detnas ")] == []
 
@@ -93,8 +101,8 @@ def test_help_ends_with_an_example_that_is_a_valid_call(
     program, *arguments = shlex.split(example)
     assert program == "detnas"
     assert arguments[: len(command.split())] == command.split()
-    options = _parser().parse_args(arguments)
-    assert callable(options.run)
+    options = parser().parse_args(arguments)
+    assert callable(_COMMANDS[options.command])
     if "config" in options:
         assert (REPOSITORY / options.config).is_file()
 
@@ -104,7 +112,7 @@ def test_the_first_help_names_every_command(
 ) -> None:
     text = help_of("", capsys, monkeypatch)
     for command in COMMANDS:
-        assert f"\n    {command.split()[0]} " in text
+        assert re.search(rf"^    {command.split()[0]}$|^    {command.split()[0]} +[a-z]", text, re.MULTILINE)
 
 
 def test_help_does_not_wait_for_torch_or_nni() -> None:
@@ -136,6 +144,13 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("export -c a.yaml --rank 0", "'0' is not a whole number from 1"),
         ("data shapes --out x --seed -1", "'-1' is not a whole number from 0"),
         ("data shapes", "the following arguments are required: --out"),
+        ("sample -c a.yaml", "the following arguments are required: --count"),
+        ("sample -c a.yaml --count 0", "'0' is not a whole number from 1"),
+        ("retrain -c a.yaml", "the following arguments are required: --arch"),
+        ("retrain -c a.yaml --arch a.json --init gone", "'gone' is neither classification, supernet nor"),
+        ("import-reference a.pth", "the following arguments are required: --out"),
+        ("import-reference a.pth --out a.pt --shuffle odd", "invalid choice: 'odd'"),
+        ("evaluate -c a.yaml --ops 1 --split train", "invalid choice: 'train'"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_the_usage(
@@ -164,6 +179,9 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
         ("pretrain -c {config} --set space.name=huge", "unknown search space 'huge'"),
         ("finetune -c {config} --set data.detection=null", "no `data.detection`"),
         ("evaluate -c {config} --ops 1,2", "--ops 1,2: .*2 values; space 'tiny'"),
+        ("evaluate -c {config}", "a supernet's candidate is named by --arch or --ops"),
+        ("search -c {config} --set space.name=resnet50", "resnet50, one fixed net, .* nothing to search"),
+        ("retrain -c {config} --arch a.json --set data.detection=null", "no `data.detection`"),
     ],
 )
 def test_a_wrong_option_or_config_ends_with_2_and_one_message(
@@ -196,8 +214,9 @@ def test_what_fails_ends_with_1_and_one_message(
     )
     (tmp_path / "bad.json").write_text("{")
     assert "bad.json: is not JSON" in failing(1, "count", "--arch", tmp_path / "bad.json")
-    assert "run/finetune/supernet.pt: there is no" in failing(1, "evaluate", "-c", config, "--ops", TINY)
-    assert "run/finetune/supernet.pt: there is no" in failing(1, "search", "-c", config)
+    missing = "run/finetune/supernet.pt: there "
+    assert f"{missing}are no weights" in failing(1, "evaluate", "-c", config, "--ops", TINY)
+    assert f"{missing}is no supernet yet" in failing(1, "search", "-c", config)
     limit = ("--set", "search.constraint.max_macs=1", "--set", f"run_dir={supernets}")
     assert "MACs <= 1: the least MACs are" in failing(1, "search", "-c", config, *limit)
     assert "loss is not finite at step" in failing(1, "pretrain", "-c", config, "--set", "pretrain.lr=1e35")
@@ -253,7 +272,7 @@ def test_an_evaluation_prints_one_json_object(
 ) -> None:
     config = str(write_config(tmp_path / "a.yaml", run_dir=str(supernets)))
     arch = tmp_path / "arch.json"
-    Architecture.from_ops("tiny", [0] * len(layout("tiny"))).save(arch)
+    Architecture("tiny", OPS).save(arch)
     printed = []
     for options in (["--ops", TINY], ["--arch", str(arch)]):
         assert main(["evaluate", "-c", config, *options]) == 0
@@ -278,6 +297,82 @@ def test_a_search_ends_with_its_best_and_another_can_be_exported(
     assert first["ops"] != other["ops"]
     assert first["metrics"]["default"] >= other["metrics"]["default"]
     assert main(["count", "--arch", str(second)]) == 0
+
+
+def test_random_architectures_are_drawn_and_printed(
+    write_config: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", "-c", str(write_config(tmp_path / "a.yaml")), "--count", "2"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [f"{tmp_path}/run/samples/random_0{number}.json" for number in range(2)]
+    assert main(["count", "--arch", printed[1]]) == 0
+
+
+def test_final_nets_are_trained_and_summed_up(
+    write_config: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(tmp_path / "a.yaml", finetune={"steps": 1}))
+    archs = [tmp_path / f"{op}.json" for op in range(2)]
+    for op, arch in enumerate(archs):
+        Architecture("tiny", (op,) * len(OPS)).save(arch)
+    assert main(["retrain", "-c", config, "--init", "scratch", "--arch", *map(str, archs)]) == 0
+    *nets, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"2 nets: mean 0\.\d{4}, standard deviation .*", last)
+    for results, score, op in zip(nets[::2], nets[1::2], range(2), strict=True):
+        assert Architecture.from_json(results).ops == (op,) * len(OPS)
+        assert re.fullmatch(r"  AP on the test split 0\.\d{4}", score)
+
+
+def test_init_goes_before_what_the_config_says_of_the_start(
+    write_config: Write, trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch, weights = tmp_path / "net.json", trained_run / "pretrain/supernet.pt"
+    Architecture("tiny", OPS).save(arch)
+    starts = {"supernet": "scratch", "classification": "supernet", "scratch": str(weights)}
+    for configured, given in starts.items():
+        retraining = {"init": configured}
+        if configured == "classification":
+            retraining["weights"] = str(weights)
+        config = str(write_config(tmp_path / "a.yaml", finetune={"steps": 1}, retrain=retraining))
+        assert main(["retrain", "-c", config, "--arch", str(arch), "--init", given]) == 0
+        results = json.loads(Path(capsys.readouterr().out.splitlines()[0]).read_text())
+        assert results["init"] == ("file" if given == str(weights) else given)
+
+
+@pytest.mark.parametrize(
+    ("ops", "options", "net", "space"),
+    [
+        (None, [], "supernet", {"name": "tiny", "options": {}}),
+        (OPS, [], f"net {TINY}", {"name": "tiny", "options": {"shuffle": "even_odd"}}),
+        (None, ["--ops", TINY], f"net {TINY}", {"name": "tiny", "options": {}}),
+        (OPS, ["--shuffle", "interleave", "--space", "tiny"], f"net {TINY}", {"name": "tiny", "options": {}}),
+    ],
+)
+def test_an_import_says_what_it_is_and_what_the_config_needs(
+    ops: tuple[int, ...] | None,
+    options: list[str],
+    net: str,
+    space: dict[str, object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, out = tmp_path / "released.pth", tmp_path / "imported.pt"
+    torch.save(authors_state("tiny", ops), file)
+    assert main(["import-reference", str(file), "--out", str(out), *options]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{out}: a {net} of the space tiny; the config needs `space: ")
+    assert json.loads(printed[printed.index("{") : printed.rindex("}") + 1]) == space
+
+
+def test_an_import_that_fails_ends_with_1_and_names_the_file(
+    failing: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.pt"
+    line = failing(1, "import-reference", tmp_path / "gone.pth", "--out", out)
+    assert line.startswith(f"{tmp_path}/gone.pth: there is no such file")
+    torch.save({"fc.weight": torch.ones(1)}, tmp_path / "other.pth")
+    assert "other.pth: " in failing(1, "import-reference", tmp_path / "other.pth", "--out", out)
+    assert not out.exists()
 
 
 def test_bad_images_over_the_limit_end_a_training_without_a_traceback(

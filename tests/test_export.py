@@ -13,7 +13,7 @@ from detnas_nni.errors import EvaluationError
 from detnas_nni.export import export_best
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.session import SearchSession
-from detnas_nni.supernet.checkpoint import file_hash
+from detnas_nni.training.weights import file_hash
 from search_spaces import layout
 
 BLOCKS = len(layout("tiny"))

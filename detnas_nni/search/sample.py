@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.cost import Constraint, FeasibleSet, cost_table
-from detnas_nni.errors import ConstraintError
+from detnas_nni.errors import ConstraintError, UsageError
 from detnas_nni.seeding import generator
+from search_spaces import is_fixed
 
 
 def sample(config: Config, count: int) -> list[Path]:
@@ -17,23 +20,21 @@ def sample(config: Config, count: int) -> list[Path]:
     Writes `RUN_DIR/samples/random_00.json` and on, and gives the paths. Asked for more, it gives the same
     ones first.
 
-    Raises ConstraintError if there are not so many.
+    Raises:
+        ConstraintError: there are not so many; none is written then.
+        UsageError: the space is one fixed net.
     """
+    if is_fixed(config.space.name):
+        raise UsageError(
+            f"space.name is {config.space.name}, one fixed net, of which there is nothing to draw; "
+            f"`detnas retrain --arch search_spaces/published/{config.space.name}.json` trains it"
+        )
     limits = config.search.constraint
     table = cost_table(config.space.name, limits.resolution)
     feasible = FeasibleSet(table, Constraint(limits.max_macs, limits.max_params))
     feasible.raise_if_empty()
-    rng = generator(config.search_seed, "sample")
-    seen: set[tuple[int, ...]] = set()
     paths = []
-    for number in range(count):
-        ops = feasible.random_unseen(rng, seen)
-        if ops is None:
-            raise ConstraintError(
-                f"{count} random architectures are to be drawn, but {config.space.name} has only {number} "
-                f"with {feasible.constraint}"
-            )
-        seen.add(ops)
+    for number, ops in enumerate(_draw(feasible, count, generator(config.search_seed, "sample"))):
         cost = table.cost(ops)
         path = config.run_dir / "samples" / f"random_{number:02d}.json"
         Architecture(config.space.name, ops).save(
@@ -43,3 +44,16 @@ def sample(config: Config, count: int) -> list[Path]:
         )
         paths.append(path)
     return paths
+
+
+def _draw(feasible: FeasibleSet, count: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+    drawn: dict[tuple[int, ...], None] = {}  # a set that keeps its order
+    while len(drawn) < count:
+        ops = feasible.random_unseen(rng, drawn.keys())
+        if ops is None:
+            raise ConstraintError(
+                f"{count} random architectures are to be drawn, but {feasible.table.space} has only "
+                f"{len(drawn)} with {feasible.constraint}"
+            )
+        drawn[ops] = None
+    return list(drawn)
