@@ -6,12 +6,13 @@ candidate, NNI's notation), from and to JSON. Importing this is cheap: no torch,
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from detnas_nni.data.problems import show
 from detnas_nni.errors import ArchitectureError
 from detnas_nni.files import write_text
 from search_spaces import Choice, SpaceError, layout
@@ -52,19 +53,29 @@ class Architecture:
         return cls(space, _ops_of_choices(space, choices, "architecture"))
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any], source: str = "architecture") -> "Architecture":
+    def from_dict(
+        cls, document: Mapping[str, Any], source: str = "architecture", *, trusted: Collection[str] = ()
+    ) -> "Architecture":
         """From the contract's JSON object; `ops` or `choices` may be absent, and if not they have to agree.
 
-        `source` names the file in messages. Raises `ArchitectureError` for anything that does not fit.
+        `source` names the file in messages. To know a space "package.module:factory" is to import and to call
+        it, which no file may ask for: such a space has to be among the `trusted` names, those that the user
+        or the config gives. Raises `ArchitectureError` for one that is not, and for anything that does not
+        fit.
         """
         if document.get("format") != FORMAT:
             raise ArchitectureError(
-                f"{source}: key 'format' is {document.get('format')!r}, expected {FORMAT}"
+                f"{source}: key 'format' is {show(document.get('format'))}, expected {FORMAT}"
             )
         space = document.get("space")
         if not isinstance(space, str):
             raise ArchitectureError(
-                f"{source}: key 'space' is {space!r}, expected the name of a search space"
+                f"{source}: key 'space' is {show(space)}, expected the name of a search space"
+            )
+        if ":" in space and space not in trusted:
+            raise ArchitectureError(
+                f"{source}: key 'space' is {show(space)}, which names code, and no file gets code run: if "
+                "you trust it, name the same space in the config, or by --space"
             )
         if "ops" not in document and "choices" not in document:
             raise ArchitectureError(f"{source}: has neither 'ops' nor 'choices'")
@@ -84,9 +95,12 @@ class Architecture:
         return cls(space, by_choices if by_ops is None else by_ops)
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> "Architecture":
-        """From a file such as best_architecture.json. Raises `ArchitectureError` that names the file."""
-        return cls.from_dict(read_document(path), str(path))
+    def from_json(cls, path: str | os.PathLike[str], *, trusted: Collection[str] = ()) -> "Architecture":
+        """From a file such as best_architecture.json; `trusted` as `from_dict` has it.
+
+        Raises `ArchitectureError` that names the file.
+        """
+        return cls.from_dict(read_document(path), str(path), trusted=trusted)
 
     @property
     def choices(self) -> dict[str, str | int]:
@@ -150,7 +164,9 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ArchitectureError(
                 f"{path}: {size:,} bytes; an architecture file has at most {MAX_FILE_BYTES:,}"
             )
-        document = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES)  # what is no regular file states no size
+        document = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise ArchitectureError(f"{path}: cannot be read ({error.strerror})") from error
     # Deep nesting is a RecursionError, and bytes that are no UTF-8 or JSON a ValueError.
@@ -171,7 +187,7 @@ def _layout(space: str, source: str) -> tuple[Choice, ...]:
 def _checked_ops(space: str, ops: Any, source: str) -> tuple[int, ...]:
     choices = _layout(space, source)
     if not isinstance(ops, list | tuple):
-        raise ArchitectureError(f"{source}: key 'ops' is {ops!r}, expected a list of integers")
+        raise ArchitectureError(f"{source}: key 'ops' is {show(ops)}, expected a list of integers")
     if len(ops) != len(choices):
         raise ArchitectureError(
             f"{source}: key 'ops' has {len(ops)} values; space {space!r} has {len(choices)} blocks"
@@ -179,10 +195,10 @@ def _checked_ops(space: str, ops: Any, source: str) -> tuple[int, ...]:
     for index, (op, choice) in enumerate(zip(ops, choices, strict=True)):
         # A bool is an int to Python, and means that something else was meant.
         if isinstance(op, bool) or not isinstance(op, Integral):
-            raise ArchitectureError(f"{source}: ops[{index}] is {op!r}, expected an integer")
+            raise ArchitectureError(f"{source}: ops[{index}] is {show(op)}, expected an integer")
         if not 0 <= op < len(choice.candidates):
             raise ArchitectureError(
-                f"{source}: ops[{index}] is {op}, expected 0 to {len(choice.candidates) - 1} "
+                f"{source}: ops[{index}] is {show(op)}, expected 0 to {len(choice.candidates) - 1} "
                 f"({', '.join(map(str, choice.candidates))})"
             )
     return tuple(map(int, ops))
@@ -191,13 +207,13 @@ def _checked_ops(space: str, ops: Any, source: str) -> tuple[int, ...]:
 def _ops_of_choices(space: str, choices: Any, source: str) -> tuple[int, ...]:
     expected = _layout(space, source)
     if not isinstance(choices, Mapping):
-        raise ArchitectureError(f"{source}: key 'choices' is {choices!r}, expected an object")
+        raise ArchitectureError(f"{source}: key 'choices' is {show(choices)}, expected an object")
     labels = {choice.label for choice in expected}
     known = f"has {expected[0].label} to {expected[-1].label}" if expected else "is a fixed net without any"
     for label in choices:
         if label not in labels:
             raise ArchitectureError(
-                f"{source}: choices has the unknown label {label!r}; space {space!r} {known}"
+                f"{source}: choices has the unknown label {show(label)}; space {space!r} {known}"
             )
     ops = []
     for choice in expected:
@@ -206,7 +222,7 @@ def _ops_of_choices(space: str, choices: Any, source: str) -> tuple[int, ...]:
         candidate = choices[choice.label]
         if isinstance(candidate, bool) or candidate not in choice.candidates:
             raise ArchitectureError(
-                f"{source}: choices[{choice.label!r}] is {candidate!r}, expected one of "
+                f"{source}: choices[{choice.label!r}] is {show(candidate)}, expected one of "
                 f"{', '.join(map(str, choice.candidates))}"
             )
         ops.append(choice.candidates.index(candidate))

@@ -25,6 +25,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError, UsageError
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.supernet.inherit import choice_prefixes, path_state
+from detnas_nni.training.tensor_file import expect_tensors_alone
 from detnas_nni.training.weights import (
     CLASSIFIER,
     Weights,
@@ -289,6 +290,7 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         raise CheckpointError(f"{file}: there is no such file; name a checkpoint that the authors released")
     try:
+        expect_tensors_alone(file)
         # Not memory-mapped, as our own files are: torch's format of 2019 cannot be.
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the reader raise anything, KeyError and struct.error too

@@ -26,11 +26,11 @@ import yaml
 from detnas_nni.data.problems import show
 from detnas_nni.errors import ConfigError
 
-# A config is a page, not a data set. The limits are far above any, and so low that no file takes seconds.
+# A config is a page, not a data set. The limits are far above any, and so low that none takes long to refuse.
 _SIZE_LIMIT = 1_000_000  # bytes
 _VALUE_LIMIT = 10_000  # an alias counts as all that it stands for: ten lines of aliases can be 10^10 values
 _NUMBER_LIMIT = 100  # characters; to read a number of base 60 takes the square of its length
-_FILE_LIMIT = 30  # that one file extends, directly or not; two lists of two bases are four files, and so on
+_FILE_LIMIT = 20  # that one file extends, directly or not; two lists of two bases are four files, and so on
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

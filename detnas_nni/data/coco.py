@@ -72,6 +72,7 @@ def read_coco(
 def _read_categories(entries: list, source: Path) -> dict[int, str]:
     """Category id -> name. A defect here changes every label, so it is never tolerated."""
     names: dict[int, str] = {}
+    used: set[str] = set()
     for position, entry in enumerate(entries):
         key = f"categories[{position}]"
         if not isinstance(entry, dict):
@@ -79,9 +80,10 @@ def _read_categories(entries: list, source: Path) -> dict[int, str]:
         category, name = entry.get("id"), entry.get("name")
         if not _is_id(category) or category in names:
             raise DataError(f"{source}: `{key}.id` is {show(category)}, expected an integer used only once.")
-        if not isinstance(name, str) or not name or name in names.values():
+        if not isinstance(name, str) or not name or name in used:
             raise DataError(f"{source}: `{key}.name` is {show(name)}, expected a name used only once.")
         names[category] = name
+        used.add(name)
     if not names:
         raise DataError(f"{source}: `categories` is empty; expected at least one category.")
     return names
@@ -161,7 +163,7 @@ def _read_boxes(
     problems: Problems,
 ) -> None:
     """Append each usable box to its image's rows."""
-    reason = "bad boxes"
+    reason, known = "bad boxes", show(sorted(names))
     for position, entry in enumerate(entries):
         key = f"annotations[{position}]"
         if not isinstance(entry, dict):
@@ -172,9 +174,7 @@ def _read_boxes(
             problems.add(f"{key}.image_id", image_id, "the id of an image in `images`", reason)
             continue
         if not _is_id(category) or category not in names:
-            problems.add(
-                f"{key}.category_id", category, f"one of the ids in `categories`, {_ids(names)}", reason
-            )
+            problems.add(f"{key}.category_id", category, f"one of the ids in `categories`, {known}", reason)
             continue
         if category not in labels:
             raise DataError(
@@ -234,7 +234,3 @@ def _is_finite(value: Any) -> bool:
 def _size(value: Any) -> int | None:
     """A positive whole number of pixels; some tools write 640.0."""
     return int(value) if _is_finite(value) and 1 <= value < MAX_SIDE and value == int(value) else None
-
-
-def _ids(names: Mapping[int, str]) -> str:
-    return show(sorted(names))

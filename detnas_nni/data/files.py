@@ -1,11 +1,16 @@
 """Reading folders and JSON with errors that a user can act on."""
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from detnas_nni.errors import DataError
+
+MAX_JSON_BYTES = 2**31
+"""More than four times COCO's largest file, instances_train2017.json; Python needs several times as much."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -26,10 +31,10 @@ class FileIndex:
         self._names: dict[PurePosixPath, frozenset[str]] = {}
         try:
             self._names[PurePosixPath()] = _file_names(root)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
             raise DataError(
-                f"{root}: the folder cannot be read ({error.strerror}); expected a folder of images, "
-                f"named by `{key}`."
+                f"{root}: the folder cannot be read ({getattr(error, 'strerror', error)}); expected a folder "
+                f"of images, named by `{key}`."
             ) from None
 
     def __contains__(self, name: str) -> bool:
@@ -56,6 +61,20 @@ def leaves_folder(name: str) -> bool:
     return bool(windows.drive or windows.root) or ".." in windows.parts or PurePosixPath(name).is_absolute()
 
 
+def read_bytes(file: Path, limit: int) -> bytes:
+    """The content of a file that comes with a data set.
+
+    Raises:
+        OSError: it cannot be read, has more than `limit` bytes, or is no file: a pipe would not end.
+    """
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no file")
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, more than {limit:,}")
+    return file.read_bytes()
+
+
 def read_json_object(file: Path, keys: Sequence[str]) -> dict:
     """Read a JSON object that has a list under each of `keys`.
 
@@ -63,7 +82,7 @@ def read_json_object(file: Path, keys: Sequence[str]) -> dict:
         DataError: the file is missing, not JSON, not an object, or a key is missing or not a list.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_bytes(file, MAX_JSON_BYTES))
     except OSError as error:
         raise DataError(
             f"{file}: cannot be read ({error.strerror}); expected a COCO annotation file."

@@ -8,10 +8,15 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder
+from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes
 from detnas_nni.data.problems import Problems, show
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
+
+# Bytes. VOC's own files have 2 kB an image, and its sets 0.3 MB; both limits are far above.
+_MAX_XML = 10_000_000
+_MAX_SET = 100_000_000
+_MAX_LINK = 4096  # no path is longer
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -89,7 +94,7 @@ def read_voc(
 def _read_image_set(source: Path) -> list[tuple[int, str]]:
     """The names in an image set with their 1-based line."""
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(source, _MAX_SET).decode("utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); expected an image set.") from None
     except ValueError:
@@ -107,7 +112,7 @@ def _image_folder(root: Path) -> Path:
     """
     folder = root / "JPEGImages"
     try:
-        target = folder.read_text(encoding="utf-8").strip() if folder.is_file() else ""
+        target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""
     except (OSError, ValueError):
         target = ""
     return root / target if target and "\n" not in target and not leaves_folder(target) else folder
@@ -163,7 +168,7 @@ def _parse(file: Path) -> Element:
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(file.read_bytes(), True)
+        parser.Parse(read_bytes(file, _MAX_XML), True)
     except OSError as error:
         raise _BadFileError(f"Annotations/{file.name} cannot be read ({error.strerror})") from None
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an unknown encoding

@@ -6,18 +6,31 @@ The processes are torchrun's, whose environment variables say who is who. `detna
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from detnas_nni.config import Hardware
-from detnas_nni.errors import ConfigError
+from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.hardware import uses_gpu
+
+_LONGEST_WAIT = timedelta(hours=2)
+"""of the others while the main process measures a net; torch's own limit is 10 minutes on GPUs"""
+
+_meetings = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -47,14 +60,14 @@ class World:
 
 def world() -> World:
     """As torchrun's environment variables have it; one process alone without them."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not _is_started_by_torchrun():
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return World(*(int(os.environ[name]) for name in names))
 
 
 def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
-    """Become torchrun with one `detnas` process a device, if the config asks for several; else return.
+    """Run one `detnas` a device, if the config asks for several, and end with their status; else return.
 
     Args:
         hardware: the config's section.
@@ -62,47 +75,87 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
 
     Raises:
         ConfigError: there are not so many GPUs.
+        DetNASError: a process was ended from outside, as by a lack of memory.
+        SystemExit: the processes have ended; those that failed have said why.
     """
-    if hardware.devices == 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+    if hardware.devices == 1 or _is_started_by_torchrun():
         return
     if uses_gpu(hardware) and torch.cuda.device_count() < hardware.devices:
         raise ConfigError(
             f"hardware.devices is {hardware.devices}, but torch finds {torch.cuda.device_count()} GPUs"
         )
-    # torchrun takes the place of this process: a signal that is sent to it reaches torchrun, which ends
-    # its workers.
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*torchrun, "--nproc-per-node", str(hardware.devices), "-m", "detnas_nni.cli", *arguments]
+    # Without a number torch would take every core in every process.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.devices)))
+    command = ["--standalone", "--nproc-per-node", str(hardware.devices), "-m", "detnas_nni.cli", *arguments]
     sys.stdout.flush()
-    os.execv(sys.executable, command)
+    logging.disable(logging.ERROR)  # torchrun's own account of what its processes tell, or this function
+    try:
+        torchrun.run(torchrun.parse_args(command))
+    except SignalException as error:
+        raise SystemExit(128 + error.sigval) from None
+    except ChildFailedError as error:
+        rank, first = error.get_first_failure()
+        if first.exitcode < 0:
+            raise DetNASError(
+                f"process {rank} of {hardware.devices} was ended by {signal.Signals(-first.exitcode).name}; "
+                "run the same command again to go on"
+            ) from None
+        raise SystemExit(first.exitcode) from None
+    finally:
+        logging.disable(logging.NOTSET)
+    raise SystemExit(0)
 
 
 @contextmanager
 def joined(hardware: Hardware) -> Iterator[World]:
     """The process group, for as long as the context lasts; of one process there is none.
 
+    Of processes that an error ends, the first raises it; the others, which fail for the same reason or
+    because it is gone, leave without a word.
+
     Raises:
         ConfigError: the config asks for several processes, and this one was started alone.
     """
     here = world()
     if here.size == 1:
-        if hardware.devices > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        if hardware.devices > 1 and not _is_started_by_torchrun():
             raise ConfigError(
                 f"hardware.devices is {hardware.devices}; call `detnas`, which starts so many processes, or "
                 "start yours with torchrun"
             )
         yield here
         return
-    if uses_gpu(hardware):
-        torch.cuda.set_device(here.local_rank)
-    dist.init_process_group("nccl" if uses_gpu(hardware) else "gloo")
+    device = torch.device("cuda", here.local_rank) if uses_gpu(hardware) else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    store, rank, size = next(dist.rendezvous("env://", timeout=_LONGEST_WAIT))
+    # torchrun's store outlives a group: the next one must not find the old one's addresses.
+    store = dist.PrefixStore(f"meeting {next(_meetings)}", store)
+    dist.init_process_group(
+        "gloo" if device is None else "nccl",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=_LONGEST_WAIT,
+        device_id=device,
+    )
     try:
         yield here
-    finally:
-        dist.destroy_process_group()
+    except BaseException as error:
+        # The group stays: NCCL would take it down together with the others, which are waiting elsewhere.
+        if store.add("failed", 1) == 1:
+            raise
+        if not isinstance(error, KeyboardInterrupt):
+            time.sleep(10)  # torchrun ends this process when the first has told and left
+        raise SystemExit(1) from None
+    dist.destroy_process_group()
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def _is_started_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -25,13 +25,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Hardware
-from detnas_nni.errors import EvaluationError
+from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.hardware import prepare
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
-from detnas_nni.training.progress import Checkpoints, Progress
+from detnas_nni.training.progress import Checkpoints, Progress, Termination
 from detnas_nni.training.runs import TrainingRun
 from detnas_nni.training.weights import WeightsInfo, load_tensors, save_weights
 
@@ -66,6 +66,8 @@ def train(
     """
     config = job.config
     sampler, architecture = (net, None) if isinstance(net, PathSampler) else (None, net)
+    devices = _devices(config.hardware, world, supernet=architecture is None)
+    world.share(job.settings.batch_size, "batch_size")  # refused here, before a file is touched
     torch.manual_seed(derive_seed(config.seed, "initial weights"))
     with nullcontext() if architecture is None else model_context(architecture.choices):
         model = job.build()
@@ -78,7 +80,7 @@ def train(
             *(run.folder.name, job.images, len(job.classes), job.settings.steps, job.settings.batch_size),
             *(world.size, "process" if world.size == 1 else "processes"),
         )
-    state = _fit(model, job, run, config.hardware, world, sampler)
+    state = _fit(model, job, run, world, sampler, devices)
     if world.is_main:
         save_weights(run.result, _info(job, run, architecture), state)
         run.state.unlink(missing_ok=True)  # the way is done; the result stands
@@ -122,12 +124,11 @@ def _fit(
     model: ModelSpace,
     job: Job,
     run: TrainingRun,
-    hardware: Hardware,
     world: World,
     sampler: PathSampler | None,
+    devices: dict[str, Any],
 ) -> dict[str, Tensor]:
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
-    device = prepare(hardware)
     start = 0
     if run.state.exists():
         start = int(load_tensors(run.state)["global_step"])
@@ -136,8 +137,7 @@ def _fit(
         _ignore_known_warnings()
         trainer = Trainer(
             max_steps=job.settings.steps,
-            **_devices(hardware, world, device, supernet=sampler is not None),
-            precision=_LIGHTNING_PRECISION[hardware.precision],
+            **devices,
             gradient_clip_val=job.settings.max_grad_norm,
             limit_val_batches=0,
             num_sanity_val_steps=0,
@@ -150,6 +150,7 @@ def _fit(
             callbacks=[
                 Progress(job.settings.steps, job.settings.log_every),
                 Checkpoints(run.state, job.settings.checkpoint_every),
+                Termination(),
             ],
         )
         evaluator = Lightning(
@@ -169,10 +170,15 @@ def _fit(
     return {name: tensor.detach().cpu() for name, tensor in trained.state_dict().items()}
 
 
-def _devices(hardware: Hardware, world: World, device: torch.device, supernet: bool) -> dict[str, Any]:
-    """Lightning's arguments for where a training runs."""
-    on_gpu = device.type == "cuda"
-    where = {"accelerator": "gpu" if on_gpu else "cpu"}
+def _devices(hardware: Hardware, world: World, supernet: bool) -> dict[str, Any]:
+    """Lightning's arguments for where and how a training computes; ConfigError if it cannot."""
+    on_gpu = prepare(hardware).type == "cuda"
+    if hardware.precision == "fp16" and not on_gpu:  # Lightning would take bf16 in its place
+        raise ConfigError("hardware.precision is fp16, which needs a GPU; use bf16 or fp32")
+    where = {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "precision": _LIGHTNING_PRECISION[hardware.precision],
+    }
     if world.size == 1:
         return {**where, "devices": 1}
     synchronised = on_gpu and hardware.sync_batchnorm

@@ -1,9 +1,11 @@
-"""What a training shows and saves while it runs: log lines, a bar on a terminal, TensorBoard, checkpoints."""
+"""What a training shows, saves and obeys while it runs: log lines, TensorBoard, checkpoints, signals."""
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,21 @@ class Checkpoints(Callback):
             replace_file(self._path, lambda path: trainer.save_checkpoint(path, weights_only=False))
         else:  # writes nothing, and waits for the main process's file
             trainer.save_checkpoint(self._path, weights_only=False)
+
+
+class Termination(Callback):
+    """SIGTERM means to a training what it meant before it, by default to end at once.
+
+    Lightning ends the step first, then with status 0, as if all were done; and of several processes one asks
+    the others, who may be gone.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Lightning, too, sets nothing
+            signal.signal(signal.SIGTERM, self._before)
 
 
 def duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.data.problems import show
 from detnas_nni.errors import ArchitectureError, CheckpointError
 from detnas_nni.files import replace_file
+from detnas_nni.training.tensor_file import expect_tensors_alone
+from search_spaces import BUILT_IN, SIZES
 
 CLASSIFIER = "classifier"
 """The kind of a classifier's weights; a detector's kind is its name."""
@@ -68,13 +70,19 @@ class Weights:
         """Whether the classes are mere numbers, as the authors' weights have them: the order counts alone."""
         return self.info.classes == tuple(map(str, range(len(self.info.classes))))
 
+    def _all_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A trunk's options with a built-in one's default, which a config may name or leave out."""
+        return {**({"shuffle": "interleave"} if self.info.space in SIZES else {}), **options}
+
     def expect(self, **fields: Any) -> None:
         """Raise CheckpointError if a field of `info` is not what the config says."""
         for name, expected in fields.items():
             found = getattr(self.info, name)
             if name == "classes" and self._has_no_class_names and len(found) == len(expected):
                 continue
-            if found != expected:
+            if name == "options" and _equal(self._all_options(found), self._all_options(expected)):
+                continue
+            if not _equal(found, expected):
                 raise CheckpointError(
                     f"{self.path}: weights of {_KIND[self.info.ops is None]} whose {name} is "
                     f"{_show(found)}, but the config says {_show(expected)}; train some with this config, "
@@ -85,7 +93,7 @@ class Weights:
         """As `expect`, and raise CheckpointError if these are a single net's."""
         if self.info.ops is not None:
             raise CheckpointError(
-                f"{self.path}: weights of the single net {self.info.architecture}; a supernet's are needed"
+                f"{self.path}: weights of the single net {_listed(self.info.ops)}; a supernet's are needed"
             )
         self.expect(**fields)
 
@@ -93,9 +101,10 @@ class Weights:
         """Raise CheckpointError if these are a supernet's, or another architecture's than the given one."""
         if self.info.ops is None:
             raise CheckpointError(f"{self.path}: weights of a supernet; a single net's are needed")
-        if architecture is not None and self.info.architecture != architecture:
+        found = (self.info.space, self.info.ops)
+        if architecture is not None and found != (architecture.space, architecture.ops):
             raise CheckpointError(
-                f"{self.path}: weights of the architecture {self.info.architecture} of "
+                f"{self.path}: weights of the architecture {_listed(self.info.ops)} of "
                 f"{self.info.space}; those of {architecture} of {architecture.space} are needed"
             )
 
@@ -115,17 +124,38 @@ def load_weights(path: Path) -> Weights:
     if not path.is_file():
         raise CheckpointError(f"{path}: there are no weights; run the step that trains them first")
     content = load_tensors(path)
-    if content.get("format") != _FORMAT or not isinstance(content.get("state"), dict):
+    version, state = content.get("format"), content.get("state")
+    if type(version) is not int or version != _FORMAT or not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a file of weights of format {_FORMAT}")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {show(name)} in it is {type(tensor).__name__}, not a tensor")
     try:
-        values = dict(content["info"])
-        ops = values.get("ops")
-        tuples = {"classes": tuple(values["classes"]), "ops": None if ops is None else tuple(ops)}
-        info = WeightsInfo(**{**values, **tuples})
-        _ = info.architecture  # ops that fit no space are found here
-    except (KeyError, TypeError, ArchitectureError) as error:
+        info = _info(content["info"])
+        if info.space in BUILT_IN:
+            _ = info.architecture  # ops that fit no space are found here; no file gets another one's code run
+    except (KeyError, TypeError, ValueError, ArchitectureError) as error:
         raise CheckpointError(f"{path}: the description of the weights is damaged: {error}") from None
-    return Weights(path, info, content["state"])
+    return Weights(path, info, state)
+
+
+_FIELDS = {"options": dict, "steps": int, "seed": int}  # and all others but the lists are strings
+
+
+def _info(values: Any) -> WeightsInfo:
+    """The description in a file. Raises KeyError, TypeError or ValueError for one that is damaged."""
+    values = dict(values)
+    lists = {"classes": str} if values.get("ops") is None else {"classes": str, "ops": int}
+    for name, kind in lists.items():
+        found = values[name]
+        if not isinstance(found, list | tuple) or any(type(value) is not kind for value in found):
+            raise TypeError(f"{name} is {show(found)}, expected a list of {kind.__name__}")
+        values[name] = tuple(found)
+    for name, value in values.items():
+        kind = _FIELDS.get(name, str)
+        if name not in ("classes", "ops") and type(value) is not kind:
+            raise TypeError(f"{show(name)} is {show(value)}, expected {kind.__name__}")
+    return WeightsInfo(**values)
 
 
 def expect_state(net: nn.Module, weights: Weights) -> None:
@@ -143,8 +173,11 @@ def expect_state(net: nn.Module, weights: Weights) -> None:
 def load_tensors(path: Path) -> dict[str, Any]:
     """A dict that torch saved: tensors and plain values alone, never code. Raises CheckpointError."""
     try:
+        expect_tensors_alone(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        Exception
+    ) as error:  # damaged bytes make torch's reader raise anything, KeyError and struct.error too
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(content, dict):
@@ -158,5 +191,16 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _equal(found: Any, expected: Any) -> bool:
+    try:
+        return bool(found == expected)
+    except RuntimeError:  # a tensor, which no config has, is neither equal nor different
+        return False
+
+
+def _listed(ops: tuple[int, ...]) -> str:
+    return ",".join(map(str, ops))
+
+
 def _show(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else repr(value)
+    return ", ".join(value) if isinstance(value, tuple) else show(value)

@@ -53,6 +53,21 @@ def test_the_statistics_are_the_mean_over_the_batches_each_of_equal_weight(
     assert net[1].num_batches_tracked == 4
 
 
+def test_with_a_momentum_the_statistics_are_an_exponential_average_over_the_batches(
+    net: nn.Module, batches: list[Tensor]
+) -> None:
+    assert recalibrate(net, batches, forward, momentum=0.25) == 4
+    mean, variance = torch.zeros(4), torch.ones(4)
+    with torch.no_grad():
+        for batch in batches:
+            values = net[0](batch).transpose(0, 1).flatten(1)
+            mean = 0.75 * mean + 0.25 * values.mean(dim=1)
+            variance = 0.75 * variance + 0.25 * values.var(dim=1)
+    assert torch.allclose(net[1].running_mean, mean, rtol=1e-5)
+    assert torch.allclose(net[1].running_var, variance, rtol=1e-5)
+    assert net[1].momentum == 0.3
+
+
 def test_a_second_recalibration_finds_nothing_of_the_first(net: nn.Module, batches: list[Tensor]) -> None:
     recalibrate(net, batches, forward)
     first = net[1].running_mean.clone(), net[1].running_var.clone()

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from detnas_nni.errors import CheckpointError, ConfigError, DataError
 from detnas_nni.models import DetectorSpace
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.supernet.finetune import finetune
+from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from search_spaces import layout
 
@@ -76,6 +78,38 @@ def test_the_trunk_may_start_from_scratch_without_a_pretrained_supernet(
     assert not any(torch.equal(after[name], tensor) for name, tensor in weights(before).items())
 
 
+def test_the_trunk_may_start_from_another_supernet_than_the_runs_own(
+    pretrained: Path, supernets: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    own = load_weights(supernets / "pretrain/supernet.pt")
+    other = tmp_path / "other.pt"
+    doubled = {
+        name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in own.state.items()
+    }
+    # Like the authors' weights: without class names, and trained by another config.
+    classes = tuple(map(str, range(6)))
+    save_weights(other, replace(own.info, classes=classes, fingerprint="of another", seed=7), doubled)
+    for run_dir in (pretrained, tmp_path / "without its own"):
+        config = make_config(run_dir, finetune={**STANDING, "weights": str(other)})
+        after = load_weights(finetune(config)).trunk_state
+        expected = weights(load_weights(other).trunk_state)
+        assert all(torch.equal(after[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_single_net_is_no_supernet_to_start_from(
+    supernets: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    path = Architecture("tiny", (1,) * len(layout("tiny")))
+    single = weights_of_path(load_weights(supernets / "pretrain/supernet.pt"), path)
+    save_weights(tmp_path / "net.pt", single.info, single.state)
+    config = make_config(tmp_path / "run", finetune={"weights": str(tmp_path / "net.pt")})
+    with pytest.raises(
+        CheckpointError, match=rf"net\.pt: weights of the single net {path}; a supernet's are"
+    ):
+        finetune(config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_pretrained_supernet_stays_as_it_is(pretrained: Path, make_config: Callable[..., Config]) -> None:
     before = file_hash(pretrained / "pretrain/supernet.pt")
     finetune(make_config(pretrained, finetune={"steps": 1}))
@@ -87,6 +121,7 @@ def test_the_pretrained_supernet_stays_as_it_is(pretrained: Path, make_config: C
     [
         {"finetune": {"lr": 0.02}},
         {"finetune": {"momentum": 0.5}},
+        {"finetune": {"bn_momentum": 0.5}},
         {"finetune": {"batch_size": 3}},
         {"finetune": {"milestones": [2]}},
         {"finetune": {"gamma": 0.5}},
@@ -136,7 +171,9 @@ def test_a_pretrained_supernet_of_another_space_is_refused(
 ) -> None:
     with pytest.raises(CheckpointError) as raised:
         finetune(make_config(pretrained, **sections))
-    assert f"{pretrained}/pretrain/supernet.pt: a supernet {message}; train some" in str(raised.value)
+    assert f"{pretrained}/pretrain/supernet.pt: weights of a supernet {message}; train some" in str(
+        raised.value
+    )
     assert not (pretrained / "finetune").exists()
 
 
@@ -157,7 +194,7 @@ def test_a_pretrained_supernet_that_lacks_a_tensor_is_refused(
     supernet = load_weights(path)
     state = {name: tensor.clone() for name, tensor in supernet.state.items() if "stem.conv" not in name}
     save_weights(path, supernet.info, state)
-    with pytest.raises(CheckpointError, match=r"supernet\.pt: its trunk does not fit tiny: .*stem\.conv"):
+    with pytest.raises(CheckpointError, match=r"supernet\.pt: the weights do not fit .*stem\.conv"):
         finetune(make_config(pretrained))
 
 

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +15,13 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Detector
 from detnas_nni.errors import CheckpointError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
-from detnas_nni.supernet.inherit import choice_prefixes, inherit, path_state
+from detnas_nni.supernet.inherit import choice_prefixes, inherit, load_into, path_state, weights_of_path
+from detnas_nni.training.weights import Weights, WeightsInfo
 from search_spaces import CANDIDATES, layout
 
 PATH = Architecture("tiny", tuple((2, 1, 0, 3, 1)[index % 5] for index in range(len(layout("tiny")))))
+
+DETECTORS_TRUNK = "detector.backbone.trunk."
 
 
 def classifier() -> ClassifierSpace:
@@ -107,3 +112,58 @@ def test_the_weights_of_another_model_are_refused(searched_blocks: list[str]) ->
     del state[name_in_supernet(lost, searched_blocks)]
     with pytest.raises(CheckpointError, match=rf"Missing key.*{re.escape(lost)}"):
         inherit(net, state, prefixes, PATH)
+
+
+def weights(build: Callable[[], nn.Module]) -> Weights:
+    """A supernet's weights, as they are loaded from a file."""
+    kind, prefix = ("classifier", "trunk.") if build is classifier else ("faster_rcnn", DETECTORS_TRUNK)
+    info = WeightsInfo(kind, "tiny", {}, ("a", "b", "c", "d", "e"), 4, 0, "0123456789abcdef", prefix)
+    return Weights(Path("run/supernet.pt"), info, randomised(build()))
+
+
+@pytest.mark.parametrize("build", [classifier, detector])
+def test_a_path_of_a_supernets_weights_is_a_single_nets(build: Callable[[], nn.Module]) -> None:
+    supernet = weights(build)
+    single = weights_of_path(supernet, PATH)
+    assert single.info == replace(supernet.info, ops=PATH.ops)
+    assert single.path == supernet.path
+    net, expected = fixed(build), fixed(build)
+    load_into(net, single.state, single.path)
+    inherit(expected, supernet.state, choice_prefixes(build()), PATH)
+    assert net.state_dict().keys() == expected.state_dict().keys()
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in net.state_dict().items())
+    trunk = fixed(build).trunk.state_dict()
+    assert list(single.trunk_state) == list(trunk)
+
+
+def test_a_single_nets_weights_are_its_path_already() -> None:
+    single = weights_of_path(weights(classifier), PATH)
+    assert weights_of_path(single, PATH) is single
+    other = Architecture("tiny", (0,) * len(PATH.ops))
+    with pytest.raises(
+        CheckpointError, match=f"of the architecture {PATH} of tiny; those of {other} of tiny"
+    ):
+        weights_of_path(single, other)
+
+
+def test_a_path_of_another_space_is_refused() -> None:
+    other = Architecture("small", (0,) * len(layout("small")))
+    with pytest.raises(CheckpointError, match="whose space is 'tiny', but the config says 'small'"):
+        weights_of_path(weights(classifier), other)
+
+
+def test_weights_that_are_put_into_a_net_are_copies() -> None:
+    net, state = classifier(), randomised(classifier())
+    load_into(net, state, Path("supernet.pt"))
+    with torch.no_grad():
+        net.fc.weight.zero_()
+    assert state["fc.weight"].abs().min() > 0
+
+
+def test_weights_that_do_not_fit_a_net_are_refused_by_file_and_name() -> None:
+    state = classifier().state_dict()
+    del state["trunk.stem.conv.weight"]
+    with pytest.raises(
+        CheckpointError, match=r"^run/net\.pt: the weights do not fit the config's net: .*stem"
+    ):
+        load_into(classifier(), state, Path("run/net.pt"))

@@ -53,6 +53,7 @@ def test_the_images_held_out_for_a_search_are_not_trained_on(
     [
         {"lr": 0.04},
         {"momentum": 0.5},
+        {"bn_momentum": 0.5},
         {"batch_size": 7},
         {"warmup_steps": 2},
         {"weight_decay": 0.5},

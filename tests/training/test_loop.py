@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from detnas_nni.config import Config
-from detnas_nni.errors import EvaluationError
+from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.schedules import linear_factor, step_factor
 from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES
+from tests.training.two_ranks import recording
 
 CLASSES = 6
 
@@ -172,6 +174,86 @@ def test_a_gradient_is_clipped_to_the_norm_that_the_config_sets(
 
     assert 0 < way(states[1e-6]) < 1e-6
     assert way(states[None]) > 1e-4
+
+
+def test_bn_statistics_move_by_the_momentum_that_the_config_sets(
+    step: str,
+    train: Callable[..., Path],
+    scratch: Callable[..., Config],
+    state_of: Callable[[Path], dict[str, Tensor]],
+) -> None:
+    # One step from mean 0: the running mean is the batch's times the momentum.
+    means = {}
+    for momentum in (0.1, 0.4):
+        config = scratch(**{step: {"steps": 1, "bn_momentum": momentum}})
+        state = state_of(train(config, fresh=True))
+        means[momentum] = {
+            name: mean for name, mean in state.items() if name.endswith("running_mean") and mean.any()
+        }
+    assert len(means[0.1]) > 10
+    assert all(torch.allclose(4 * mean, means[0.4][name], rtol=1e-5) for name, mean in means[0.1].items())
+
+
+@pytest.mark.parametrize(
+    ("step", "detector"),
+    [("pretrain", "faster_rcnn"), ("finetune", "faster_rcnn"), ("finetune", "retinanet")],
+    indirect=["step"],
+)
+def test_a_training_in_bf16_computes_in_it_and_keeps_its_weights_in_fp32(
+    step: str,
+    detector: str,
+    train: Callable[..., Path],
+    scratch: Callable[..., Config],
+    state_of: Callable[[Path], dict[str, Tensor]],
+) -> None:
+    # At 64 pixels P6 would be 1 by 1, of which torch's bf16 convolution on a CPU gives no valid gradient.
+    sizes = {"min_size": 128, "max_size": 192}
+    config = scratch(
+        hardware={"precision": "bf16"}, detector={"name": detector, **sizes}, **{step: {"steps": 2}}
+    )
+    computed = set()
+    hook = register_module_forward_hook(
+        lambda module, _, output: computed.add(output.dtype) if isinstance(module, nn.Conv2d) else None
+    )
+    try:
+        state = state_of(train(config))
+    finally:
+        hook.remove()
+    assert computed == {torch.bfloat16}
+    weights = [tensor for tensor in state.values() if tensor.is_floating_point()]
+    assert {tensor.dtype for tensor in weights} == {torch.float32}
+    assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+def test_fp16_without_a_gpu_is_refused_and_deletes_nothing(
+    step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    config = make_config(trained_run, hardware={"precision": "fp16"})
+    with pytest.raises(
+        ConfigError, match=r"hardware\.precision is fp16, which needs a GPU; use bf16 or fp32"
+    ):
+        train(config, fresh=True)
+    assert (trained_run / step / "supernet.pt").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missed_before_anything_is_deleted(
+    step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    with pytest.raises(ConfigError, match=r"hardware\.device is cuda, but torch finds no GPU"):
+        train(make_config(trained_run, hardware={"device": "cuda"}), fresh=True)
+    assert (trained_run / step / "supernet.pt").exists()
+
+
+def test_sigterm_means_to_a_training_what_it_meant_before_it(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    meanwhile = []
+    with recording(lambda _: meanwhile.append(signal.getsignal(signal.SIGTERM))):
+        train(scratch())
+    assert meanwhile == [before] * 4
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_training_is_told_in_log_lines_and_in_tensorboard(

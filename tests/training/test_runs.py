@@ -10,8 +10,10 @@ from torch import Tensor
 
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
-from detnas_nni.training.runs import finetune_run, pretrain_run, supernet_weights
+from detnas_nni.training.distributed import World
+from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run, supernet_weights
 from detnas_nni.training.weights import load_weights
+from tests.trainings import TRAININGS
 
 OTHER = {"pretrain": {"lr": 0.04}, "finetune": {"lr": 0.02}}
 
@@ -152,3 +154,65 @@ def test_a_run_needs_its_section_of_the_data(make_config: Callable[..., Config],
         pretrain_run(make_config(tmp_path, data={"classification": None}))
     with pytest.raises(ConfigError, match=r"data\.detection"):
         finetune_run(make_config(tmp_path, data={"detection": None}))
+
+
+def test_a_training_goes_to_the_run_unless_a_folder_of_its_own_is_given(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    inside = make_config(tmp_path / "run")
+    assert pretrain_run(inside).folder == tmp_path / "run/pretrain"
+    assert finetune_run(inside).folder == tmp_path / "run/finetune"
+    shared = make_config(
+        tmp_path / "run", pretrain_dir=str(tmp_path / "shared"), finetune_dir=str(tmp_path / "tuned")
+    )
+    assert pretrain_run(shared).folder == tmp_path / "shared"
+    assert finetune_run(shared).folder == tmp_path / "tuned"
+    assert pretrain_run(shared).fingerprint == pretrain_run(inside).fingerprint
+
+
+def test_experiments_share_a_pretraining(
+    trained_run: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    shared = trained_run / "pretrain"
+    before = files(shared)
+    config = make_config(tmp_path / "other", pretrain_dir=str(shared), detector={"name": "retinanet"})
+    assert TRAININGS["pretrain"](config) == shared / "supernet.pt"
+    assert TRAININGS["finetune"](config) == tmp_path / "other/finetune/supernet.pt"
+    assert files(shared) == before
+    assert not (tmp_path / "other/pretrain").exists()
+    assert supernet_weights(config) == tmp_path / "other/finetune/supernet.pt"
+
+
+def test_of_several_processes_the_main_one_alone_claims_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/old").touch()
+    run = TrainingRun(tmp_path / "run", "0123456789abcdef")
+    run.claim(fresh=True, world=World(rank=1, size=2))
+    assert set(files(tmp_path / "run")) == {"old"}
+    run.claim(fresh=True, world=World(rank=0, size=2))
+    assert set(files(tmp_path / "run")) == {"training.json"}
+
+
+def test_a_fingerprint_depends_on_whatever_counts_besides_the_config(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(tmp_path)
+    prints = [
+        config.fingerprint("seed", "space"),
+        config.fingerprint("seed", "space", ops=(0, 1)),
+        config.fingerprint("seed", "space", ops=(1, 0)),
+        config.fingerprint("seed", "space", ops=(0, 1), start="0123456789abcdef"),
+        config.fingerprint("seed", "space", data=config.data.detection),
+        config.fingerprint("seed", "space", data=config.data.classification),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert config.fingerprint("seed", "space", start=None, ops=(0, 1)) == config.fingerprint(
+        "space", "seed", ops=(0, 1), start=None
+    )
+
+
+def test_a_training_on_part_of_the_images_is_another(
+    step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"{step}/supernet\.pt: of another config"):
+        train(make_config(trained_run, data={"max_images": 20}))

@@ -1,4 +1,4 @@
-"""A supernet's file: whole or not there, never run as code, and of what the config says."""
+"""A file of weights: whole or not there, never run as code, and of what the config says."""
 
 import os
 import pickle
@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError
-from detnas_nni.training.weights import WeightsInfo, file_hash, load_tensors, load_weights, save_weights
+from detnas_nni.training.weights import (
+    Weights,
+    WeightsInfo,
+    expect_state,
+    file_hash,
+    load_tensors,
+    load_weights,
+    save_weights,
+)
+from search_spaces import layout
 
 INFO = WeightsInfo(
     kind="retinanet",
@@ -22,6 +32,8 @@ INFO = WeightsInfo(
     fingerprint="0123456789abcdef",
     trunk_prefix="detector.backbone.trunk.",
 )
+NET = Architecture("tiny", tuple(index % 4 for index in range(len(layout("tiny")))))
+SINGLE = replace(INFO, ops=NET.ops)
 STATE = {
     "detector.backbone.trunk.stem.weight": torch.arange(6.0).reshape(2, 3),
     "detector.backbone.trunk.stem.count": torch.tensor(7),
@@ -80,12 +92,84 @@ def test_a_supernet_of_another_config_is_refused_by_file_field_and_both_values(p
             "whose classes is circle, square, but the config says square, circle",
         ),
     ):
-        with pytest.raises(CheckpointError, match=re.escape(f"{path}: weights of a supernet {message}; train some")):
+        with pytest.raises(
+            CheckpointError, match=re.escape(f"{path}: weights of a supernet {message}; train some")
+        ):
             supernet.expect(**{field: value})
 
 
+def weights(info: WeightsInfo) -> Weights:
+    return Weights(Path("run/net.pt"), info, STATE)
+
+
+def test_a_single_nets_weights_name_its_architecture(tmp_path: Path) -> None:
+    save_weights(tmp_path / "net.pt", SINGLE, STATE)
+    assert load_weights(tmp_path / "net.pt").info == SINGLE
+    assert load_weights(tmp_path / "net.pt").info.architecture == NET
+    assert INFO.architecture is None
+
+
+def test_a_single_net_where_a_supernet_belongs_is_refused_and_the_other_way_round() -> None:
+    weights(INFO).expect_supernet(kind="retinanet")
+    weights(SINGLE).expect_single()
+    with pytest.raises(
+        CheckpointError, match=rf"^run/net\.pt: weights of the single net {NET}; a supernet's"
+    ):
+        weights(SINGLE).expect_supernet(kind="retinanet")
+    with pytest.raises(
+        CheckpointError, match=r"^run/net\.pt: weights of a supernet; a single net's are needed"
+    ):
+        weights(INFO).expect_single()
+
+
+def test_a_supernet_of_another_kind_is_no_better_for_being_a_supernet() -> None:
+    with pytest.raises(CheckpointError, match="weights of a supernet whose kind is 'retinanet'"):
+        weights(INFO).expect_supernet(kind="classifier")
+    with pytest.raises(CheckpointError, match="weights of a single net whose kind is 'retinanet'"):
+        weights(SINGLE).expect(kind="classifier")
+
+
+def test_a_single_net_of_another_architecture_is_refused_by_both() -> None:
+    weights(SINGLE).expect_single(NET)
+    other = Architecture("tiny", (0,) * len(NET.ops))
+    with pytest.raises(
+        CheckpointError, match=f"of the architecture {NET} of tiny; those of {other} of tiny are needed"
+    ):
+        weights(SINGLE).expect_single(other)
+
+
+def test_classes_without_names_count_by_their_number_alone() -> None:
+    numbered = weights(replace(INFO, classes=("0", "1", "2")))
+    numbered.expect(classes=("circle", "square", "star"))
+    with pytest.raises(
+        CheckpointError, match="whose classes is 0, 1, 2, but the config says circle, square;"
+    ):
+        numbered.expect(classes=("circle", "square"))
+    with pytest.raises(CheckpointError, match="whose classes is 1, 2"):
+        weights(replace(INFO, classes=("1", "2"))).expect(classes=("circle", "square"))
+
+
+def test_weights_fit_a_net_by_every_name_and_shape(path: Path) -> None:
+    supernet = load_weights(path)
+    net = torch.nn.Module()
+    net.detector = torch.nn.Module()
+    net.detector.head = torch.nn.Linear(2, 1, bias=False)
+    with pytest.raises(
+        CheckpointError, match=r"trunk\.stem\.count has the shape \(\), but the config's net has None"
+    ):
+        expect_state(net, supernet)
+    head = {"detector.head.weight": torch.ones(1, 2)}
+    expect_state(net, replace(supernet, state=head))
+    with pytest.raises(
+        CheckpointError, match=rf"^{path}: detector\.head\.weight has the shape \(2,\), .* has \(1, 2\)"
+    ):
+        expect_state(net, replace(supernet, state={"detector.head.weight": torch.ones(2)}))
+
+
 def test_a_missing_checkpoint_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"gone\.pt: there are no weights; run the step that trains them"):
+    with pytest.raises(
+        CheckpointError, match=r"gone\.pt: there are no weights; run the step that trains them"
+    ):
         load_weights(tmp_path / "gone.pt")
 
 
@@ -139,9 +223,19 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, zipped: bool) -> None:
         ({"format": 2, "info": asdict(INFO), "state": STATE}, "not a file of weights of format 1"),
         ({"format": 1, "info": asdict(INFO), "state": 3}, "not a file of weights of format 1"),
         ({"format": 1, "state": STATE}, "description of the weights is damaged"),
-        ({"format": 1, "info": {"kind": "classifier"}, "state": STATE}, "description of the weights is damaged"),
-        ({"format": 1, "info": {**asdict(INFO), "epoch": 3}, "state": STATE}, "description of the weights is damaged"),
+        (
+            {"format": 1, "info": {"kind": "classifier"}, "state": STATE},
+            "description of the weights is damaged",
+        ),
+        (
+            {"format": 1, "info": {**asdict(INFO), "epoch": 3}, "state": STATE},
+            "description of the weights is damaged",
+        ),
         ({"format": 1, "info": None, "state": STATE}, "description of the weights is damaged"),
+        (
+            {"format": 1, "info": {**asdict(INFO), "ops": [0, 1]}, "state": STATE},
+            "description of the weights is damaged: .*tiny",
+        ),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object, message: str) -> None:

@@ -1,0 +1,75 @@
+"""`detnas` as a tree of processes: how it is started, and that nothing of it is left."""
+
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+START = 300  # seconds that processes may take to start on a busy machine; 6 on an idle one
+
+
+class Command:
+    """A `detnas` with two processes and their loaders, and what becomes of all of them."""
+
+    def __init__(self, config: Path, *arguments: str) -> None:
+        self.errors = config.with_suffix(".err")
+        command = [sys.executable, "-m", "detnas_nni.cli", *arguments, "-c", str(config)]
+        with self.errors.open("w") as errors:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, cwd="/")
+        self._ps = psutil.Process(self._process.pid)
+        self._seen: set[psutil.Process] = {self._ps}
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train, by rank."""
+        self._seen.update(self._ps.children(recursive=True))
+        return sorted(self._ps.children(), key=lambda process: process.environ()["RANK"])
+
+    def wait_for(self, file: Path) -> None:
+        """Wait until the training has written a file, in the middle of which it then is."""
+        deadline = time.monotonic() + START
+        while not file.exists():
+            assert self._process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.05)
+        assert len(self.workers) == 2
+        assert len(self._seen) >= 1 + 2 + 2  # with a loader each
+
+    def send(self, signal_number: int) -> None:
+        self._ps.send_signal(signal_number)
+
+    def end(self, seconds: float) -> int:
+        """Wait until the command and all processes that it started are gone; gives the exit status."""
+        deadline = time.monotonic() + seconds
+        while self._process.poll() is None:
+            assert time.monotonic() < deadline, self.errors.read_text()
+            with suppress(psutil.NoSuchProcess):
+                self._seen.update(self._ps.children(recursive=True))
+            time.sleep(0.02)
+        while alive := list(filter(is_alive, self._seen)):
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.02)
+        return self._process.returncode
+
+    @property
+    def told(self) -> list[str]:
+        """The lines on stderr that are no log lines."""
+        lines = self.errors.read_text().splitlines()
+        return [line for line in lines if not re.match(r"\d\d:\d\d:\d\d  ", line)]
+
+    def kill(self) -> None:
+        """End whatever is left."""
+        for process in filter(is_alive, self._seen):
+            process.kill()
+        self._process.wait()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
