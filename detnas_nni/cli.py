@@ -166,10 +166,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from detnas_nni.search.candidate import CandidateEvaluation
 
     if options.weights is not None and is_single_net(options.weights):
-        metrics = measure_weights(config, options.weights, options.split, architecture)
+        metrics = measure_weights(config, options.weights, options.split or "test", architecture)
     elif architecture is None:
         raise UsageError("a supernet's candidate is named by --arch or --ops")
-    elif options.split != "search":
+    elif options.split == "test":
         raise UsageError(
             "--split test is for a net that was trained on its own: a supernet's candidates are measured on "
             "the search split alone, and the test split stays unseen"

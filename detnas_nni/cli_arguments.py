@@ -194,9 +194,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="of another supernet, or of a single net"
     )
-    command.add_argument(
-        "--split", choices=("search", "test"), default="search", help="of a single net (default: search)"
-    )
+    command.add_argument("--split", choices=("search", "test"), help="of a single net (default: test)")
     command.add_argument("--seed", type=_natural, help="of the calibration images (default: the search's)")
     _add_fast_dev_run(command)
     return detnas

@@ -419,10 +419,10 @@ class Retrain(Section):
         "experiments; by default in run_dir",
     )
     pretrain: Pretrain | None = Field(
-        None, description="the classifier's training; by default the supernet's recipe [R]"
+        None, description="what differs from `pretrain` in the classifier's training [R: nothing]"
     )
     finetune: Finetune | None = Field(
-        None, description="the detector's training; by default the supernet's recipe [R: 1x]"
+        None, description="what differs from `finetune` in the detector's training [R: nothing, 1x]"
     )
 
     @model_validator(mode="after")
@@ -533,6 +533,6 @@ class Config(Section):
         value: Any = self
         for part in key.split("."):
             value = getattr(value, part)
-        if value is None:
-            raise ConfigError(f"the config has no `{key}`, which this step needs")
+            if value is None:
+                raise ConfigError(f"the config has no `{key}`, which this step needs")
         return value

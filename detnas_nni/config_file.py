@@ -33,7 +33,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = read_extended(path)
     for override in overrides:
         override_value(values, override)
+    _complete_retraining(values)
     return parse_config(values, source=str(path), folder=path.resolve().parent)
+
+
+def _complete_retraining(values: dict[str, Any]) -> None:
+    """Let a final net's training say only what differs from the supernet's, in place."""
+    retraining = values.get("retrain")
+    for stage in ("pretrain", "finetune"):
+        common = values.get(stage)
+        if (
+            isinstance(retraining, dict)
+            and isinstance(common, dict)
+            and isinstance(retraining.get(stage), dict)
+        ):
+            retraining[stage] = {**common, **retraining[stage]}
 
 
 def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: Path | None = None) -> Config:

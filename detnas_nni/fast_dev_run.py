@@ -37,7 +37,6 @@ def fast_dev_run(config: Config) -> Config:
     evaluation = config.evaluation.model_copy(
         update={
             "finetune_iterations": min(config.evaluation.finetune_iterations, _STEPS),
-            "calibration_images": 4,
             **small_batches,
         }
     )

@@ -453,3 +453,20 @@ def test_what_is_written_out_is_read_again_as_the_same(
     config = make_config(tmp_path)
     path = written(tmp_path, yaml.safe_dump(config.model_dump(mode="json")))
     assert load_config(path) == config
+
+
+def test_a_final_nets_training_says_what_differs_from_the_supernets(
+    write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(tmp_path / "detnas.yaml", retrain={"finetune": {"steps": 9}}))
+    assert config.retrain.finetune.steps == 9
+    assert config.retrain.finetune.model_copy(update={"steps": config.finetune.steps}) == config.finetune
+    assert config.retrain.pretrain is None
+
+
+def test_a_part_of_a_section_that_is_not_there_is_asked_for_by_its_whole_name(
+    write_config: Write, tmp_path: Path
+) -> None:
+    config = load_config(write_config(tmp_path / "detnas.yaml", data={"detection": None}))
+    with pytest.raises(ConfigError, match=r"no `data\.detection\.test`, which this step needs"):
+        config.require("data.detection.test")

@@ -211,9 +211,9 @@ def test_a_single_net_is_measured_without_being_named(
     part: str, evaluate: Callable[..., Any], trained: dict[str, Path], make_config: Make, tmp_path: Path
 ) -> None:
     weights, config = trained[part], make_config(tmp_path / "run")
-    assert evaluate("--weights", weights) == measure_weights(config, weights, "search")
-    assert evaluate("--weights", weights, "--split", "test") == measure_weights(config, weights, "test")
-    assert evaluate("--weights", weights, "--ops", NET) == measure_weights(config, weights)
+    assert evaluate("--weights", weights) == measure_weights(config, weights, "test")
+    assert evaluate("--weights", weights, "--split", "search") == measure_weights(config, weights, "search")
+    assert evaluate("--weights", weights, "--ops", NET) == measure_weights(config, weights, "test")
     assert "those of 3,3,3,3,3,3,3,3,3 of tiny" in evaluate("--weights", weights, "--ops", OTHER, status=1)
 
 

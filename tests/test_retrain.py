@@ -426,6 +426,20 @@ def test_another_configs_folder_is_refused_and_fresh_starts_over(
     assert results["weights"]["sha256"] == file_hash(folder(run_dir) / "detector/net.pt")
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_fresh_forgets_an_interrupted_training_of_another_config(
+    part: str, final: Final, net: Path, tmp_path: Path, cut_at: Callable[..., Any]
+) -> None:
+    steps = {"pretrain": {"steps": 3 if part == "classifier" else 1}, "finetune": {"steps": 3}}
+    with cut_at(2):
+        retrain(final(tmp_path / "run", **steps), [net])
+    other = final(tmp_path / "run", seed=1, **steps)
+    with pytest.raises(CheckpointError, match=r"of another config .*--fresh"):
+        retrain(other, [net])
+    (results,) = retrain(other, [net], fresh=True)
+    assert read(results)["seed"] == 1
+
+
 def test_settings_of_the_supernets_alone_change_nothing(run_dir: Path, final: Final, net: Path) -> None:
     retrain(final(run_dir), [net])  # the results name the folder, and this one is a copy
     before = files(run_dir)
