@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,6 +27,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.hardware import uses_gpu
+from detnas_nni.training import meeting
 
 _LONGEST_WAIT = timedelta(hours=2)
 """of the others while the main process measures a net; torch's own limit is 10 minutes on GPUs"""
@@ -86,11 +88,13 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
         )
     # Without a number torch would take every core in every process.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // hardware.devices)))
-    command = ["--standalone", "--nproc-per-node", str(hardware.devices), "-m", "detnas_nni.cli", *arguments]
+    meeting.register()
+    rendezvous = ["--rdzv-backend", meeting.BACKEND, "--rdzv-endpoint", "127.0.0.1:0"]
+    processes = ["--nproc-per-node", str(hardware.devices), "-m", "detnas_nni.cli", *arguments]
     sys.stdout.flush()
     logging.disable(logging.ERROR)  # torchrun's own account of what its processes tell, or this function
     try:
-        torchrun.run(torchrun.parse_args(command))
+        torchrun.run(torchrun.parse_args([*rendezvous, *processes]))
     except SignalException as error:
         raise SystemExit(128 + error.sigval) from None
     except ChildFailedError as error:
@@ -140,7 +144,8 @@ def joined(hardware: Hardware) -> Iterator[World]:
         device_id=device,
     )
     try:
-        yield here
+        with _loaders_not_forked() if device is None else nullcontext():
+            yield here
     except BaseException as error:
         # The group stays: NCCL would take it down together with the others, which are waiting elsewhere.
         if store.add("failed", 1) == 1:
@@ -155,6 +160,25 @@ def barrier() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+@contextmanager
+def _loaders_not_forked() -> Iterator[None]:
+    """Loader processes are forked by a server without threads, and not by this process.
+
+    A process that is forked while a thread of gloo holds a lock of the interpreter waits for it for ever:
+    torch's manual warns of it, and under CPython 3.11 it was one start in forty on a busy machine.
+    """
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_forkserver_preload(["detnas_nni.data.loaders"])
+    multiprocessing.set_start_method("forkserver", force=True)
+    # The server's resource tracker would speak of what a process leaves that SIGTERM ends.
+    sys.warnoptions.append("ignore:resource_tracker")
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+        sys.warnoptions.remove("ignore:resource_tracker")
 
 
 def _is_started_by_torchrun() -> bool:

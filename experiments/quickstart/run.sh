@@ -20,8 +20,9 @@ step "2/5 Train the supernet as a classifier" \
     detnas pretrain -c $config
 step "3/5 Train it on in the detector" \
     detnas finetune -c $config
-# NNI's server listens on every interface; this keeps it to this machine (docs/nni.md).
-NODE_OPTIONS="--require \"$PWD/detnas_nni/search/loopback.js\""
+# NNI's server listens on every interface; this keeps it to this machine, also in an environment that was not
+# closed by `detnas doctor --close-nni` (docs/security.md).
+NODE_OPTIONS="--require \"$PWD/detnas_nni/search/loopback.js\" ${NODE_OPTIONS:-}"
 export NODE_OPTIONS
 # nnictl imports pkg_resources, which says at each call that it is deprecated.
 PYTHONWARNINGS="ignore:pkg_resources is deprecated:UserWarning"

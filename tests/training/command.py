@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from detnas_nni.doctor.sockets import family, listeners
+
 START = 300  # seconds that processes may take to start on a busy machine; 6 on an idle one
 
 
@@ -26,18 +28,24 @@ class Command:
     @property
     def workers(self) -> list[psutil.Process]:
         """The processes that train, by rank."""
-        self._seen.update(self._ps.children(recursive=True))
+        self._look()
         return sorted(self._ps.children(), key=lambda process: process.environ()["RANK"])
 
     def wait_for(self, file: Path) -> None:
         """Wait until the training has written a file, in the middle of which it then is."""
         deadline = time.monotonic() + START
         while not file.exists():
+            self._look()
             assert self._process.poll() is None, self.errors.read_text()
             assert time.monotonic() < deadline, self.errors.read_text()
             time.sleep(0.05)
         assert len(self.workers) == 2
         assert len(self._seen) >= 1 + 2 + 2  # with a loader each
+
+    @property
+    def addresses(self) -> set[str]:
+        """Where its processes listen."""
+        return {listener.address for listener in listeners(family(self._process.pid))}
 
     def send(self, signal_number: int) -> None:
         self._ps.send_signal(signal_number)
@@ -47,8 +55,7 @@ class Command:
         deadline = time.monotonic() + seconds
         while self._process.poll() is None:
             assert time.monotonic() < deadline, self.errors.read_text()
-            with suppress(psutil.NoSuchProcess):
-                self._seen.update(self._ps.children(recursive=True))
+            self._look()
             time.sleep(0.02)
         while alive := list(filter(is_alive, self._seen)):
             assert time.monotonic() < deadline, alive
@@ -63,9 +70,14 @@ class Command:
 
     def kill(self) -> None:
         """End whatever is left."""
+        self._look()
         for process in filter(is_alive, self._seen):
             process.kill()
         self._process.wait()
+
+    def _look(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            self._seen.update(self._ps.children(recursive=True))
 
 
 def is_alive(process: psutil.Process) -> bool:

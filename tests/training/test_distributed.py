@@ -281,6 +281,7 @@ def test_a_signal_to_the_command_ends_every_process(
 ) -> None:
     training = command("pretrain", pretrain={"steps": 100_000, "checkpoint_every": 1})
     training.wait_for(tmp_path / "run/pretrain/last.ckpt")
+    assert training.addresses == {"127.0.0.1"}  # whoever reached torchrun's store could run code
     training.send(number)
     assert training.end(seconds=30) == status
     assert training.told == told

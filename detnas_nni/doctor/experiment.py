@@ -1,0 +1,162 @@
+"""An experiment's config and its data, by a quick look: what is missing at all, not what is wrong inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder
+from detnas_nni.doctor.finding import Finding, ask
+from detnas_nni.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
+    from detnas_nni.config import CocoSplit, Config, VocSplit
+
+_HEAD = 2**20  # bytes of an annotation file that are read
+
+
+def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[Config | None, list[Finding]]:
+    """The config, None if it cannot be read, and what there is to say of it."""
+    try:
+        from detnas_nni.config_file import load_config
+
+        config = load_config(path, overrides)
+    except ConfigError as error:
+        return None, [Finding("config", "problem", line, f"edit {path}") for line in str(error).splitlines()]
+    except ImportError as error:
+        return None, [Finding("config", "problem", f"cannot be read: {error}", "install the packages first")]
+    return config, [Finding("config", "ok", f"{path}: space {config.space.name}, run in {config.run_dir}")]
+
+
+def data(config: Config) -> list[Finding]:
+    """Each split: whether its folder and its annotations are there, and its first image opens."""
+    looks: dict[str, Callable[[], str]] = {}
+    if config.data.classification is not None:
+        for name in ("train", "test"):
+            folder = getattr(config.data.classification, name)
+            if folder is not None:
+                looks[f"data.classification.{name}"] = partial(_look_at_classes, folder)
+    if config.data.detection is not None:
+        for name in ("train", "search", "test"):
+            sources = getattr(config.data.detection, name) or ()
+            for number, source in enumerate(sources):
+                key = f"data.detection.{name}" + (f"[{number}]" if len(sources) > 1 else "")
+                looks[key] = partial(_look_at_boxes, source)
+    return [_finding(key, look) for key, look in looks.items()]
+
+
+def steps(path: str | Path, overrides: Sequence[str]) -> list[Finding]:
+    """What stands in the run's folders, the next step, and the disk: asked in a process with torch."""
+    root = str(Path(__file__).parents[2])  # for where the package is not installed
+    search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    changes = [argument for override in overrides for argument in ("--set", override)]
+    command = [sys.executable, "-m", "detnas_nni.doctor.steps", str(path), *changes]
+    answer = ask(command, PYTHONPATH=search_path)
+    if answer.status != 0 or not answer.lines:
+        text = f"the run's folders cannot be looked at: {answer.error}"
+        return [Finding("steps", "warning", text, "mend torch and NNI, then call `detnas doctor -c` again")]
+    return [Finding(**values) for values in json.loads(answer.lines[-1])]
+
+
+def _finding(key: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(key, "ok", look())
+    except DataError as error:
+        return Finding(key, "problem", str(error), f"bring the data there, or change {key} in the config")
+
+
+def _look_at_classes(root: Path) -> str:
+    classes = sorted(
+        entry.name
+        for entry in _entries(root, "one folder a class")
+        if entry.is_dir() and entry.name[0] != "."
+    )
+    if not classes:
+        raise DataError(f"{root}: has no folders; expected one a class, with its images in it")
+    _open(_first_image(root / classes[0]))
+    return f"{root}: {len(classes)} classes"
+
+
+def _look_at_boxes(source: CocoSplit | VocSplit) -> str:
+    return _look_at_coco(source) if hasattr(source, "annotations") else _look_at_voc(source)
+
+
+def _look_at_coco(source: CocoSplit) -> str:
+    head = _head(source.annotations, "a COCO annotation file").lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not head.startswith(b"{"):
+        raise DataError(f"{source.annotations}: is not JSON; expected a COCO annotation file")
+    # The images stand near the front of the usual files; the whole of one is read by the step itself.
+    named = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', head)
+    if named is None:
+        image = _first_image(source.images)
+    else:
+        name = json.loads(named[1].decode("utf-8", "replace"))
+        image = _inside(source.images, name, named_by=source.annotations)
+    _open(image)
+    return f"{source.annotations}: the first image opens, {image}"
+
+
+def _look_at_voc(source: VocSplit) -> str:
+    listed = source.root / "ImageSets" / "Main" / f"{source.image_set}.txt"
+    names = _head(listed, "a list of image names").split()
+    if not names:
+        raise DataError(f"{listed}: is empty; expected one image name a line")
+    name = os.fsdecode(names[0])
+    _head(_inside(source.root / "Annotations", f"{name}.xml", named_by=listed), "the image's annotations")
+    images = source.root / "JPEGImages"
+    found = [images / (name + suffix) for suffix in IMAGE_SUFFIXES if (images / (name + suffix)).exists()]
+    image = found[0] if found else images / f"{name}.jpg"
+    _open(image)
+    return f"{listed}: the first image opens, {image}"
+
+
+def _entries(folder: Path, expected: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); expected {expected}") from None
+
+
+def _first_image(folder: Path) -> Path:
+    """Some image of the folder, the first that it lists: a folder of a million is not sorted for one."""
+    for entry in _entries(folder, "a folder of images"):
+        if entry.name.lower().endswith(IMAGE_SUFFIXES):
+            return Path(entry.path)
+    raise DataError(f"{folder}: has no images ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def _inside(folder: Path, name: str, *, named_by: Path) -> Path:
+    if leaves_folder(name) or "\0" in name:
+        raise DataError(f"{named_by}: names {name!r}, which is no file in {folder}")
+    return folder / name
+
+
+def _head(file: Path, expected: str) -> bytes:
+    try:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file}: is not a file; expected {expected}")  # a pipe would not end
+        with file.open("rb") as opened:
+            return opened.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); expected {expected}") from None
+
+
+def _open(file: Path) -> None:
+    """Read an image's header, which runs no decoder."""
+    from PIL import Image
+
+    if file.exists() and not file.is_file():
+        raise DataError(f"{file}: is not a file; expected an image")
+    try:
+        with Image.open(file):
+            pass
+    except Exception as error:  # Pillow's readers raise nearly every type on damaged data
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{file}: does not open as an image ({reason})") from None

@@ -1,0 +1,168 @@
+"""NNI's servers: whom they would listen to, which of them run, and what is said of parameters that swap."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from detnas_nni.doctor.finding import Finding, ask, pip_install
+from detnas_nni.doctor.sockets import arguments, family, is_local, listeners, owner, processes
+from detnas_nni.loopback import is_installed
+
+VERIFIED_NNI = "3.0"
+"""The version in whose local service `detnas_nni.search.trial` was seen to keep parameters from swapping."""
+
+_NNI = f"nni=={VERIFIED_NNI}"
+_CLOSE = "detnas doctor --close-nni"
+_EXPERIMENTS = "NNI's experiments"
+
+# A server such as the manager's, under a name that loopback.js takes for NNI's, out of a Python that has just
+# started: what site-packages do to node's options is what is asked.
+_SERVER = """
+const server = require('http').createServer();
+server.listen(0, () => { console.log(server.address().address); process.exit(); });
+"""
+_RUN = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
+
+
+def manager_address() -> list[Finding]:
+    """The address that NNI's manager would listen on, found by starting such a server for a moment."""
+    name = "NNI's server"
+    found = importlib.util.find_spec("nni_node")
+    if found is None or not found.submodule_search_locations:
+        return [Finding(name, "problem", "NNI's node is not installed", pip_install(_NNI))]
+    node = Path(found.submodule_search_locations[0]) / "node"
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "nni_node" / "main.js"
+        script.parent.mkdir()
+        script.write_text(_SERVER)
+        answer = ask([sys.executable, "-c", _RUN, str(node), str(script)])
+    if answer.status != 0 or not answer.lines:
+        text = f"NNI's node does not start: {answer.error}"
+        return [Finding(name, "problem", text, f"{pip_install('--force-reinstall', _NNI)} && {_CLOSE}")]
+    address = answer.lines[-1]
+    if not is_local(address):
+        text = f"would listen on every interface ({address}), without a password"
+        return [Finding(name, "warning", text, _CLOSE)]
+    how = "by a line in site-packages" if is_installed() else "as NODE_OPTIONS says"
+    return [Finding(name, "ok", f"listens on {address} alone, {how}")]
+
+
+def remote_trials(folder: Path) -> list[Finding]:
+    """Whether the experiment files beside a config send trials to machines that the manager is closed to."""
+    import yaml
+
+    findings = []
+    for file in sorted(folder.glob("search*.yaml")):
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        service = values.get("trainingService") if isinstance(values, dict) else None
+        if not isinstance(service, dict) or service.get("platform") != "remote":
+            continue
+        address = service.get("nniManagerIp", values.get("nniManagerIp"))
+        text = f"trials on remote machines call NNI's manager back at {address or 'its address'}"
+        if address in ("127.0.0.1", "localhost"):
+            findings.append(Finding(file.name, "ok", f"{text}: an SSH tunnel has to lead here"))
+            continue
+        text += ", where it does not listen once it is closed"
+        remedy = (
+            "nniManagerIp: 127.0.0.1   # and ssh -N -R PORT:127.0.0.1:PORT USER@MACHINE (docs/security.md)"
+        )
+        findings.append(Finding(file.name, "warning", text, remedy))
+    return findings
+
+
+def swap_cure() -> list[Finding]:
+    """Whether trials that run at the same time evaluate their own parameters."""
+    name = "concurrent trials"
+    try:
+        version = metadata.version("nni")
+    except metadata.PackageNotFoundError:
+        return []
+    if version == VERIFIED_NNI:
+        text = f"NNI {version} swaps their parameters; each looks up its own (local service)"
+        return [Finding(name, "ok", text)]
+    text = f"may swap parameters: the cure was verified with NNI {VERIFIED_NNI}, this is {version}"
+    return [Finding(name, "warning", text, f"{pip_install(_NNI)}   # or trialConcurrency: 1")]
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A node process that serves an experiment."""
+
+    pid: int
+    experiment: str
+    port: str
+
+
+def experiments(home: Path | None = None) -> list[Finding]:
+    """This user's experiments: servers that were left behind or that others can reach, and servers lost.
+
+    Args:
+        home: the folder that NNI keeps its list in; by default `~/nni-experiments`.
+    """
+    listed = _listed((home or Path.home() / "nni-experiments") / ".experiment")
+    running = [manager for manager in map(_manager, processes()) if manager is not None]
+    findings = [finding for manager in running for finding in _examine(manager, listed)]
+    served = {manager.experiment for manager in running}
+    for experiment, entry in listed.items():
+        if experiment not in served and entry.get("status") != "STOPPED":
+            text = f"{experiment} is listed as {entry.get('status')}, but its server is gone"
+            # This looks for each process and corrects the list.
+            findings.append(Finding(_EXPERIMENTS, "warning", text, "nnictl experiment list --all"))
+    return findings or [Finding(_EXPERIMENTS, "ok", "none is left behind")]
+
+
+def _examine(manager: Manager, listed: dict[str, Any]) -> list[Finding]:
+    findings = []
+    what = f"{manager.experiment} (process {manager.pid}, port {manager.port})"
+    stop = f"nnictl stop {manager.experiment}"
+    status = listed.get(manager.experiment, {}).get("status")
+    if status in (None, "STOPPED"):
+        stop = f"kill -INT {manager.pid}"  # nnictl stops what its list has as running
+        where = "is not on the list of this home folder" if status is None else "is listed as stopped"
+        text = f"{what} {where}, and its server runs"
+        findings.append(Finding(_EXPERIMENTS, "warning", text, stop))
+    elif status in ("DONE", "ERROR"):
+        text = f"{what} is {status}, and its server still runs"
+        findings.append(Finding(_EXPERIMENTS, "warning", text, stop))
+    else:
+        findings.append(Finding(_EXPERIMENTS, "ok", f"{what} is {status}"))
+    public = [listener for listener in listeners(family(manager.pid)) if not is_local(listener.address)]
+    if public:
+        where = ", ".join(f"{listener.address} port {listener.port}" for listener in public)
+        text = f"{what} listens on {where}: others can reach it, without a password"
+        findings.append(Finding(_EXPERIMENTS, "warning", text, f"{stop}; {_CLOSE}"))
+    return findings
+
+
+def _listed(file: Path) -> dict[str, Any]:
+    """NNI's list of experiments. NNI's own reader would make the folder."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    entries = content if isinstance(content, dict) else {}
+    return {experiment: entry for experiment, entry in entries.items() if isinstance(entry, dict)}
+
+
+def _manager(pid: int) -> Manager | None:
+    """The process as a manager of this user, if it is one."""
+    if owner(pid) != os.getuid():
+        return None
+    given = arguments(pid)
+    if not any(Path(argument).parts[-2:] == ("nni_node", "main.js") for argument in given):
+        return None
+    return Manager(pid, _option(given, "--experiment-id"), _option(given, "--port"))
+
+
+def _option(given: Sequence[str], name: str) -> str:
+    place = given.index(name) + 1 if name in given else len(given)
+    return given[place] if place < len(given) else "unknown"

@@ -1,0 +1,142 @@
+"""How far an experiment's run has come, what is next, and whether the disk has room for it.
+
+It imports torch, and so runs as a process of its own: `python -m detnas_nni.doctor.steps detnas.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from detnas_nni.config import Config
+from detnas_nni.config_file import load_config
+from detnas_nni.doctor.finding import Finding
+from detnas_nni.doctor.machine import existing
+from detnas_nni.errors import DetNASError
+from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
+from detnas_nni.training.weights import CLASSIFIER, load_weights
+from search_spaces import is_fixed
+
+PARAMETERS = {"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6}
+"""Weights that a supernet of the space has at most, in Faster R-CNN with FPN. Another space is taken for the
+largest."""
+
+# float32: the result; the state, weights and momentum; and the next state, whole before it replaces the last.
+_BYTES_A_PARAMETER = 4 * (1 + 2 + 2)
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Training:
+    """A supernet's training that a search of the config rests on."""
+
+    step: str
+    run: TrainingRun
+    steps: int
+
+
+def examine_run(config: Config, path: str) -> list[Finding]:
+    """What there is to say of the trainings' folders, of the next step, and of the disk.
+
+    Args:
+        config: the experiment's.
+        path: its file, for the commands.
+    """
+    trainings = [] if is_fixed(config.space.name) else list(_trainings(config))
+    return [
+        *(_state(training, path) for training in trainings),
+        *([] if is_fixed(config.space.name) else _start(config)),
+        _next(config, path, trainings),
+        *_disk(config, trainings),
+    ]
+
+
+def _trainings(config: Config) -> Iterator[Training]:
+    detection = config.evaluation.task == "detection" and config.data.detection is not None
+    inherits = config.finetune.init == "pretrain" and config.finetune.weights is None
+    if config.data.classification is not None and (inherits or not detection):
+        yield Training("pretrain", pretrain_run(config), config.pretrain.steps)
+    if detection:
+        yield Training("finetune", finetune_run(config), config.finetune.steps)
+
+
+def _state(training: Training, path: str) -> Finding:
+    run = training.run
+    try:
+        if run.result.exists():
+            run.is_finished()
+            return Finding(training.step, "ok", f"finished: {run.result}")
+    except DetNASError as error:
+        return Finding(training.step, "problem", str(error), f"detnas {training.step} -c {path} --fresh")
+    begun = "begun, and gone on with" if run.state.exists() else "not begun"
+    return Finding(training.step, "ok", f"{begun}: {training.steps} iterations, in {run.folder}")
+
+
+def _start(config: Config) -> Iterator[Finding]:
+    """Whether the detector's trunk has something to start from."""
+    if config.data.detection is None or config.finetune.init == "scratch":
+        return
+    if config.finetune.weights is not None:
+        try:
+            weights = load_weights(config.finetune.weights)
+            weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
+        except DetNASError as error:
+            yield Finding("finetune.weights", "problem", str(error), "--set finetune.weights=FILE")
+        else:
+            yield Finding("finetune.weights", "ok", f"{weights.path}: a supernet of {config.space.name}")
+    elif config.data.classification is None:
+        text = "is pretrain, but there is no data.classification to pre-train on"
+        remedy = "--set finetune.init=scratch   # or name a supernet as finetune.weights"
+        yield Finding("finetune.init", "problem", text, remedy)
+
+
+def _next(config: Config, path: str, trainings: list[Training]) -> Finding:
+    unfinished = [training.step for training in trainings if not training.run.result.exists()]
+    best = config.search_dir / "best_architecture.json"
+    if unfinished:
+        command = f"detnas {unfinished[0]} -c {path}"
+    elif is_fixed(config.space.name):
+        command = f"detnas retrain -c {path} --arch search_spaces/published/{config.space.name}.json"
+    elif best.exists():
+        command = f"detnas retrain -c {path} --arch {best}"
+    else:
+        command = f"detnas search -c {path}"
+        experiment = Path(path).with_name("search.yaml")
+        if experiment.exists():
+            command += f", or nnictl create --config {experiment}"
+    return Finding("next step", "ok", command)
+
+
+def _disk(config: Config, trainings: list[Training]) -> Iterator[Finding]:
+    """Room for the checkpoints of the trainings that are not finished, disk by disk."""
+    each = _BYTES_A_PARAMETER * PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
+    disks: dict[int, tuple[Path, float]] = {}
+    for training in trainings:
+        if not training.run.result.exists():
+            place = existing(training.run.folder)
+            first, before = disks.get(place.stat().st_dev, (place, 0.0))
+            disks[place.stat().st_dev] = (first, before + each)
+    for place, needed in disks.values() or [(existing(config.run_dir), 0.0)]:
+        free = shutil.disk_usage(place).free
+        text = f"{free / _GB:.1f} GB free at {place}; checkpoints take up to {needed / _GB:.1f} GB"
+        if free < needed:
+            yield Finding("disk", "problem", text, f"df -h {place}   # make room, or --set run_dir=FOLDER")
+        else:
+            yield Finding("disk", "ok", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    options = parser.parse_args()
+    findings = examine_run(load_config(options.config, options.overrides), options.config)
+    print(json.dumps([asdict(finding) for finding in findings]))
+
+
+if __name__ == "__main__":
+    main()

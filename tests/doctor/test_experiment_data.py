@@ -1,0 +1,99 @@
+"""An experiment's config and its data at a glance."""
+
+import json
+
+import pytest
+from findings import only, statuses
+
+from detnas_nni.doctor import experiment
+
+
+def test_a_config_with_mistakes_is_one_problem_each(write_config, tmp_path):
+    path = write_config(tmp_path / "detnas.yaml", search={"populatoin": 3}, detector={"min_size": 0})
+    config, findings = experiment.read_config(path, [])
+    assert config is None
+    assert [finding.status for finding in findings] == ["problem", "problem"]
+    assert any("search.populatoin: unknown key" in finding.text for finding in findings)
+    assert {finding.remedy for finding in findings} == {f"edit {path}"}
+
+
+def test_overrides_count(write_config, tmp_path):
+    config, _ = experiment.read_config(write_config(tmp_path / "detnas.yaml"), ["hardware.workers=3"])
+    assert config.hardware.workers == 3
+
+
+def test_data_that_is_there_is_well(make_config, tmp_path):
+    found = statuses(experiment.data(make_config(tmp_path)))
+    assert set(found.values()) == {"ok"}
+    splits = (
+        "classification.train",
+        "classification.test",
+        "detection.train",
+        "detection.search",
+        "detection.test",
+    )
+    assert set(found) == {f"data.{split}" for split in splits}
+
+
+COCO = {"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "boxes.json: cannot be read (No such file or directory)"),
+        ("<html>not found</html>", "boxes.json: is not JSON"),
+        (json.dumps(COCO), "a.png: does not open as an image (No such file or directory)"),
+        (json.dumps(COCO).replace("a.png", "text.png"), "text.png: does not open as an image"),
+        (
+            json.dumps(COCO).replace("a.png", "../../etc/passwd"),
+            "names '../../etc/passwd', which is no file in",
+        ),
+        (json.dumps(COCO).replace("a.png", r"a\u0000"), "names 'a\\x00', which is no file in"),
+        (json.dumps(COCO).replace("a.png", "a_folder"), "a_folder: is not a file"),
+        ('{"annotations": []}', "has no images"),
+    ],
+    ids=["no file", "no JSON", "no image", "a text", "outside", "a NUL", "a folder", "no images at all"],
+)
+def test_coco_data_that_is_missing_or_wrong_is_named(make_config, tmp_path, content, reason):
+    images = tmp_path / "images"
+    (images / "a_folder").mkdir(parents=True)
+    if content and "text.png" in content:
+        (images / "text.png").write_text("no image")
+    if content is not None:
+        (tmp_path / "boxes.json").write_text(content)
+    split = {"images": str(images), "annotations": str(tmp_path / "boxes.json")}
+    config = make_config(tmp_path / "run", data={"detection": {"train": split}})
+    found = only(experiment.data(config), "data.detection.train")
+    assert found.status == "problem"
+    assert reason in found.text
+    assert "data.detection.train" in found.remedy
+
+
+def test_voc_data_is_looked_at_source_by_source(make_config, shapes, tmp_path):
+    root = tmp_path / "voc"
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Main/train.txt").write_text("one\ntwo\n")
+    (root / "ImageSets/Main/empty.txt").write_text("\n")
+    (root / "Annotations/one.xml").write_text("<annotation/>")
+    image = next(path for path in (shapes / "detection/train").iterdir() if path.suffix in (".png", ".jpg"))
+    (root / "JPEGImages" / f"one{image.suffix}").write_bytes(image.read_bytes())
+    train = [{"root": str(root), "image_set": name} for name in ("train", "empty", "absent")]
+    detection = {"format": "voc", "train": train, "search": None, "test": None}
+    found = experiment.data(make_config(tmp_path / "run", data={"detection": detection}))
+    sources = {name: status for name, status in statuses(found).items() if "detection" in name}
+    assert sources == {
+        "data.detection.train[0]": "ok",
+        "data.detection.train[1]": "problem",
+        "data.detection.train[2]": "problem",
+    }
+
+
+def test_an_image_folder_without_classes_or_images_is_named(make_config, tmp_path):
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "empty" / "class_a").mkdir(parents=True)
+    data = {"classification": {"train": str(tmp_path / "flat"), "test": str(tmp_path / "empty")}}
+    found = experiment.data(make_config(tmp_path / "run", data=data))
+    assert "has no folders" in only(found, "data.classification.train").text
+    assert "has no images" in only(found, "data.classification.test").text

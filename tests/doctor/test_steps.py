@@ -1,0 +1,84 @@
+"""How far a run has come, what is next, and the disk."""
+
+import pytest
+import torch
+from findings import only, package, statuses
+
+from detnas_nni.config import Detector
+from detnas_nni.doctor import experiment
+from detnas_nni.doctor.steps import PARAMETERS, examine_run
+from detnas_nni.models import ClassifierSpace, DetectorSpace
+from search_spaces import SIZES
+
+
+def test_a_run_that_has_not_begun_needs_its_first_step(make_config, tmp_path):
+    found = examine_run(make_config(tmp_path / "run"), "my.yaml")
+    assert only(found, "pretrain").text.startswith("not begun: 4 iterations")
+    assert only(found, "next step").text == "detnas pretrain -c my.yaml"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_supernets_are_trained_needs_the_search(make_config, trained_run, tmp_path):
+    config = make_config(trained_run)
+    found = examine_run(config, "my.yaml")
+    assert only(found, "finetune").text == f"finished: {trained_run}/finetune/supernet.pt"
+    assert only(found, "next step").text == "detnas search -c my.yaml"
+    beside = tmp_path / "experiment" / "search.yaml"
+    beside.parent.mkdir()
+    beside.touch()
+    path = str(beside.with_name("detnas.yaml"))
+    assert only(examine_run(config, path), "next step").text.endswith(f"or nnictl create --config {beside}")
+    config.search_dir.mkdir()
+    (config.search_dir / "best_architecture.json").touch()
+    assert only(examine_run(config, "my.yaml"), "next step").text.startswith(
+        "detnas retrain -c my.yaml --arch"
+    )
+
+
+def test_a_supernet_of_another_config_is_a_problem(make_config, supernets):
+    found = only(examine_run(make_config(supernets, finetune={"lr": 0.5}), "my.yaml"), "finetune")
+    assert found.status == "problem"
+    assert "of another config" in found.text
+    assert found.remedy == "detnas finetune -c my.yaml --fresh"
+
+
+def test_a_trunk_without_a_start_is_a_problem(make_config, tmp_path):
+    nowhere = make_config(tmp_path, data={"classification": None})
+    assert only(examine_run(nowhere, "my.yaml"), "finetune.init").status == "problem"
+    scratch = make_config(tmp_path, data={"classification": None}, finetune={"init": "scratch"})
+    assert set(statuses(examine_run(scratch, "my.yaml"))) == {"finetune", "next step", "disk"}
+
+
+def test_named_weights_are_opened(make_config, supernets, tmp_path):
+    right = make_config(tmp_path, finetune={"weights": str(supernets / "pretrain" / "supernet.pt")})
+    assert only(examine_run(right, "my.yaml"), "finetune.weights").status == "ok"
+    wrong = make_config(tmp_path, finetune={"weights": str(supernets / "finetune" / "supernet.pt")})
+    assert only(examine_run(wrong, "my.yaml"), "finetune.weights").status == "problem"
+    missing = make_config(tmp_path, finetune={"weights": str(tmp_path / "none.pt")})
+    assert "there are no weights" in only(examine_run(missing, "my.yaml"), "finetune.weights").text
+
+
+def test_the_run_is_looked_at_in_a_process_of_its_own(write_config, tmp_path, packages_first):
+    path = write_config(tmp_path / "detnas.yaml")
+    found = experiment.steps(path, ["pretrain.steps=77"])
+    assert only(found, "pretrain").text.startswith("not begun: 77 iterations")
+    package(packages_first, "torch", "raise ImportError('no torch')")
+    [broken] = experiment.steps(path, [])
+    assert broken.status == "warning"
+    assert "no torch" in broken.text
+
+
+def test_the_disk_is_held_against_checkpoints_to_come(make_config, tmp_path, monkeypatch):
+    config = make_config(tmp_path / "run")
+    monkeypatch.setitem(PARAMETERS, "tiny", 1e18)
+    found = only(examine_run(config, "my.yaml"), "disk")
+    assert found.status == "problem"
+    assert "checkpoints take up to" in found.text
+
+
+@pytest.mark.parametrize("space", SIZES)
+def test_the_estimate_of_a_supernets_weights_is_above_the_truth(space):
+    with torch.device("meta"):
+        nets = (DetectorSpace(space, 80, Detector(), {}), ClassifierSpace(space, 1000, 0.2, {}))
+    true = max(sum(parameter.numel() for parameter in net.parameters()) for net in nets)
+    assert true <= PARAMETERS[space] <= 1.1 * true
