@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_logging()
     try:
-        _COMMANDS[options.command](options)
+        status = _COMMANDS[options.command](options)
         sys.stdout.flush()  # here, so that a reader who has left is met below
     except DetNASError as error:
         print(f"detnas: error: {error}{_advice(options, error)}", file=sys.stderr)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written to
         print(f"detnas: error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _data_shapes(options: argparse.Namespace) -> None:
@@ -144,6 +144,29 @@ def _export(options: argparse.Namespace) -> None:
     config = _config(options)
     journal = Journal(journal_path(config.search_dir))
     _print_result(export_best(config, journal, rank=options.rank, out=options.out))
+
+
+def _stop(options: argparse.Namespace) -> None:
+    from detnas_nni.search.stop import stop
+
+    ended = stop(_config(options))
+    print("\n".join(f"ended {what}" for what in ended) or "nothing runs in this folder")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    if options.close_nni:
+        from detnas_nni.loopback import close_nni
+
+        print(f"{close_nni()}: NNI's servers of this environment will listen on 127.0.0.1 alone")
+        return 0
+    if options.open_nni:
+        from detnas_nni.loopback import open_nni
+
+        print("NNI's servers will listen on every interface again" if open_nni() else "nothing to undo")
+        return 0
+    from detnas_nni.doctor import doctor
+
+    return doctor(options.config, options.overrides, json=options.json)
 
 
 def _count(options: argparse.Namespace) -> None:
@@ -261,6 +284,8 @@ _COMMANDS = {
     "trial": _trial,
     "follow": _follow,
     "export": _export,
+    "stop": _stop,
+    "doctor": _doctor,
     "sample": _sample,
     "retrain": _retrain,
     "import-reference": _import_reference,

@@ -85,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--stop", action="store_true", help="stop the experiment's server in the end")
 
+    _step(
+        commands,
+        "stop",
+        "end a search that runs in this experiment's folder",
+        "End the search of the config's folder with all its processes: NNI's server and trials, or the "
+        "search in process. What is evaluated stays; the search goes on when it is started again.",
+    )
+
     command = _step(
         commands,
         "export",
@@ -167,6 +175,23 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_overrides(command)
     _add_fast_dev_run(command)
+
+    command = _command(
+        commands,
+        "doctor",
+        "say what is wrong with this environment, and how to mend it",
+        "Check versions, GPUs, ports, memory, disk, NNI, and with -c an experiment's config, data and "
+        "folders. Prints each finding and the command that mends it; status 1 if there is a problem.",
+        "detnas doctor -c experiments/quickstart/detnas.yaml",
+    )
+    command.add_argument("-c", "--config", metavar="FILE", help="an experiment's YAML")
+    _add_overrides(command)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    group = command.add_mutually_exclusive_group()
+    group.add_argument(
+        "--close-nni", action="store_true", help="let NNI's servers listen on this machine alone, from now on"
+    )
+    group.add_argument("--open-nni", action="store_true", help="undo that")
 
     command = _command(
         commands,

@@ -47,6 +47,8 @@ _ENDS = {
     "last_conv.1": "last_conv.bn",
     "fc": "fc.fc",
 }
+_MAX_CLASSES = 100_000  # ImageNet-21k has 21,841; a tensor can state any number of rows, and be small
+
 _BLOCK = re.compile(r"features\.[0-9]+\.(?P<op>[0-9]+\.)?(?:conv|proj_conv)\.")
 _CANDIDATE = re.compile(rf"features\.([0-9]{{1,3}})\.conv\.[0-9]\.\w+?_({'|'.join(CANDIDATES)})_branch2")
 
@@ -144,12 +146,17 @@ def _converted(
     space = space or _space_of_stem(_rows(theirs, "first_conv.conv.weight"))
     shuffle = shuffle or (_SUPERNET_SHUFFLE if is_supernet else _SINGLE_NET_SHUFFLE)
     path = None if ops is None else Architecture.from_ops(space, ops)
+    classes = _rows(theirs, "fc.fc.weight")
+    if classes > _MAX_CLASSES:
+        raise CheckpointError(
+            f"fc.fc.weight has {classes:,} rows, expected a class each, {_MAX_CLASSES:,} at most"
+        )
     info = WeightsInfo(
         kind=CLASSIFIER,
         space=space,
         # The trunk's default is left out, so that the weights fit a config that sets no options.
         options={} if shuffle == "interleave" else {"shuffle": shuffle},
-        classes=tuple(map(str, range(_rows(theirs, "fc.fc.weight")))),
+        classes=tuple(map(str, range(classes))),
         steps=0,
         seed=0,
         fingerprint="",

@@ -88,7 +88,7 @@ class CandidateEvaluation:
             report: gets the metrics on a growing part of the split.
 
         Raises:
-            EvaluationError: a loss or the fitness is not finite.
+            EvaluationError: a loss, a BN statistic or a metric is not finite.
         """
         started = time.perf_counter()
         seed = self.config.search_seed if seed is None else seed
@@ -96,13 +96,14 @@ class CandidateEvaluation:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "candidate"))
             net = self.net(architecture)
-            self._finetune(net, seed)
+            self._finetune(net, seed, architecture)
             self._recalibrate(net, seed)
+            _expect_finite_statistics(net, architecture)
             metrics = self.task.measure(net, report)
-        if not math.isfinite(metrics["default"]):
-            raise EvaluationError(
-                f"the fitness of {architecture} is {metrics['default']}, not a finite number"
-            )
+        for key, value in metrics.items():
+            if not math.isfinite(value):
+                name = "fitness" if key == "default" else f"metric {key}"
+                raise EvaluationError(f"the {name} of {architecture} is {value}, not a finite number")
         return Result(metrics, self._table.cost(architecture), time.perf_counter() - started)
 
     def net(self, architecture: Architecture) -> nn.Module:
@@ -115,7 +116,7 @@ class CandidateEvaluation:
         inherit(net, self.supernet.state, self._prefixes, architecture)
         return net.to(self.task.device).eval()
 
-    def _finetune(self, net: nn.Module, seed: int) -> None:
+    def _finetune(self, net: nn.Module, seed: int, architecture: Architecture) -> None:
         iterations = self.config.evaluation.finetune_iterations
         if iterations == 0:
             return
@@ -124,12 +125,14 @@ class CandidateEvaluation:
         optimizer = SGD(net.parameters(), lr=lr, momentum=settings.momentum)
         net.train()
         seed = derive_seed(seed, "finetune")
-        for batch in self.task.training_batches(settings.batch_size, iterations, seed):
+        batches = self.task.training_batches(settings.batch_size, iterations, seed)
+        for step, batch in enumerate(batches, start=1):
             optimizer.zero_grad(set_to_none=True)
             loss = self.task.loss(net, batch)
             if not torch.isfinite(loss):
                 raise EvaluationError(
-                    "the loss is not finite in the fine-tuning; lower evaluation.finetune_lr"
+                    f"the loss of {architecture} is {loss.item()} at step {step} of {iterations} of its "
+                    "fine-tuning; lower evaluation.finetune_lr"
                 )
             loss.backward()
             optimizer.step()
@@ -142,3 +145,13 @@ class CandidateEvaluation:
         seed = derive_seed(seed, "calibration")
         batches = self.task.training_batches(settings.calibration_batch_size, steps, seed)
         recalibrate(net, batches, self.task.loss, settings.calibration_momentum)
+
+
+def _expect_finite_statistics(net: nn.Module, architecture: Architecture) -> None:
+    """A net that computes NaN detects nothing, and an AP of 0 looks like a result."""
+    for name, tensor in net.state_dict().items():
+        if name.rpartition(".")[2] in ("running_mean", "running_var") and not torch.isfinite(tensor).all():
+            raise EvaluationError(
+                f"{name} of {architecture} is not finite after the recalibration of BN: its activations "
+                "overflow with the supernet's weights"
+            )

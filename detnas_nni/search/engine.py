@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
@@ -21,10 +22,17 @@ from nni.nas.space import ModelStatus
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost import CostTable
-from detnas_nni.search.journal import Evaluation, Journal
+from detnas_nni.errors import DetNASError, EvaluationError
+from detnas_nni.search.failures import Failure, FailurePolicy
+from detnas_nni.search.journal import Evaluation, Journal, JournalError
 from detnas_nni.search.space import CandidateModel
 
 _log = logging.getLogger(__name__)
+
+Ops = tuple[int, ...]
+Metrics = dict[str, float]
+
+_NOTHING = "it ended without a result"
 
 
 class JournaledEngine(Middleware):
@@ -34,15 +42,41 @@ class JournaledEngine(Middleware):
     that was killed, it therefore proposes the same candidates, gets the same answers, and stands where it
     stood: there is no other state to save. RegularizedEvolution also depends on the order in which results
     come: with several trials at a time it may propose others after a restart.
+
+    A candidate that fails is evaluated again, as often as the policy says, before the strategy and the
+    journal hear of it. What no candidate is to blame for, such as a full disk, stops the search: `error` is
+    then set, the strategy finds its budget spent, and the journal is left as it is.
+
+    Args:
+        engine: what evaluates.
+        journal: what is known.
+        table: the candidates' cost.
+        space: their space.
+        policy: what becomes of failures.
+        outcome: the result of an architecture that was evaluated and did not come into the journal, because
+            the search was killed in between; None if there is none.
     """
 
-    def __init__(self, engine: ExecutionEngine, journal: Journal, table: CostTable, space: str) -> None:
+    def __init__(
+        self,
+        engine: ExecutionEngine,
+        journal: Journal,
+        table: CostTable,
+        space: str,
+        *,
+        policy: FailurePolicy,
+        outcome: Callable[[Ops], Metrics | None] = lambda ops: None,
+    ) -> None:
         self.journal = journal
+        self.error: DetNASError | None = None
         self._table = table
         self._space = space
+        self._policy = policy
+        self._outcome = outcome
         self._models: list[CandidateModel] = []
-        self._metrics: dict[tuple[int, ...], dict[str, float]] = {}
-        self._started: dict[tuple[int, ...], float] = {}
+        self._metrics: dict[Ops, Metrics] = {}
+        self._started: dict[Ops, float] = {}
+        self._tries: Counter[Ops] = Counter()
         self._lock = threading.Lock()
         super().__init__(engine)
 
@@ -64,53 +98,103 @@ class JournaledEngine(Middleware):
 
     def submit_models(self, *models: CandidateModel) -> None:
         for model in models:
+            if self.error is not None:
+                return
             self._models.append(model)
             self._started[model.ops] = time.perf_counter()
             known = self.journal.find(model.ops)
-            if known is None:
-                self.engine.submit_models(model)
+            if known is not None:
+                self._answer(model, known.metrics, known.error)
+            elif (metrics := self._outcome(model.ops)) is not None:
+                self._answer(model, metrics, None)
             else:
-                self._replay(model, known)
+                self.engine.submit_models(model)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[CandidateModel]:
         return [model for model in self._models if status is None or model.status == status]
 
     def wait_models(self, *models: CandidateModel) -> None:
-        self.engine.wait_models(*(models or self._models))
+        if self.error is None:
+            self.engine.wait_models(*(models or self._models))
 
     def idle_worker_available(self) -> bool:
         return self.engine.idle_worker_available()
 
     def budget_available(self) -> bool:
-        return self.engine.budget_available()
+        return self.error is None and self.engine.budget_available()
 
     def shutdown(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         self.engine.shutdown()
 
-    def _replay(self, model: CandidateModel, known: Evaluation) -> None:
-        if known.metrics is None:
-            model.error = known.error
+    def _answer(self, model: CandidateModel, metrics: Metrics | None, error: str | None) -> None:
+        """What an evaluation would tell the strategy."""
+        model.error = error
+        if metrics is None:
             self.engine.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
             return
-        self.engine.dispatch_model_event(FinalMetricEvent(model, known.metrics))
+        self.engine.dispatch_model_event(FinalMetricEvent(model, metrics))
         self.engine.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
 
     def _on_metric(self, event: ModelEvent) -> None:
         metrics = dict(event.metric)
-        if math.isfinite(metrics["default"]):
-            self._metrics[event.model.ops] = metrics
-            return
-        event.model.error = f"the fitness is {metrics['default']}, not a finite number"
-        event.stop_propagation()  # it is never the model's metric: the candidate has failed
+        for key, value in metrics.items():
+            if not math.isfinite(value):
+                name = "the fitness" if key == "default" else f"the metric {key}"
+                event.model.error = Failure(f"{name} is {value}, not a finite number")
+                event.stop_propagation()  # it is never the model's metric: the candidate has failed
+                return
+        self._metrics[event.model.ops] = metrics
 
     def _on_end(self, event: ModelEvent) -> None:
         model: CandidateModel = event.model
-        if event.status is ModelStatus.Interrupted or self.journal.find(model.ops) is not None:
+        if self.journal.find(model.ops) is not None or event.status is ModelStatus.Interrupted:
+            return
+        if self.error is not None:
+            event.stop_propagation()
             return
         metrics = self._metrics.pop(model.ops, None)
-        error = None if metrics is not None else model.error or "the trial ended without a result"
+        self._tries[model.ops] += 1
+        if metrics is None and self._is_tried_again(model):
+            event.stop_propagation()
+            return
+        if metrics is None and getattr(model.error, "fatal", False):
+            event.stop_propagation()
+            self._stop(
+                EvaluationError(
+                    f"{model.error} (any candidate would meet it). Mend that, then start the search again: "
+                    f"it goes on after the {len(self.journal)} evaluations in its journal"
+                )
+            )
+            return
+        try:
+            self._write(model, metrics)
+        except JournalError as error:
+            event.stop_propagation()
+            self._stop(error)
+            return
+        objection = self._policy.objection(self.journal.evaluations)
+        if objection is not None:
+            self._stop(EvaluationError(f"{self.journal.path}: {objection}"))
+
+    def _is_tried_again(self, model: CandidateModel) -> bool:
+        tries, allowed = self._tries[model.ops], 1 + self._policy.retries
+        error = model.error or _NOTHING
+        name = Architecture(self._space, model.ops)
+        _log.warning("%s failed, try %d of %d: %s", name, tries, allowed, error)
+        if tries >= allowed:
+            return False
+        model.error = None
+        # NNI's sequential engine runs it right here, within the end of the try before; so NNI means it.
+        self.engine.submit_models(model)
+        return True
+
+    def _stop(self, error: DetNASError) -> None:
+        self.error = error
+        self.engine.shutdown()
+
+    def _write(self, model: CandidateModel, metrics: Metrics | None) -> None:
         seconds = time.perf_counter() - self._started.pop(model.ops)
         cost = self._table.cost(model.ops)
         with self._lock:
@@ -121,12 +205,11 @@ class JournaledEngine(Middleware):
                     choices=Architecture(self._space, model.ops).choices,
                     cost={"macs": cost.macs, "params": cost.params},
                     metrics=metrics,
-                    error=error,
+                    error=None if metrics is not None else model.error or _NOTHING,
                     generation=model.generation,
                     origin=model.origin,
                     seconds=round((metrics or {}).get("seconds", seconds), 3),
                     finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    tries=self._tries[model.ops],
                 )
             )
-        if error is not None:
-            _log.warning("%s failed: %s", Architecture(self._space, model.ops), error)

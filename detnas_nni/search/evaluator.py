@@ -9,7 +9,9 @@ from nni.nas.evaluator import Evaluator
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.search.candidate import CandidateEvaluation, Result
+from detnas_nni.search.failures import describe
 from detnas_nni.search.space import CandidateModel
+from detnas_nni.search.time_limit import time_limit
 
 _log = logging.getLogger(__name__)
 
@@ -19,10 +21,15 @@ class DetNASEvaluator(Evaluator):
 
     In process NNI's engine hands a frozen model to `_execute`; an nnictl trial takes the same two steps with
     the architecture that its parameters name.
+
+    Args:
+        evaluation: what measures.
+        max_seconds: an evaluation in process that takes longer has failed; None for no limit.
     """
 
-    def __init__(self, evaluation: CandidateEvaluation) -> None:
+    def __init__(self, evaluation: CandidateEvaluation, max_seconds: float | None = None) -> None:
         self.evaluation = evaluation
+        self.max_seconds = max_seconds
 
     def extra_repr(self) -> str:
         return f"task={self.evaluation.task.kind}"
@@ -49,13 +56,13 @@ class DetNASEvaluator(Evaluator):
 
     def _execute(self, model: CandidateModel) -> Result:
         # NNI would freeze the model space here, which shares tensors with it; the sample is all we need.
+        architecture = Architecture(self.evaluation.config.space.name, model.ops)
         try:
-            return self.evaluate(Architecture(self.evaluation.config.space.name, model.ops))
+            with time_limit(self.max_seconds):
+                result = self.measure(architecture)
         except Exception as error:
             model.error = describe(error)
             raise
-
-
-def describe(error: Exception) -> str:
-    """An error as the journal keeps it: its kind and the first line of its message."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+        # Outside of the limit: an alarm in the middle of writing the journal would be in the wrong place.
+        self.report(result)
+        return result

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
-import urllib.error
-import urllib.request
+from pathlib import Path
 from typing import Any
 
 from detnas_nni.errors import EvaluationError, UsageError
+from detnas_nni.search.lock import read_owner
+from detnas_nni.search.rest import ERRORS, RestApi
 
 _TIMEOUT = 10  # seconds for one answer
-_PATIENCE = 60  # seconds for the manager to start answering
+_PATIENCE = 60  # seconds for the manager to start answering, and to answer again
 
-# The manager says DONE when maxTrialNumber trials were proposed. A search that needs fewer, because its
-# journal knew the others, leaves it at TUNER_NO_MORE_TRIAL for good.
+# The manager says DONE when maxTrialNumber trials were proposed. A search has no such number, since it tries
+# failed candidates again, and leaves the manager at TUNER_NO_MORE_TRIAL for good.
 _NO_MORE = ("DONE", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL")
-_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN")
+_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 # A tuner that waits for results says "no more trials", too, and takes it back at its next proposal.
-_SETTLED = 5
+_SETTLED = 10
 
 
 def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
@@ -32,41 +34,79 @@ def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
 
     Raises UsageError if nothing answers there, EvaluationError if the experiment fails.
     """
-    profile = _get(port, "experiment", patience=_PATIENCE)
+    api = RestApi(f"http://127.0.0.1:{port}", timeout=_TIMEOUT)
+    profile = _get(api, "experiment")
     print(f"experiment {profile['id']}: web UI at http://127.0.0.1:{port}", flush=True)
     try:
-        _follow(port, profile, every)
+        _follow(api, profile, every)
     finally:
         if stop:
             subprocess.run(["nnictl", "stop", profile["id"]], check=False, stdout=subprocess.DEVNULL)
             print(f"stopped; `nnictl view {profile['id']}` opens the web UI again", flush=True)
 
 
-def _follow(port: int, profile: dict[str, Any], every: float) -> None:
+def _follow(api: RestApi, profile: dict[str, Any], every: float) -> None:
     limit = profile["params"].get("maxTrialNumber")
+    log = Path(profile["logDir"]) / "log"
     shown: set[str] = set()
     quiet_since: float | None = None
     while True:
-        status = _get(port, "check-status")
-        jobs = _get(port, "trial-jobs")
+        status = _get(api, "check-status")
+        jobs = _get(api, "trial-jobs")
         for job in sorted(jobs, key=lambda job: job.get("endTime", 0)):
             if job["status"] not in _UNFINISHED and job["trialJobId"] not in shown:
                 shown.add(job["trialJobId"])
                 print(_line(job, len(shown), limit), flush=True)
         if status["status"] in ("ERROR", "STOPPED", "STOPPING"):
-            errors = " ".join(status.get("errors", []))
-            log = f"{profile['logDir']}/log/dispatcher.log"
-            raise EvaluationError(f"experiment {profile['id']} is {status['status']}: {errors} ({log})")
+            reason = _reason(log) or " ".join(status.get("errors", []))
+            raise EvaluationError(
+                f"experiment {profile['id']} is {status['status']}: {reason} ({log / 'dispatcher.log'})"
+            )
         busy = any(job["status"] in _UNFINISHED for job in jobs)
-        if status["status"] == "DONE" and not busy:
+        ended = _has_ended(log, profile["id"])
+        if ended and not busy:
             return
         if busy or status["status"] not in _NO_MORE:
             quiet_since = None
         elif quiet_since is None:
             quiet_since = time.monotonic()
         elif time.monotonic() - quiet_since > _SETTLED:
-            return
+            if ended is None:
+                return
+            if status["status"] == "DONE":
+                raise EvaluationError(
+                    f"experiment {profile['id']} is DONE after maxTrialNumber {limit}, but its search has "
+                    "not ended: leave maxTrialNumber out of the experiment's YAML and run `nnictl create` "
+                    "again; the search goes on"
+                )
         time.sleep(every)
+
+
+def mark_folder(log: Path, search_dir: Path) -> None:
+    """The tuner's note in the experiment's log folder of where it searches, for `follow`."""
+    (log / _MARK).write_text(str(search_dir), encoding="utf-8")
+
+
+_MARK = "search_dir.txt"
+
+
+def _has_ended(log: Path, experiment: str) -> bool | None:
+    """Whether the search has, by its own word; None if that cannot be read, as from another machine."""
+    try:
+        owner = read_owner(Path((log / _MARK).read_text(encoding="utf-8")))
+    except OSError:
+        return None
+    return owner.ended if owner is not None and owner.experiment == experiment else None
+
+
+def _reason(log: Path) -> str | None:
+    """The last error that the tuner reported to NNI, which keeps it to its logs."""
+    try:
+        text = (log / "dispatcher.log").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.findall(r"Report error to NNI manager: (.*?)(?=\n\[\d{4}-|\Z)", text, re.DOTALL)
+    return found[-1].strip() if found else None
 
 
 def _line(job: dict[str, Any], number: int, limit: int | None) -> str:
@@ -81,14 +121,12 @@ def _line(job: dict[str, Any], number: int, limit: int | None) -> str:
     return f"  trial {number}{of}  {job['status'].lower()}  {result}  {seconds:.0f} s  {choices}"
 
 
-def _get(port: int, path: str, patience: float = 0.0) -> Any:
-    url = f"http://127.0.0.1:{port}/api/v1/nni/{path}"
-    deadline = time.monotonic() + patience
+def _get(api: RestApi, path: str) -> Any:
+    deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-                return json.load(answer)
-        except (urllib.error.URLError, OSError) as error:
+            return api.get(path)
+        except ERRORS as error:
             if time.monotonic() >= deadline:
-                raise UsageError(f"{url}: no experiment answers ({error}); is --port the web UI's?") from None
+                raise UsageError(f"{api}: no experiment answers ({error}); is --port the web UI's?") from None
             time.sleep(0.5)

@@ -13,7 +13,7 @@ from detnas_nni.errors import DetNASError
 
 
 class JournalError(DetNASError):
-    """The journal is damaged, or it is another search's."""
+    """The journal is damaged, cannot be written, or is another search's."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Evaluation:
     """UTC, ISO 8601"""
     metrics: dict[str, float] | None = None
     error: str | None = None
+    tries: int = 1
+    """how often it was evaluated: more than once after failures"""
 
     @property
     def fitness(self) -> float | None:
@@ -53,11 +55,14 @@ class Evaluation:
 class Journal:
     """The file of a search's evaluations, appended and flushed to the disk as each ends.
 
-    A last line that a crash tore is dropped when the file is opened; damage anywhere else is an error.
+    A last line that a crash tore counts as not written, and is cut off before the next one is. Reading
+    changes nothing, so that others may read while a search writes. Damage anywhere else is an error.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._whole = 0  # bytes, up to the end of the last whole line
+        self._is_cut = False
         self.evaluations: list[Evaluation] = list(self._read())
         self._by_ops = {evaluation.ops: evaluation for evaluation in self.evaluations}
 
@@ -69,12 +74,24 @@ class Journal:
         return self._by_ops.get(ops)
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add a finished evaluation, on the disk before this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(evaluation.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a finished evaluation, on the disk before this returns.
+
+        Raises JournalError if it cannot be written; the file is then as it was before.
+        """
+        line = evaluation.to_json().encode() + b"\n"
+        is_new = not self.path.exists()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as file:
+                self._write(file.fileno(), line)
+            if is_new:
+                _flush_folder(self.path.parent)
+        except OSError as error:
+            raise JournalError(
+                f"{self.path}: cannot be written ({error.strerror}); the {len(self)} evaluations in it are "
+                "whole. Make room, then start the search again: it goes on from there"
+            ) from None
+        self._whole += len(line)
         self.evaluations.append(evaluation)
         self._by_ops[evaluation.ops] = evaluation
 
@@ -83,14 +100,28 @@ class Journal:
         finished = [evaluation for evaluation in self.evaluations if evaluation.fitness is not None]
         return sorted(finished, key=lambda evaluation: (-evaluation.fitness, evaluation.id))[:count]
 
+    def _write(self, file: int, line: bytes) -> None:
+        size = os.fstat(file).st_size
+        if size != self._whole:
+            if size < self._whole or self._is_cut:
+                raise JournalError(f"{self.path}: was changed by another process while this one searched")
+            os.ftruncate(file, self._whole)
+        self._is_cut = True
+        try:
+            written = 0
+            while written < len(line):  # a full disk takes a part, and refuses the rest
+                written += os.write(file, line[written:])
+            os.fsync(file)
+        except OSError:
+            os.ftruncate(file, self._whole)
+            raise
+
     def _read(self) -> Iterator[Evaluation]:
         if not self.path.exists():
             return
-        content = self.path.read_bytes()
-        whole, newline, torn = content.rpartition(b"\n")
-        if torn:  # a crash in the middle of a write: that evaluation has not ended
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole) + len(newline))
+        # What stands behind the last end of line was torn by a crash: that evaluation has not ended.
+        whole, newline, _ = self.path.read_bytes().rpartition(b"\n")
+        self._whole = len(whole) + len(newline)
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 yield Evaluation.from_json(line.decode())
@@ -101,3 +132,12 @@ class Journal:
 def journal_path(search_dir: Path) -> Path:
     """Where the search of a folder writes what it has evaluated."""
     return search_dir / "journal.jsonl"
+
+
+def _flush_folder(folder: Path) -> None:
+    """A new file's name is on the disk when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nni.nas.evaluator import Evaluator
@@ -12,37 +16,55 @@ from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 
 from detnas_nni.config import Config
 from detnas_nni.cost import Constraint, FeasibleSet, cost_table
-from detnas_nni.errors import CheckpointError, EvaluationError, UsageError
+from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
+from detnas_nni.search.failures import FailurePolicy
+from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.lock import Owner, SearchLock
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
+from detnas_nni.search.trial_files import TrialFiles
 from detnas_nni.training.runs import supernet_weights
 from detnas_nni.training.weights import CLASSIFIER, file_hash, load_weights
+from search_spaces import is_fixed
 
 _log = logging.getLogger(__name__)
 
-# What the result of a candidate, or the order of candidates, depends on.
-_SECTIONS = ("seed", "space", "data", "detector", "evaluation", "search")
+
+class SearchStoppedError(DetNASError):
+    """A search was stopped before its end; started again, it goes on."""
 
 
 class SearchSession:
-    """A search's folder, opened and checked.
+    """A search's folder, opened, checked, and this process's own until `close`; a context that closes it.
 
     A folder that holds results of the same search is gone on with.
+
+    Args:
+        config: the experiment.
+        fresh: clear the folder first.
+        owner: who searches; this process, by `detnas search`, if None.
 
     Raises:
         CheckpointError: there is no supernet, it is of another space or detector, or the folder holds a
             search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
-        UsageError: the folder holds something else than a search.
+        JournalError: the journal is damaged.
+        SearchRunsError: another process searches in the folder.
+        UsageError: the space is a fixed net, or the folder holds something else than a search.
     """
 
-    def __init__(self, config: Config, *, fresh: bool = False) -> None:
+    def __init__(self, config: Config, *, fresh: bool = False, owner: Owner | None = None) -> None:
+        if is_fixed(config.space.name):
+            raise UsageError(
+                f"space.name is {config.space.name}, one fixed net, in which there is nothing to search; "
+                "`detnas retrain` trains it"
+            )
         self.config = config
         self.folder = config.search_dir
         self.table = cost_table(config.space.name, config.search.constraint.resolution)
@@ -56,11 +78,28 @@ class SearchSession:
             kind=kind, space=config.space.name, options=config.space.options
         )
         self._expect_a_search()
-        if fresh:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._claim({"config": config.fingerprint(*_SECTIONS), "supernet": file_hash(checkpoint)})
-        self.journal = Journal(journal_path(self.folder))
-        self.strategy = build_strategy(config, self.feasible)
+        self.identity = search_identity(config, file_hash(checkpoint))
+        self.lock = SearchLock(self.folder, owner or Owner.here("detnas search"))
+        try:
+            if fresh:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._claim()
+            self.journal = Journal(journal_path(self.folder))
+            self.files = TrialFiles(self.folder, self.identity)
+            self.strategy = build_strategy(config, self.feasible)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def __enter__(self) -> SearchSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes search in the folder."""
+        self.lock.release()
 
     @property
     def _identity(self) -> Path:
@@ -69,18 +108,37 @@ class SearchSession:
     def run(self, engine: ExecutionEngine, evaluator: Evaluator | None) -> Path:
         """Search to the end on an engine; gives the path of best_architecture.json.
 
-        Raises EvaluationError if no candidate could be evaluated.
+        Raises:
+            EvaluationError: too many candidates failed, all of them, or something that every one would meet.
+            JournalError: the journal cannot be written.
+            SearchStoppedError: the engine was shut down before the strategy had ended.
         """
-        space = self.config.space.name
-        journaled = JournaledEngine(engine, self.journal, self.table, space)
+        policy = FailurePolicy.of(self.config)
+        journaled = JournaledEngine(
+            engine,
+            self.journal,
+            self.table,
+            self.config.space.name,
+            policy=policy,
+            outcome=self.files.outcome,
+        )
         if self.journal.evaluations:
             _log.info("%s: %d candidates are evaluated; going on", self.journal.path, len(self.journal))
-        self.strategy(candidate_space(space, evaluator), journaled)
+        self.strategy(candidate_space(self.config.space.name, evaluator), journaled)
         journaled.wait_models()
+        if journaled.error is not None:
+            raise journaled.error
+        if not journaled.budget_available():
+            raise SearchStoppedError(f"{self.journal.path}: stopped after {len(self.journal)} evaluations")
+        objection = policy.objection(self.journal.evaluations, ended=True)
+        if objection is not None:
+            raise EvaluationError(f"{self.journal.path}: {objection}")
         if not self.journal.best():
             first = self.journal.evaluations[0].error if self.journal.evaluations else "none was proposed"
             raise EvaluationError(f"{self.journal.path}: no candidate could be evaluated; the first: {first}")
-        return export_best(self.config, self.journal)
+        path = export_best(self.config, self.journal)
+        self.lock.update(ended=True)
+        return path
 
     def _expect_a_search(self) -> None:
         """A search named `finetune` or `data` must neither be written into such a folder nor clear it."""
@@ -89,22 +147,41 @@ class SearchSession:
                 f"{self.folder}: is there and holds no search; give the search another name with search.name"
             )
 
-    def _claim(self, identity: dict[str, str]) -> None:
+    def _claim(self) -> None:
         path = self._identity
         if path.exists():
             found = json.loads(path.read_text())
-            for key, value in identity.items():
+            for key, value in self.identity.items():
                 if found.get(key) != value:
                     raise CheckpointError(
                         f"{self.folder}: holds a search with another {key} ({found.get(key)}, now {value}); "
                         "to start over remove the folder (`detnas search --fresh` does), or give this one a "
                         "name of its own with search.name"
                     )
-        write_json(path, identity)
+        write_json(path, self.identity)
+        self.lock.update()
 
 
 def search_in_process(config: Config, *, fresh: bool = False) -> Path:
-    """Run the search in this process, without a server; gives the path of best_architecture.json."""
-    session = SearchSession(config, fresh=fresh)
-    evaluator = DetNASEvaluator(CandidateEvaluation(config))
-    return session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+    """Run the search in this process, without a server; gives the path of best_architecture.json.
+
+    SIGTERM interrupts it as Ctrl-C does, so that its loader processes end with it.
+    """
+    with SearchSession(config, fresh=fresh) as session, _sigterm_interrupts():
+        evaluation = CandidateEvaluation(config)
+        if evaluation.supernet_hash != session.identity["supernet"]:
+            raise CheckpointError(f"{evaluation.supernet.path}: was replaced while the search started")
+        evaluator = DetNASEvaluator(evaluation, max_seconds=config.search.max_trial_seconds)
+        return session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in its main thread alone
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

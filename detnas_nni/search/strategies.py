@@ -17,6 +17,7 @@ from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ExecutableModelSpace
 from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.base import Strategy
+from numpy.typing import ArrayLike
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
@@ -51,17 +52,17 @@ class Proposer:
         """A new architecture, uniform over the feasible ones while these are many; None if none is left."""
         return self._take(self._feasible.random_unseen(self.rng, self.seen))
 
-    def mutation(self, parent: Callable[[], Ops], probability: float) -> Ops | None:
+    def mutation(self, parent: Callable[[], ArrayLike], probability: float) -> Ops | None:
         """A parent with each block redrawn with the given probability; None if no new one was found."""
 
         def draw() -> Ops:
-            ops = np.array(parent())
+            ops = parent()
             redrawn = self.rng.random(len(ops)) < probability
             return tuple(np.where(redrawn, self.rng.integers(self._candidates), ops).tolist())
 
         return self._redraw(draw)
 
-    def crossover(self, parents: Callable[[], tuple[Ops, Ops]]) -> Ops | None:
+    def crossover(self, parents: Callable[[], tuple[ArrayLike, ArrayLike]]) -> Ops | None:
         """Each block from one of two parents, evenly; None if no new architecture was found."""
 
         def draw() -> Ops:
@@ -155,7 +156,8 @@ class DetNASEvolution(_ProposingStrategy):
         self.mutations = mutations
         self.crossovers = crossovers
         self.mutation_probability = mutation_probability
-        self._finished: list[CandidateModel] = []
+        # The best ones so far, best first; not the models, of which a long search has many.
+        self._best: list[tuple[float, Ops]] = []
 
     def _run(self) -> None:
         for generation in range(self.generations):
@@ -167,24 +169,21 @@ class DetNASEvolution(_ProposingStrategy):
                 return
             self.engine.submit_models(*models)
             self.engine.wait_models(*models)
-            self._finished += [model for model in models if model.metric is not None]
-            if self._finished:
-                best = max(self._finished, key=lambda model: model.metric)
+            self._remember(models)
+            if self._best:
+                fitness, ops = self._best[0]
                 _log.info(
                     "generation %d of %d: best fitness so far %.4f (%s)",
-                    *(
-                        generation + 1,
-                        self.generations,
-                        best.metric,
-                        Architecture(self.proposer.space, best.ops),
-                    ),
+                    *(generation + 1, self.generations, fitness, Architecture(self.proposer.space, ops)),
                 )
 
-    def _propose(self, generation: int) -> Iterable[CandidateModel]:
+    def _remember(self, models: Iterable[CandidateModel]) -> None:
+        finished = [(model.metric, model.ops) for model in models if model.metric is not None]
         # sorted() is stable: of two equal ones the earlier stays ahead, whatever order the results came in.
-        elite = [
-            model.ops for model in sorted(self._finished, key=lambda model: -model.metric)[: self.parents]
-        ]
+        self._best = sorted(self._best + finished, key=lambda entry: -entry[0])[: self.parents]
+
+    def _propose(self, generation: int) -> Iterable[CandidateModel]:
+        elite = [np.array(ops) for _, ops in self._best]
         for origin in self._origins(bool(elite)):
             ops, origin = self._child(origin, elite)
             if ops is None:
@@ -197,7 +196,7 @@ class DetNASEvolution(_ProposingStrategy):
         rest = self.population - self.mutations - self.crossovers
         return ["mutation"] * self.mutations + ["crossover"] * self.crossovers + ["random"] * rest
 
-    def _child(self, origin: str, elite: list[Ops]) -> tuple[Ops | None, str]:
+    def _child(self, origin: str, elite: list[np.ndarray]) -> tuple[Ops | None, str]:
         rng, ops = self.proposer.rng, None
         if origin == "mutation":
             ops = self.proposer.mutation(lambda: elite[rng.integers(len(elite))], self.mutation_probability)

@@ -2,18 +2,15 @@
 
 NNI 3.0 hands parameters out in the order in which trials ask, not to the trial that they were proposed for:
 with `trialConcurrency` > 1, two of eight were seen swapped, and the web UI then shows a metric beside another
-trial's parameters. So a trial asks NNI's manager for its own record and evaluates what stands there.
+trial's parameters. So a trial looks up what was proposed for it and evaluates that; and it writes down what
+it evaluates before it begins, so that the tuner never has to guess.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import urllib.error
-import urllib.request
+import time
 from typing import Any
-from urllib.parse import urlsplit
 
 import nni
 
@@ -24,53 +21,92 @@ from detnas_nni.architecture import Architecture  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.search.candidate import CandidateEvaluation  # noqa: E402
-from detnas_nni.search.evaluator import DetNASEvaluator, describe  # noqa: E402
-from detnas_nni.search.outcome import Outcome, save_outcome  # noqa: E402
+from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
+from detnas_nni.search.failures import Failure, describe  # noqa: E402
+from detnas_nni.search.identity import search_identity  # noqa: E402
+from detnas_nni.search.process import Process, die_with_parent, lifeline  # noqa: E402
+from detnas_nni.search.rest import ERRORS, RestApi  # noqa: E402
+from detnas_nni.search.time_limit import Watchdog  # noqa: E402
+from detnas_nni.search.trial_files import Ops, Taken, TrialFiles  # noqa: E402
+from detnas_nni.training.runs import supernet_weights  # noqa: E402
+from detnas_nni.training.weights import file_hash  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
-_TIMEOUT = 30  # seconds, for an answer from NNI's manager on the same machine
+# Seconds to wait for the tuner's word, where the manager cannot be asked; it comes within two.
+_PATIENCE = 60.0
 
 
 def run_trial(config: Config) -> None:
     """Evaluate this trial's candidate and report it.
 
-    Raises UsageError outside of an NNI experiment, and whatever the evaluation raises, after the outcome is
-    written down for the tuner.
+    Raises UsageError outside of an NNI experiment, and whatever the evaluation raises, after that is written
+    down for the tuner.
     """
+    ancestors = lifeline()
+    if ancestors:
+        die_with_parent()
+    watchdog = Watchdog(ancestors)
     parameters = nni.get_next_parameter()
     if not parameters:
         raise UsageError("this command is started by NNI, for a trial; see `nnictl create --config`")
-    record = _own_record()
-    if record is not None:
-        parameters = record["parameters"]
-        # What is reported from here on carries the id of what is evaluated.
-        nni.trial._params = record
-    architecture = Architecture.from_choices(config.space.name, parameters)
-    _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
+    files = TrialFiles(config.search_dir, {})
+    ops = None
+
+    def failed(failure: Failure) -> None:
+        files.take(_taken(files, ops, failure))
+
     try:
-        evaluator = DetNASEvaluator(CandidateEvaluation(config))
-        result = evaluator.measure(architecture)
+        record = _own_record(files)
+        if record is not None:
+            parameters = record["parameters"]
+            # What is reported from here on carries the id of what is evaluated.
+            nni.trial._params = record
+        architecture = Architecture.from_choices(config.space.name, parameters)
+        ops = architecture.ops
+        files.identity = search_identity(config, file_hash(supernet_weights(config)))
+        files.take(_taken(files, ops))
+        with watchdog.limit(config.search.max_trial_seconds, on_late=failed):
+            _evaluate(config, architecture, files)
     except Exception as error:
-        save_outcome(config.search_dir, architecture, Outcome(error=describe(error)))
+        failed(describe(error))
         raise
+
+
+def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> None:
+    known = files.outcome(architecture.ops)
+    if known is not None:
+        # NNI starts trials again that ran when its manager was killed. Some had come to their end.
+        _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
+        nni.report_final_result(known)
+        return
+    _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
+    evaluator = DetNASEvaluator(CandidateEvaluation(config))
+    result = evaluator.measure(architecture)
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
-    save_outcome(config.search_dir, architecture, Outcome(metrics=result.reported()))
+    files.finish(architecture.ops, result.reported())
     evaluator.report(result)
 
 
-def _own_record() -> dict[str, Any] | None:
-    """The parameters and their id that NNI's manager has on record for this trial; None out of its reach."""
-    channel = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL")
-    if not channel:
+def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> Taken:
+    return Taken(nni.get_trial_id(), ops, files.identity, Process.current(), error)
+
+
+def _own_record(files: TrialFiles) -> dict[str, Any] | None:
+    """What was proposed for this trial, with its id: from NNI's manager or the tuner; None from neither."""
+    trial, manager = nni.get_trial_id(), RestApi.of_trial()
+    if manager is None:
         return None
-    address = urlsplit(channel)
-    url = f"{address.scheme}://{address.netloc}/api/v1/nni/trial-jobs/{nni.get_trial_id()}"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-            job = json.load(answer)
-    except (urllib.error.URLError, ValueError) as error:
-        # On a remote machine the channel does not lead to the manager's REST API.
-        _log.warning("%s: %s; taking the parameters as NNI handed them out", url, error)
-        return None
-    return json.loads(job["hyperParameters"][0])
+        return manager.trial(trial).record
+    except ERRORS as error:
+        # On another machine the channel does not lead to the manager's REST API.
+        _log.info("NNI's manager cannot be asked (%s); waiting for the tuner's file", error)
+    deadline = time.monotonic() + _PATIENCE
+    while files.is_shared() and time.monotonic() < deadline:
+        record = files.proposal(trial)
+        if record is not None:
+            return record
+        time.sleep(0.5)
+    _log.warning("nobody says what was proposed for this trial; taking the parameters as NNI handed them out")
+    return None

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -144,8 +143,7 @@ def joined(hardware: Hardware) -> Iterator[World]:
         device_id=device,
     )
     try:
-        with _loaders_not_forked() if device is None else nullcontext():
-            yield here
+        yield here
     except BaseException as error:
         # The group stays: NCCL would take it down together with the others, which are waiting elsewhere.
         if store.add("failed", 1) == 1:
@@ -160,25 +158,6 @@ def barrier() -> None:
     """Wait until all processes are here."""
     if dist.is_initialized():
         dist.barrier()
-
-
-@contextmanager
-def _loaders_not_forked() -> Iterator[None]:
-    """Loader processes are forked by a server without threads, and not by this process.
-
-    A process that is forked while a thread of gloo holds a lock of the interpreter waits for it for ever:
-    torch's manual warns of it, and under CPython 3.11 it was one start in forty on a busy machine.
-    """
-    before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_forkserver_preload(["detnas_nni.data.loaders"])
-    multiprocessing.set_start_method("forkserver", force=True)
-    # The server's resource tracker would speak of what a process leaves that SIGTERM ends.
-    sys.warnoptions.append("ignore:resource_tracker")
-    try:
-        yield
-    finally:
-        multiprocessing.set_start_method(before, force=True)
-        sys.warnoptions.remove("ignore:resource_tracker")
 
 
 def _is_started_by_torchrun() -> bool:

@@ -15,6 +15,7 @@ from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, TrainBatches, train_loader
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
+from detnas_nni.hardware import uses_gpu
 from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
 from detnas_nni.training.distributed import World
 from detnas_nni.training.schedules import linear_factor, step_factor
@@ -66,7 +67,11 @@ class Job(ABC, Generic[Settings]):
             rank=world.rank,
             world_size=world.size,
         )
-        return train_loader(self._dataset, batches, workers=self.config.hardware.workers)
+        hardware = self.config.hardware
+        # gloo's threads take locks of the interpreter, and a loader that is forked at that moment never
+        # starts. So processes that meet by gloo, those on CPUs, load their images themselves.
+        forks = world.size == 1 or uses_gpu(hardware)
+        return train_loader(self._dataset, batches, workers=hardware.workers if forks else 0)
 
     @abstractmethod
     def losses(self, model: ModelSpace, batch: Any) -> dict[str, Tensor]:

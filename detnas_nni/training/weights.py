@@ -80,9 +80,9 @@ class Weights:
             found = getattr(self.info, name)
             if name == "classes" and self._has_no_class_names and len(found) == len(expected):
                 continue
-            if name == "options" and _equal(self._all_options(found), self._all_options(expected)):
+            if name == "options" and self._all_options(found) == self._all_options(expected):
                 continue
-            if not _equal(found, expected):
+            if found != expected:
                 raise CheckpointError(
                     f"{self.path}: weights of {_KIND[self.info.ops is None]} whose {name} is "
                     f"{_show(found)}, but the config says {_show(expected)}; train some with this config, "
@@ -116,7 +116,13 @@ def save_weights(path: Path, info: WeightsInfo, state: Mapping[str, Tensor]) -> 
     """Write the file, whole or not at all."""
     lists = {"classes": list(info.classes), "ops": None if info.ops is None else list(info.ops)}
     content = {"format": _FORMAT, "info": {**asdict(info), **lists}, "state": dict(state)}
-    replace_file(path, lambda temporary: torch.save(content, temporary))
+
+    def write(temporary: Path) -> None:
+        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes.
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+
+    replace_file(path, write)
 
 
 def load_weights(path: Path) -> Weights:
@@ -144,6 +150,8 @@ _FIELDS = {"options": dict, "steps": int, "seed": int}  # and all others but the
 
 def _info(values: Any) -> WeightsInfo:
     """The description in a file. Raises KeyError, TypeError or ValueError for one that is damaged."""
+    if not isinstance(values, dict):
+        raise TypeError(f"it is a {type(values).__name__}")
     values = dict(values)
     lists = {"classes": str} if values.get("ops") is None else {"classes": str, "ops": int}
     for name, kind in lists.items():
@@ -153,9 +161,23 @@ def _info(values: Any) -> WeightsInfo:
         values[name] = tuple(found)
     for name, value in values.items():
         kind = _FIELDS.get(name, str)
-        if name not in ("classes", "ops") and type(value) is not kind:
-            raise TypeError(f"{show(name)} is {show(value)}, expected {kind.__name__}")
+        if name not in ("classes", "ops") and not (type(value) is kind and _is_plain(value)):
+            raise TypeError(f"{show(name)} is {show(value)}, expected {kind.__name__} of plain values")
     return WeightsInfo(**values)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing but what YAML has, too: to compare a tensor may take any time and memory."""
+    left, seen = [value], set()  # one by one, since lists may be shared, or hold themselves
+    while left:
+        value = left.pop()
+        if isinstance(value, dict | list | tuple):
+            if id(value) not in seen:
+                seen.add(id(value))
+                left.extend((*value, *value.values()) if isinstance(value, dict) else value)
+        elif value is not None and not isinstance(value, str | int | float):
+            return False
+    return True
 
 
 def expect_state(net: nn.Module, weights: Weights) -> None:
@@ -189,13 +211,6 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex: a supernet's identity in `best_architecture.json`."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _equal(found: Any, expected: Any) -> bool:
-    try:
-        return bool(found == expected)
-    except RuntimeError:  # a tensor, which no config has, is neither equal nor different
-        return False
 
 
 def _listed(ops: tuple[int, ...]) -> str:

@@ -1,12 +1,14 @@
-"""NNI's manager as a tuner sees it: a websocket that NNI's own dispatcher connects to."""
+"""NNI's manager as a tuner sees it: a websocket that NNI's own dispatcher connects to, and its REST API."""
 
 from __future__ import annotations
 
 import json
+import os
 import queue
 import threading
 import time
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from nni.runtime.msg_dispatcher import MsgDispatcher
@@ -28,6 +30,11 @@ class Proposed:
     packed: str
     """as NNI sends it back when the trial ends"""
 
+    @property
+    def job(self) -> str:
+        """NNI's id of the trial."""
+        return f"trial{self.id}"
+
 
 class Manager:
     """Runs the tuner in NNI's MsgDispatcher, with its threads and queues, and speaks with it.
@@ -36,14 +43,19 @@ class Manager:
     """
 
     def __init__(self, tuner: Any) -> None:
+        self.statuses: dict[str, str] = {}
+        self.records: dict[str, str] = {}
         self._tuner = tuner
         self._messages: queue.Queue[dict[str, str]] = queue.Queue()
         self._connection: ServerConnection | None = None
         self._connected = threading.Event()
         self._server = serve(self._receive, "127.0.0.1", 0)
+        self._api = ThreadingHTTPServer(("127.0.0.1", 0), _api_of(self))
 
     def __enter__(self) -> Manager:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        os.environ["NNI_TUNER_COMMAND_CHANNEL"] = f"ws://127.0.0.1:{self._api.server_port}/tuner"
         port = self._server.socket.getsockname()[1]
         self._dispatcher = MsgDispatcher(f"ws://127.0.0.1:{port}/tuner", self._tuner)
         self._running = threading.Thread(target=self._dispatcher.run, daemon=True)
@@ -61,6 +73,8 @@ class Manager:
         self._running.join(WAIT)
         self._tuner._on_exit()
         self._server.shutdown()
+        self._api.shutdown()
+        del os.environ["NNI_TUNER_COMMAND_CHANNEL"]
 
     def start(self, space: str = "tiny") -> None:
         self._send("IN", json.dumps(search_space_json(space)))
@@ -76,7 +90,17 @@ class Manager:
             return None
         assert message["type"] == "TR", message
         content = json.loads(message["content"])
-        return Proposed(content["parameter_id"], content["parameters"], message["content"])
+        trial = Proposed(content["parameter_id"], content["parameters"], message["content"])
+        self.records[trial.job], self.statuses[trial.job] = trial.packed, "RUNNING"
+        return trial
+
+    def recover(self, *trials: Proposed) -> None:
+        """As after `nnictl resume`, these run again; the tuner proposed them before it was started anew."""
+        records = [{**json.loads(trial.packed), "parameter_source": "resumed"} for trial in trials]
+        for trial in trials:
+            self.records[trial.job], self.statuses[trial.job] = trial.packed, "ADD_RESUMED"
+        self._send("FD", "[]")
+        self._send("AD", json.dumps(records))
 
     def proposed(self) -> Proposed:
         """The next trial that the tuner proposes; it may have said before that there are no more for now."""
@@ -97,10 +121,11 @@ class Manager:
             return True
         raise AssertionError(message)
 
-    def report(self, trial: Proposed, metrics: dict[str, float]) -> None:
+    def report(self, trial: Proposed, metrics: dict[str, float], by: Proposed | None = None) -> None:
+        """A final metric for a trial's parameters; `by` another trial, if that one was handed them."""
         content = {
             "parameter_id": trial.id,
-            "trial_job_id": f"trial{trial.id}",
+            "trial_job_id": (by or trial).job,
             "type": "FINAL",
             "sequence": 0,
             "value": json.dumps(metrics),
@@ -108,7 +133,8 @@ class Manager:
         self._send("ME", json.dumps(content))
 
     def end(self, trial: Proposed, event: str = "SUCCEEDED") -> None:
-        content = {"trial_job_id": f"trial{trial.id}", "event": event, "hyper_params": trial.packed}
+        self.statuses[trial.job] = event
+        content = {"trial_job_id": trial.job, "event": event, "hyper_params": trial.packed}
         self._send("EN", json.dumps(content))
 
     def _send(self, kind: str, content: str) -> None:
@@ -125,3 +151,21 @@ class Manager:
                 self._messages.put(json.loads(message))
         except ConnectionClosed:
             pass
+
+
+def _api_of(manager: Manager) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/api/v1/nni/trial-jobs"
+            jobs = [
+                {"trialJobId": job, "status": manager.statuses[job], "hyperParameters": [record]}
+                for job, record in list(manager.records.items())
+            ]
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(jobs).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler

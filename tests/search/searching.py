@@ -15,6 +15,7 @@ from nni.nas.strategy.base import Strategy
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost import Constraint, FeasibleSet, cost_table
+from detnas_nni.search.failures import describe
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
     ConstrainedRegularizedEvolution,
@@ -63,7 +64,7 @@ def likeness(ops: Ops) -> float:
 
 
 class FormulaEvaluator(Evaluator):
-    """Reports a formula's value as an evaluation reports AP, and remembers what it was asked for."""
+    """Reports a formula's value, and a formula's error, as an evaluation does; remembers what was asked."""
 
     def __init__(self, fitness: Fitness) -> None:
         self.fitness = fitness
@@ -71,7 +72,11 @@ class FormulaEvaluator(Evaluator):
 
     def _execute(self, model: CandidateModel) -> None:
         self.evaluated.append(model.ops)
-        value = self.fitness(model.ops)
+        try:
+            value = self.fitness(model.ops)
+        except Exception as error:
+            model.error = describe(error)
+            raise
         nni.report_final_result({"default": value, "double": 2 * value})
 
 

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 from searching import BLOCKS, tiny
@@ -51,7 +55,7 @@ def test_what_was_appended_is_read_again_to_the_last_digit(path):
 def test_an_evaluation_is_one_line_of_json_with_the_keys_of_the_contract(path):
     written(path, 0.5, None)
     finished, failed = map(json.loads, path.read_text().splitlines())
-    common = {"id", "ops", "choices", "cost", "generation", "origin", "seconds", "finished_at"}
+    common = {"id", "ops", "choices", "cost", "generation", "origin", "seconds", "finished_at", "tries"}
     assert set(finished) == common | {"metrics"}
     assert set(failed) == common | {"error"}
     assert finished["ops"] == [0] * BLOCKS
@@ -89,7 +93,24 @@ def test_a_journal_of_a_torn_line_alone_is_empty(path):
     path.parent.mkdir()
     path.write_bytes(b'{"id": 0, "op')
     assert len(Journal(path)) == 0
-    assert path.read_bytes() == b""
+    written(path, 0.25)
+    assert Journal(path).evaluations == [evaluation(0)]
+
+
+def test_reading_leaves_a_line_alone_that_a_search_is_writing(path):
+    written(path, 0.1, 0.2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    assert len(Journal(path)) == 1
+    assert path.read_bytes() == whole[:-30]
+
+
+def test_a_line_from_before_tries_were_counted_is_one_try(path):
+    written(path, 0.1)
+    line = json.loads(path.read_text())
+    del line["tries"]
+    path.write_text(json.dumps(line) + "\n")
+    assert Journal(path).evaluations[0].tries == 1
 
 
 @pytest.mark.parametrize(
@@ -119,3 +140,66 @@ def test_nothing_in_a_journal_is_rounded(path):
     fitness = math.nextafter(0.3, 1)
     written(path, fitness)
     assert Journal(path).best()[0].fitness == fitness
+
+
+@pytest.mark.parametrize("changed", [b"", b"{}\n" * 200], ids=["emptied", "appended to"])
+def test_a_journal_that_another_process_changes_is_not_written_over(path, changed):
+    journal = written(path, 0.1, 0.2)
+    path.write_bytes(changed)
+    with pytest.raises(JournalError, match="was changed by another process while this one searched"):
+        journal.append(evaluation(2))
+    assert path.read_bytes() == changed
+
+
+# A disk that is full.
+
+_UNTIL_FULL = """
+import sys
+from pathlib import Path
+from detnas_nni.search.journal import Evaluation, Journal, JournalError
+if sys.argv[2] != "tmpfs":
+    import resource
+    limit = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+journal = Journal(Path(sys.argv[1]))
+try:
+    for line in sys.stdin:
+        journal.append(Evaluation.from_json(line))
+except JournalError as error:
+    print(len(journal), error)
+"""
+
+
+def write_until_full(path, limit) -> tuple[int, str]:
+    """Append until the disk takes no more; gives how many the writer counts as written, and its error."""
+    call = [sys.executable, "-c", _UNTIL_FULL, str(path), limit]
+    lines = "\n".join(evaluation(number).to_json() for number in range(200))
+    said = subprocess.run(call, input=lines, capture_output=True, text=True, timeout=120, check=True).stdout
+    count, error = said.split(" ", 1)
+    return int(count), error.strip()
+
+
+@pytest.mark.parametrize("room", [1, 1500, 2000, 2100])
+def test_a_full_disk_leaves_whole_lines_alone(path, room):
+    """The kernel takes a part of the last line, up to the limit."""
+    count, error = write_until_full(path, str(room))
+    assert re.search(r"journal\.jsonl: cannot be written \(File too large\); the \d+ evaluations", error)
+    assert path.stat().st_size <= room
+    assert Journal(path).evaluations == [evaluation(number) for number in range(count)]
+    assert path.read_bytes() == b"" or path.read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
+def test_a_file_system_without_room_leaves_whole_lines_alone(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("this machine mounts no tmpfs")
+    try:
+        path = journal_path(disk / "search")
+        count, error = write_until_full(path, "tmpfs")
+        assert "cannot be written (No space left on device)" in error and count > 50
+        assert Journal(path).evaluations == [evaluation(number) for number in range(count)]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -281,7 +281,7 @@ def test_following_a_port_without_an_experiment_names_the_address(monkeypatch):
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_the_experiment_files_that_are_shipped_agree_with_their_config(file, monkeypatch):
-    for variable in ("COCO", "IMAGENET", "DETNAS_REAL_DATA"):
+    for variable in ("COCO", "IMAGENET", "VOC", "DETNAS_REAL_DATA"):
         monkeypatch.setenv(variable, "/data")
     values = yaml.safe_load(file.read_text())
     tuner = values["tuner"]

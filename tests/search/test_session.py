@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import pytest
@@ -11,7 +12,9 @@ from searching import FormulaEvaluator, likeness, limit_for
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Journal, JournalError, journal_path
+from detnas_nni.search.lock import SearchRunsError
 from detnas_nni.search.session import SearchSession, search_in_process
+from detnas_nni.search.trial_files import TrialFiles
 from detnas_nni.supernet.finetune import finetune
 from detnas_nni.supernet.pretrain import pretrain
 
@@ -19,7 +22,8 @@ from detnas_nni.supernet.pretrain import pretrain
 def run(config, fitness=likeness, **options):
     """The session's search on a formula; gives the architectures that were evaluated, in their order."""
     evaluator = FormulaEvaluator(fitness)
-    SearchSession(config, **options).run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+    with SearchSession(config, **options) as session:
+        session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
     return evaluator.evaluated
 
 
@@ -109,7 +113,7 @@ def test_a_killed_search_goes_on_where_it_stood(config, caplog):
 
 def test_fresh_starts_over(config):
     first = run(config)
-    (config.search_dir / "outcomes").mkdir()
+    (config.search_dir / "outcomes").mkdir(exist_ok=True)
     assert run(config, fresh=True) == first
     assert not (config.search_dir / "outcomes").exists()
 
@@ -161,6 +165,59 @@ def test_a_folder_with_a_search_of_another_supernet_is_not_gone_on_with(config):
         SearchSession(config)
 
 
+def test_a_search_may_be_prolonged(config, trained_run, make_config):
+    first = run(config)
+    longer = make_config(trained_run, search={"generations": 3})
+    rest = run(longer)
+    assert len(rest) == 4 and [e.ops for e in journal_of(longer).evaluations] == first + rest
+    assert first + rest == run(make_config(trained_run, search={"generations": 3}), fresh=True)
+
+
+@pytest.mark.parametrize(
+    "change", [{"retries": 5}, {"max_failed_share": 0.1}, {"max_trial_seconds": 60}], ids=str
+)
+def test_how_patient_a_search_is_with_failures_may_change(config, trained_run, make_config, change):
+    run(config)
+    assert run(make_config(trained_run, search=change)) == []
+
+
+def test_a_result_that_a_trial_of_nnictl_left_is_taken_up_by_the_search_in_process(config):
+    """The tuner was killed after the trial had ended, and before it wrote into the journal."""
+    whole = run(config)
+    path = journal_path(config.search_dir)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
+    with SearchSession(config) as session:
+        session.files.finish(whole[3], {"default": likeness(whole[3])})
+        TrialFiles(session.folder, session.identity | {"supernet": "another"}).finish(
+            whole[4], {"default": 0.99}
+        )
+    assert run(config) == whole[4:]
+    assert [(e.ops, e.fitness) for e in journal_of(config).evaluations] == [
+        (ops, likeness(ops)) for ops in whole
+    ]
+
+
+# One search a folder.
+
+
+def test_a_second_search_in_a_folder_is_refused_and_told_who_has_it(config):
+    with SearchSession(config):
+        found = (
+            rf"run/search: process {os.getpid()} on \S+ \(`detnas search`\) since .* searches here already"
+        )
+        with pytest.raises(SearchRunsError, match=found + r".*`detnas stop`.*search\.name"):
+            SearchSession(config, fresh=True)
+        assert (config.search_dir / "search.json").exists()
+    assert len(run(config)) == 8
+
+
+def test_a_search_that_could_not_start_leaves_the_folder_to_others(config, trained_run, make_config):
+    run(config)
+    with pytest.raises(CheckpointError):
+        SearchSession(make_config(trained_run, seed=1))
+    assert run(config) == []
+
+
 # What it refuses.
 
 
@@ -197,6 +254,14 @@ def test_a_constraint_that_no_architecture_meets_names_the_limit(
     assert not config.search_dir.exists()
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_in_a_fixed_net_there_is_nothing_to_search(trained_run, make_config, fresh):
+    before = sorted(trained_run.rglob("*"))
+    with pytest.raises(UsageError, match=r"space\.name is resnet50, .* nothing to search; `detnas retrain"):
+        SearchSession(make_config(trained_run, space={"name": "resnet50"}), fresh=fresh)
+    assert sorted(trained_run.rglob("*")) == before
+
+
 @pytest.mark.parametrize(("task", "step"), [("detection", "finetune"), ("classification", "pretrain")])
 def test_without_a_supernet_it_says_which_step_comes_first(make_config, tmp_path, task, step):
     config = make_config(tmp_path / "run", evaluation={"task": task})
@@ -204,15 +269,26 @@ def test_without_a_supernet_it_says_which_step_comes_first(make_config, tmp_path
         SearchSession(config)
 
 
-def test_a_search_in_which_every_candidate_fails_tells_the_first_reason(config):
-    def fails(ops):
-        raise RuntimeError("no space left on device")
+def fails(ops):
+    raise RuntimeError("CUDA out of memory")
 
+
+def test_a_search_in_which_every_candidate_fails_tells_what_they_have_in_common(config):
     evaluator = FormulaEvaluator(fails)
-    with pytest.raises(EvaluationError, match=r"journal\.jsonl: no candidate could be evaluated"):
-        SearchSession(config).run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
-    assert len(journal_of(config)) == 8
+    common = (
+        r"journal\.jsonl: 8 of 8 candidates have failed, .*; 8 of them with: RuntimeError: CUDA out of mem"
+    )
+    with SearchSession(config) as session, pytest.raises(EvaluationError, match=common):
+        session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+    assert [evaluation.tries for evaluation in journal_of(config).evaluations] == [2] * 8
     assert not (config.search_dir / "best_architecture.json").exists()
+
+
+def test_where_all_may_fail_the_search_still_needs_one_that_did_not(trained_run, make_config):
+    config = make_config(trained_run, search={"max_failed_share": 1, "retries": 0})
+    with SearchSession(config) as session, pytest.raises(EvaluationError, match="no candidate could be eval"):
+        session.run(SequentialExecutionEngine(continue_on_failure=True), FormulaEvaluator(fails))
+    assert [evaluation.tries for evaluation in journal_of(config).evaluations] == [1] * 8
 
 
 def test_the_best_architecture_is_one_that_keeps_the_constraint(trained_run, make_config):

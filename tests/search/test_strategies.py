@@ -1,10 +1,20 @@
 """The three strategies on a formula in place of AP, run by NNI's own sequential engine."""
 
+import gc
+import hashlib
+import json
+import weakref
 from collections import Counter
 
 import numpy as np
 import pytest
-from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.execution import (
+    ExecutionEngine,
+    FinalMetricEvent,
+    SequentialExecutionEngine,
+    TrainingEndEvent,
+)
+from nni.nas.space import ModelStatus
 from searching import (
     BLOCKS,
     STRATEGIES,
@@ -22,7 +32,7 @@ from searching import (
     tiny,
 )
 
-from detnas_nni.search.space import candidate_space
+from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
 
 ALL = pytest.mark.parametrize("name", STRATEGIES)
@@ -91,6 +101,54 @@ def test_the_same_seed_proposes_the_same_and_another_seed_does_not(name):
     first, again, other = (proposals(search(strategy(name, seed, evaluations=60))) for seed in (3, 3, 4))
     assert first == again
     assert len(set(first) & set(other)) < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("detnas", "80727e74122dc570"),
+        ("regularized_evolution", "1ca9949f36b6a1e1"),
+        ("random", "4cb378dd6f8e52c6"),
+    ],
+)
+def test_a_seed_proposes_on_every_machine_what_it_always_has(name, digest):
+    """Journals and published searches rest on it: whoever changes what is drawn has to say so."""
+    own = strategy(name, seed=7, space="small", evaluations=300, max_macs=300_000_000)
+    models = search(own, fitness=lambda ops: sum(ops) / 60)
+    proposed = json.dumps([[model.ops, model.generation, model.origin] for model in models])
+    assert hashlib.sha256(proposed.encode()).hexdigest().startswith(digest)
+
+
+class ForgettingEngine(ExecutionEngine):
+    """Evaluates at once and keeps nothing but whether its candidates are still there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.submitted: list[weakref.ref[CandidateModel]] = []
+
+    def submit_models(self, *models: CandidateModel) -> None:
+        for model in models:
+            self.submitted.append(weakref.ref(model))
+            self.dispatch_model_event(FinalMetricEvent(model, likeness(model.ops)))
+            self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+
+    def list_models(self, status: ModelStatus | None = None) -> list[CandidateModel]:
+        return []
+
+    def idle_worker_available(self) -> bool:
+        return True
+
+    def budget_available(self) -> bool:
+        return True
+
+
+@ALL
+def test_a_strategy_keeps_no_candidate_that_has_ended(name):
+    engine, own = ForgettingEngine(), strategy(name)
+    own(candidate_space("tiny", None), engine)
+    gc.collect()
+    assert len(engine.submitted) == len(own.proposer.seen) == 200
+    assert not any(model() for model in engine.submitted)
 
 
 @ALL

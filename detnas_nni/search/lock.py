@@ -1,0 +1,165 @@
+"""One search a folder: the lock that its owner holds while it lives, and the owner's name for all others."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import time
+import weakref
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from detnas_nni.errors import DetNASError
+from detnas_nni.files import write_json
+from detnas_nni.search.process import Process
+
+_log = logging.getLogger(__name__)
+
+# Seconds to wait for an owner whose end has begun: NNI's manager is gone, and the guard ends the rest.
+_PATIENCE = 30.0
+
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class SearchRunsError(DetNASError):
+    """Another process searches in the folder."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who searches in a folder, as `owner.json` there names it."""
+
+    process: Process
+    door: str
+    """the command that started it: `detnas search` or `nnictl create`"""
+    since: str
+    manager: Process | None = None
+    """NNI's manager, through the door of nnictl"""
+    guard: Process | None = None
+    experiment: str | None = None
+    """NNI's id"""
+    port: int | None = None
+    """of NNI's web UI"""
+    ended: bool = False
+    """whether the search has come to its end; NNI's manager and the tuner may live on for the web UI"""
+
+    @classmethod
+    def here(cls, door: str, **nni: Any) -> Owner:
+        """This process, from now on."""
+        return cls(Process.current(), door, datetime.now(UTC).isoformat(timespec="seconds"), **nni)
+
+    @property
+    def processes(self) -> list[Process]:
+        return [process for process in (self.process, self.manager, self.guard) if process is not None]
+
+    def __str__(self) -> str:
+        nni = "" if self.experiment is None else f", experiment {self.experiment}, web UI on port {self.port}"
+        return f"{self.process} (`{self.door}`{nni}) since {self.since}"
+
+
+def write_owner(folder: Path, owner: Owner) -> None:
+    """Name the owner of a search's folder, in the folder."""
+    processes = {name: getattr(owner, name) for name in ("process", "manager", "guard")}
+    named = {name: None if process is None else process.to_dict() for name, process in processes.items()}
+    write_json(_owner_path(folder), {**vars(owner), **named})
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """The last owner that a folder had; None if it had none."""
+    try:
+        values = json.loads(_owner_path(folder).read_text())
+        processes = {name: Process.from_dict(values[name]) for name in ("process", "manager", "guard")}
+        return Owner(**{**values, **processes})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        _log.warning("%s: cannot be read: %s", _owner_path(folder), error)
+        return None
+
+
+class SearchLock:
+    """A search's folder, locked for this process until `release`, or until the process has ended.
+
+    The kernel holds the lock (flock), so that a dead owner leaves none behind. The locked file stands beside
+    the folder, which `--fresh` clears.
+
+    Args:
+        folder: the search's.
+        owner: who wants it.
+
+    Raises:
+        SearchRunsError: another process has it.
+    """
+
+    def __init__(self, folder: Path, owner: Owner) -> None:
+        self.owner = owner
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO = (folder.parent / f".{folder.name}.lock").open("ab")
+        try:
+            self._acquire()
+        except BaseException:
+            self._file.close()
+            raise
+        _HELD.add(self)
+
+    def update(self, **changes: Any) -> None:
+        """Name the owner in the folder, with changes."""
+        self.owner = replace(self.owner, **changes)
+        write_owner(self._folder, self.owner)
+
+    def release(self) -> None:
+        """Let others search here."""
+        _HELD.discard(self)
+        self._file.close()
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not self._try():
+            found = read_owner(self._folder)
+            if found is None or not _is_ending(found) or time.monotonic() > deadline:
+                by = "another process" if found is None else str(found)
+                raise SearchRunsError(
+                    f"{self._folder}: {by} searches here already, and two would spoil each other's journal; "
+                    "wait for its end, end it by `detnas stop`, or give this search a name of its own with "
+                    "search.name"
+                )
+            time.sleep(0.2)
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            _log.warning("%s: this file system has no locks; run one search at a time here", self._folder)
+        return True
+
+
+def _is_ending(owner: Owner) -> bool:
+    """Whether who holds the lock is about to go: a dead owner's child, or a tuner whose manager is dead."""
+    return any(process.is_here and not process.alive for process in (owner.process, owner.manager) if process)
+
+
+def _owner_path(folder: Path) -> Path:
+    return folder / "owner.json"
+
+
+_HELD: weakref.WeakSet[SearchLock] = weakref.WeakSet()
+
+
+def _forget_in_a_child() -> None:
+    """A forked process, such as a loader's worker, shares the lock, and would hold it for a dead parent."""
+    for lock in _HELD:
+        lock._file.close()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_a_child)

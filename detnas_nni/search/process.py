@@ -1,0 +1,171 @@
+"""Processes by an identity that no later process shares, who their parents are, and how they are ended.
+
+A process number is given away again. Together with the host and the moment of the start, as the kernel
+counts it since the machine's own, it names one process for good. Read from Linux's /proc.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+_PROC = Path("/proc")
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process, alive or not."""
+
+    pid: int
+    started: str
+    """of the machine's start and of the process's, in clock ticks since then"""
+    host: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The process that has a number now; None if none has."""
+        fields = _stat(pid)
+        return None if fields is None else cls(pid, f"{_boot()}/{fields.started}", socket.gethostname())
+
+    @classmethod
+    def current(cls) -> Process:
+        return cls.of(os.getpid()) or cls(os.getpid(), "unknown", socket.gethostname())
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any] | None) -> Process | None:
+        return None if values is None else cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs, or ran, on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs on this machine. One that has ended and waits for its parent to notice does not."""
+        fields = _stat(self.pid) if self.is_here else None
+        if fields is None or fields.state in "ZX":
+            return False
+        return self.started == f"{_boot()}/{fields.started}"
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send it a signal; False if it is gone. It never reaches another process of the same number."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            # The handle is the process's that had the number a moment ago; now look whether it is this one.
+            if not self.alive:
+                return False
+            signal.pidfd_send_signal(handle, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(handle)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+def descendants(*roots: Process) -> list[Process]:
+    """The children of processes, their children, and so on; without the processes themselves."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        fields = _stat(int(entry.name)) if entry.name.isdecimal() else None
+        if fields is not None:
+            children.setdefault(fields.parent, []).append(int(entry.name))
+    found: list[Process] = []
+    open_pids = [root.pid for root in roots if root.alive]
+    while open_pids:
+        for pid in children.get(open_pids.pop(), []):
+            process = Process.of(pid)
+            if process is not None:
+                found.append(process)
+                open_pids.append(pid)
+    return found
+
+
+def ancestors() -> list[Process]:
+    """The parent of this process, its parent, and so on, up to but without the machine's first process."""
+    found: list[Process] = []
+    fields = _stat(os.getpid())
+    while fields is not None and fields.parent > 1:
+        process = Process.of(fields.parent)
+        if process is None:
+            break
+        found.append(process)
+        fields = _stat(process.pid)
+    return found
+
+
+def lifeline() -> list[Process]:
+    """The ancestors of an NNI trial or tuner up to NNI's own process, which started it; empty outside NNI."""
+    found = ancestors()
+    for position, process in enumerate(found):
+        if "nni_node" in _command(process.pid):
+            return found[: position + 1]
+    return []
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when its parent dies, however that happens."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def wait(processes: Iterable[Process], seconds: float) -> list[Process]:
+    """Wait until processes have ended, so long at most; gives those that have not."""
+    deadline = time.monotonic() + seconds
+    left = [process for process in processes if process.alive]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left = [process for process in left if process.alive]
+    return left
+
+
+def end(processes: Iterable[Process], grace: float = 5.0) -> None:
+    """End processes: asked first, by SIGTERM, and killed if they still run so many seconds later."""
+    asked = [process for process in processes if process.send(signal.SIGTERM)]
+    for process in wait(asked, grace):
+        process.send(signal.SIGKILL)
+    wait(asked, grace)
+
+
+@dataclass(frozen=True)
+class _Stat:
+    state: str
+    parent: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = (_PROC / str(pid) / "stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    # The name in brackets may hold anything, brackets and spaces too; the fields go on behind the last one.
+    fields = text.rpartition(")")[2].split()
+    return _Stat(state=fields[0], parent=int(fields[1]), started=int(fields[19]))
+
+
+def _command(pid: int) -> str:
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _boot() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,84 @@
+"""NNI's manager, asked through its REST API."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+ERRORS = (urllib.error.URLError, OSError, ValueError, KeyError, IndexError)
+"""What asking can end with: no answer, no answer of this API."""
+
+_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial as the manager has it on record."""
+
+    id: str
+    status: str
+    record: dict[str, Any]
+    """what the tuner proposed for it: `parameter_id` and `parameters`"""
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in _UNFINISHED
+
+    @classmethod
+    def of(cls, job: dict[str, Any]) -> Trial | None:
+        """From the API's answer; None while it has no parameters yet."""
+        records = job.get("hyperParameters")
+        return Trial(job["trialJobId"], job["status"], json.loads(records[0])) if records else None
+
+
+class RestApi:
+    """The API at `http://HOST:PORT/PREFIX`. Its methods raise one of `ERRORS`."""
+
+    def __init__(self, address: str, timeout: float = 30.0) -> None:
+        self._root = f"{address}/api/v1/nni"
+        self._timeout = timeout
+
+    @classmethod
+    def of_tuner(cls) -> RestApi | None:
+        """The manager of the tuner in whose process this is; None outside of NNI."""
+        # ws://localhost:PORT/PREFIX/tuner
+        channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
+        return None if not channel else cls(_address(channel, channel.rpartition("/")[0]))
+
+    @classmethod
+    def of_trial(cls) -> RestApi | None:
+        """The manager of the trial in whose process this is; None outside of NNI.
+
+        On another machine than the manager's nothing answers: the channel leads to NNI's daemon there.
+        """
+        # http://localhost:PORT/PREFIX/env/ENVIRONMENT/TRIAL
+        channel = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL")
+        return None if not channel else cls(_address(channel, channel.partition("/env/")[0]))
+
+    def __str__(self) -> str:
+        return self._root
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self._root}/{path}", timeout=self._timeout) as answer:
+            return json.load(answer)
+
+    def trials(self) -> list[Trial]:
+        """All trials that the manager has handed to its training service."""
+        found = (Trial.of(job) for job in self.get("trial-jobs"))
+        return [trial for trial in found if trial is not None]
+
+    def trial(self, trial_id: str) -> Trial:
+        """One trial; KeyError if the manager has none of that id, or no parameters for it."""
+        trial = Trial.of(self.get(f"trial-jobs/{trial_id}"))
+        if trial is None or trial.id != trial_id:
+            raise KeyError(trial_id)
+        return trial
+
+
+def _address(channel: str, up_to: str) -> str:
+    return f"http://{urlsplit(channel).netloc}{urlsplit(up_to).path}"
