@@ -3,21 +3,13 @@
 Source: http://host.robots.ox.ac.uk/pascal/VOC, `VOCevaldet.m` and `VOCap.m` of VOC2007 and VOC2012.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from detnas_nni.metrics import checked_input
-
-
-class _Objects(NamedTuple):
-    """The objects of one class in one image."""
-
-    boxes: np.ndarray  # (N, 4), x1, y1, x2, y2
-    difficult: np.ndarray  # (N,) bool
+from detnas_nni.boxes import Detections, GroundTruth, Objects, pairs
 
 
 class _ClassAP(NamedTuple):
@@ -90,60 +82,55 @@ def _class_aps(
 ) -> Iterator[_ClassAP]:
     if not 0 < iou <= 1:
         raise ValueError(f"iou is {iou}, expected a number in (0, 1]")
-    truth, images = checked_input(ground_truth, detections, image_ids)
-    objects = _objects(truth["annotations"], images)
-    found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for detection in detections:
-        if detection["image_id"] in images:
-            found[detection["category_id"]].append(detection)
-    for category in truth["categories"]:
-        of_class = objects.get(category["id"], {})
-        count = sum(int((~entry.difficult).sum()) for entry in of_class.values())
+    truth = GroundTruth(ground_truth)
+    chosen = truth.chosen(image_ids)
+    found = truth.detections(detections)
+    found, objects = found[chosen[found.image]], truth.objects[chosen[truth.objects.image]]
+    nearest, overlap = _nearest(found, objects, truth.images)
+    difficult = objects.difficult | objects.crowd
+    counts = np.bincount(objects.category[~difficult], minlength=len(truth.categories))
+    by_score = np.lexsort((-found.scores, found.category))
+    bounds = np.searchsorted(found.category[by_score], np.arange(len(truth.categories) + 1))
+    row_of = {category: row for row, category in enumerate(truth.categories)}
+    for category, name in truth.category_names.items():
+        row = row_of[category]
+        count = int(counts[row])
         if count:
-            hits = _hits(of_class, found[category["id"]], iou)
-            yield _ClassAP(category["name"], _eleven_points(hits, count), _all_points(hits, count))
+            rows = by_score[bounds[row] : bounds[row + 1]]
+            hits = _hits(nearest[rows], overlap[rows] >= iou, difficult)
+            yield _ClassAP(name, _eleven_points(hits, count), _all_points(hits, count))
 
 
-def _objects(annotations: Sequence[Mapping[str, Any]], images: set[int]) -> dict[int, dict[int, _Objects]]:
-    """Category id → image id → its objects, in the order of the annotations."""
-    grouped: dict[int, dict[int, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for entry in annotations:
-        if entry["image_id"] in images:
-            grouped[entry["category_id"]][entry["image_id"]].append(entry)
-    return {
-        category: {
-            image: _Objects(
-                _corners(entries),
-                np.array([bool(e.get("difficult", 0) or e.get("iscrowd", 0)) for e in entries]),
-            )
-            for image, entries in by_image.items()
-        }
-        for category, by_image in grouped.items()
-    }
+def _nearest(found: Detections, objects: Objects, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """The object that each detection (N,) overlaps most, the first of equal ones, and the overlap.
+
+    Object 0 with an overlap of 0 where it meets none.
+    """
+    nearest, overlap = np.zeros(len(found.scores), dtype=np.int64), np.zeros(len(found.scores))
+    groups = [columns.category * images + columns.image for columns in (found, objects)]
+    order, object_order = (np.argsort(group, kind="stable") for group in groups)
+    for place, object_place in pairs(groups[0][order], groups[1][object_order]):
+        detection, object_ = order[place], object_order[object_place]
+        ious = _ious(_corners(found.boxes[detection]), _corners(objects.boxes[object_]))
+        meet = ious > 0
+        place, object_place = place[meet], object_place[meet]
+        detection, object_, ious = detection[meet], object_[meet], ious[meet]
+        by_overlap = np.lexsort((-object_place, ious, place))
+        best = by_overlap[np.flatnonzero(np.diff(place, append=-1))]
+        nearest[detection[best]], overlap[detection[best]] = object_[best], ious[best]
+    return nearest, overlap
 
 
-def _hits(objects: Mapping[int, _Objects], found: Sequence[Mapping[str, Any]], iou: float) -> np.ndarray:
-    """Whether each detection that counts (M,) is a true positive, by falling score."""
-    rows_of: dict[int, list[int]] = defaultdict(list)
-    for row, detection in enumerate(found):
-        rows_of[detection["image_id"]].append(row)
-    corners = _corners(found)
-    nearest, overlap = np.zeros(len(found), dtype=np.int64), np.zeros(len(found))
-    for image in rows_of.keys() & objects.keys():
-        table = _ious(corners[rows_of[image]], objects[image].boxes)
-        nearest[rows_of[image]], overlap[rows_of[image]] = table.argmax(axis=1), table.max(axis=1)
+def _hits(nearest: np.ndarray, near: np.ndarray, difficult: np.ndarray) -> np.ndarray:
+    """Whether each detection that counts is a true positive, (M,), of one class by falling score.
 
-    hits: list[bool] = []
-    taken: set[tuple[int, int]] = set()
-    scores = np.array([detection["score"] for detection in found], dtype=np.float64)
-    for row in np.argsort(-scores, kind="stable").tolist():
-        image, position = found[row]["image_id"], int(nearest[row])
-        if overlap[row] < iou:
-            hits.append(False)
-        elif not objects[image].difficult[position]:
-            hits.append((image, position) not in taken)
-            taken.add((image, position))
-    return np.array(hits, dtype=bool)
+    `nearest` (N,) is its nearest object, `near` (N,) whether that is near enough.
+    """
+    finds = near & ~difficult[nearest]
+    rows = np.flatnonzero(finds)
+    hits = np.zeros(len(nearest), dtype=bool)
+    hits[rows[np.unique(nearest[rows], return_index=True)[1]]] = True
+    return hits[finds | ~near]
 
 
 def _eleven_points(hits: np.ndarray, count: int) -> float:
@@ -163,18 +150,16 @@ def _all_points(hits: np.ndarray, count: int) -> float:
     return float(envelope[hits].sum() / count)
 
 
-def _corners(entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """(N, 4) x1, y1, x2, y2 of COCO's boxes."""
-    boxes = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+def _corners(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) x1, y1, x2, y2 of COCO's boxes (N, 4)."""
+    return np.hstack([boxes[:, :2], boxes[:, 2:] + boxes[:, :2]])
 
 
 def _ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(M, N) overlaps of M and N boxes; 0 where two do not meet."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
+    """(N,) overlaps of N boxes with as many others; 0 where two do not meet."""
+    low = np.maximum(first[:, :2], second[:, :2])
+    high = np.minimum(first[:, 2:], second[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None] - shared
+    union = areas[0] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)

@@ -90,6 +90,32 @@ CONSTRAINTS = [
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
+def test_many_architectures_at_once_are_checked_as_one_by_one(constraint: Constraint) -> None:
+    found = FeasibleSet(TRADE_OFF, constraint)
+    ops = sorted(everything(TRADE_OFF))
+    assert found.mask(np.array(ops)).tolist() == [found.contains(row) for row in ops]
+
+
+def test_a_limit_beyond_every_number_is_none() -> None:
+    found = FeasibleSet(TRADE_OFF, Constraint(max_macs=10**30))
+    assert found.mask(np.zeros((3, 4), dtype=int)).all()
+
+
+@pytest.mark.parametrize("space", ["small", "tiny", "3.8g"])
+def test_many_architectures_at_once_cost_what_each_one_costs(space: str) -> None:
+    table = cost_table(space)
+    ops = np.random.default_rng(0).integers([len(row) for row in table.blocks], size=(50, len(table.blocks)))
+    costs = [table.cost(row) for row in ops.tolist()]
+    assert table.costs(ops).tolist() == [[cost.macs, cost.params] for cost in costs]
+    assert table.costs(ops[:0]).shape == (0, 2)
+
+
+def test_a_fixed_net_costs_the_same_however_often_it_is_asked() -> None:
+    table = cost_table("resnet50")
+    assert table.costs(np.zeros((2, 0), dtype=int)).tolist() == [[table.base.macs, table.base.params]] * 2
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
 def test_every_feasible_architecture_comes_once_and_then_none(constraint: Constraint) -> None:
     feasible = {ops for ops in everything(TRADE_OFF) if constraint.satisfied(TRADE_OFF.cost(ops))}
     found = FeasibleSet(TRADE_OFF, constraint)
@@ -155,6 +181,29 @@ def test_a_thousand_proposals_of_the_papers_space_are_feasible_and_different(con
         assert found.contains(ops)
         seen.add(ops)
     assert len(seen) == 1000
+
+
+@pytest.mark.parametrize(
+    ("million_macs", "is_tight"), [(300, False), (280, False), (270, False), (262, True), (250, True)]
+)
+def test_draws_are_those_of_one_uniform_draw_after_the_other(million_macs: int, is_tight: bool) -> None:
+    """Where two in three meet the limit, and where one in 20,000 does and 200 draws are mostly in vain."""
+    found = FeasibleSet(cost_table("small"), Constraint(max_macs=million_macs * 10**6))
+    rng, plain, seen = np.random.default_rng(5), np.random.default_rng(5), set()
+    in_vain = 0
+    for _ in range(40):
+        tries = (tuple(plain.integers([4] * 20).tolist()) for _ in range(200))
+        expected = next((ops for ops in tries if ops not in seen and found.contains(ops)), None)
+        drawn = found.random_unseen(rng, seen)
+        if expected is None:  # the search by depth, which draws on
+            assert found.contains(drawn) and drawn not in seen
+            plain.bit_generator.state = rng.bit_generator.state
+            in_vain += 1
+        else:
+            assert drawn == expected
+            assert plain.bit_generator.state == rng.bit_generator.state
+        seen.add(drawn)
+    assert (in_vain > 0) is is_tight
 
 
 def test_the_same_seed_draws_the_same() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detnas_nni import boxes
 from detnas_nni.errors import DataError, EvaluationError
 from detnas_nni.voc_metric import voc_class_ap, voc_map
 
@@ -201,6 +202,14 @@ def test_random_scenes_equal_a_plain_computation_with_the_devkits_pixels(seed):
         assert result == pytest.approx({"mAP07": float(eleven), "mAP": float(area)}, abs=1e-12)
         assert 0.05 < result["mAP"] < 0.95 and result["mAP07"] != result["mAP"]
     assert voc_map(truth, found) == voc_map(truth, found, image_ids=range(1, 11))
+
+
+def test_what_is_looked_at_in_parts_gives_the_same(monkeypatch):
+    truth, found = random_scene(0)
+    expected = voc_map(truth, found)
+    for most in (1, 2, 7):
+        monkeypatch.setattr(boxes, "_PAIRS_AT_ONCE", most)
+        assert voc_map(truth, found) == expected
 
 
 # What is empty, and what is broken.

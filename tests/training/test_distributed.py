@@ -28,7 +28,7 @@ from detnas_nni.errors import ConfigError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import World, joined, start_processes, world
-from detnas_nni.training.jobs import ClassificationJob, DetectionJob
+from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job
 from search_spaces import CANDIDATES, layout
 from tests.training.command import START, Command
 from tests.training.two_ranks import INTERRUPTED, pretrain_with_fixed_statistics, recording
@@ -121,10 +121,8 @@ def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in after if name not in before or not torch.equal(before[name], after[name])}
 
 
-def joint_batches(step: str, config: Config, world: World) -> list[list[Tensor]]:
-    """The images of each step of a training."""
-    job = ClassificationJob if step == "pretrain" else DetectionJob
-    return [list(images) for images, _ in job(config, getattr(config, step)).loader(0, world)]
+def job(step: str, config: Config) -> Job:
+    return (ClassificationJob if step == "pretrain" else DetectionJob)(config, getattr(config, step))
 
 
 def test_both_processes_draw_the_same_path_at_each_step(ranks: Ranks, searched_blocks: list[str]) -> None:
@@ -138,7 +136,7 @@ def test_both_processes_draw_the_same_path_at_each_step(ranks: Ranks, searched_b
 def test_the_processes_share_the_images_of_one_process(
     step: str, ranks: Ranks, configs: dict[str, Path]
 ) -> None:
-    joint = joint_batches(step, load_config(configs[step]), World())
+    joint = [list(images) for images, _ in job(step, load_config(configs[step])).loader(0, World())]
     for whole, first, second in zip(joint, ranks.first["images"], ranks.second["images"], strict=True):
         assert len(first) == len(second) == BATCH[step] / 2
         assert all(torch.equal(a, b) for a, b in zip(whole, [*first, *second], strict=True))
@@ -356,6 +354,15 @@ def test_one_device_needs_no_other_process(make_config: Callable[..., Config], t
     with joined(hardware) as here:
         assert here == World() == world()
     assert here.is_main
+
+
+def test_processes_on_a_cpu_load_their_images_themselves(
+    step: str, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    # A process that is forked beside gloo's threads may hang.
+    training = job(step, make_config(tmp_path, hardware={"workers": 1}))
+    assert training.loader(0, World(size=2)).num_workers == 0
+    assert training.loader(0, World()).num_workers == 1
 
 
 def test_a_process_knows_its_place_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
