@@ -220,6 +220,11 @@ def test_a_path_that_no_file_could_have_is_refused(tmp_path: Path, path: str) ->
         assert "has a NUL or half of a surrogate pair in it" in refused(tmp_path, text)
 
 
+def test_the_home_folder_of_nobody_is_refused_with_the_key(tmp_path: Path) -> None:
+    message = refused(tmp_path, "run_dir: ~nobody-of-this-name/x\ndata: {}")
+    assert "run_dir: there is no such home folder, got '~nobody-of-this-name/x'" in message
+
+
 def test_what_is_no_file_is_not_extended(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "/dev/zero", ".", "x" * 5000):
