@@ -38,7 +38,11 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
             raise ValueError(f"the environment variable {match[1]} is not set")
         return value
 
-    expanded = Path(re.sub(r"\$\{(\w+)\}", variable, str(path))).expanduser()
+    filled_in = Path(re.sub(r"\$\{(\w+)\}", variable, str(path)))
+    try:
+        expanded = filled_in.expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home folder") from None
     folder = (info.context or {}).get("folder", Path.cwd())
     return Path(os.path.normpath(folder / expanded))
 

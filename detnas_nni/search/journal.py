@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from detnas_nni.errors import DetNASError
 
@@ -19,6 +22,8 @@ class JournalError(DetNASError):
 @dataclass(frozen=True)
 class Evaluation:
     """One finished or failed evaluation."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # of a line that is read
 
     id: int
     """position in the search, from 0"""
@@ -48,8 +53,21 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, line: str) -> Evaluation:
-        values = json.loads(line)
-        return cls(**{**values, "ops": tuple(values["ops"])})
+        """Raises ValueError for a line that is not as `to_json` writes it."""
+        try:
+            evaluation = _LINE.validate_json(line, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        if (evaluation.metrics is None) == (evaluation.error is None):
+            raise ValueError("has to have either metrics or an error")
+        if evaluation.metrics is not None and not math.isfinite(evaluation.metrics.get("default", math.nan)):
+            raise ValueError("metrics.default: a finite number is needed")
+        return evaluation
+
+
+_LINE = TypeAdapter(Evaluation)
 
 
 class Journal:
@@ -125,7 +143,7 @@ class Journal:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 yield Evaluation.from_json(line.decode())
-            except (ValueError, TypeError, KeyError) as error:
+            except ValueError as error:
                 raise JournalError(f"{self.path}: line {number} is damaged: {error}") from None
 
 
