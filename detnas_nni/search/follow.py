@@ -46,13 +46,21 @@ def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
 
 
 def _follow(api: RestApi, profile: dict[str, Any], every: float) -> None:
+    def get(path: str) -> Any:
+        try:
+            return _get(api, path)
+        except UsageError as error:
+            raise EvaluationError(
+                f"experiment {profile['id']} has gone: NNI's manager does not answer any more; "
+                f"`nnictl resume {profile['id']}` goes on ({error}; see {log / 'guard.log'})"
+            ) from None
+
     limit = profile["params"].get("maxTrialNumber")
     log = Path(profile["logDir"]) / "log"
     shown: set[str] = set()
     quiet_since: float | None = None
     while True:
-        status = _get(api, "check-status")
-        jobs = _get(api, "trial-jobs")
+        status, jobs = get("check-status"), get("trial-jobs")
         for job in sorted(jobs, key=lambda job: job.get("endTime", 0)):
             if job["status"] not in _UNFINISHED and job["trialJobId"] not in shown:
                 shown.add(job["trialJobId"])

@@ -67,6 +67,10 @@ class RestApi:
         with urllib.request.urlopen(f"{self._root}/{path}", timeout=self._timeout) as answer:
             return json.load(answer)
 
+    def is_stopping(self) -> bool:
+        """Whether the manager ends the experiment, and so its trials."""
+        return self.get("check-status")["status"] in ("STOPPING", "STOPPED")
+
     def trials(self) -> list[Trial]:
         """All trials that the manager has handed to its training service."""
         found = (Trial.of(job) for job in self.get("trial-jobs"))

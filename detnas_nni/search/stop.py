@@ -59,7 +59,8 @@ def _stop_owner(owner: Owner) -> None:
             owner.manager.send(signal.SIGTERM)
             wait([owner.manager], _INTERRUPT)
     elif owner.process.alive:
-        owner.process.send(signal.SIGINT)
+        # It takes this for Ctrl-C; SIGINT itself is ignored by what a shell has put into the background.
+        owner.process.send(signal.SIGTERM)
         wait([owner.process], _INTERRUPT)
 
 

@@ -147,7 +147,7 @@ class TrialWatch:
             self._engine.finish(ops, Outcome(metrics=metrics))
         if not trial.ended:
             self._propose(trial)
-        elif metrics is not None or not self._may_report_yet(trial, taken):
+        elif metrics is not None or not (self._may_report_yet(trial, taken) or self._manager_stops()):
             self._done.add(trial.id)
             self._engine.end(parameter_id, None if taken is None else taken.error)
 
@@ -169,6 +169,13 @@ class TrialWatch:
             return False
         ended_at = self._ended_at.setdefault(trial.id, time.monotonic())
         return time.monotonic() - ended_at < _GRACE
+
+    def _manager_stops(self) -> bool:
+        """Whether a trial has ended because the whole experiment is ended: that is no failure."""
+        try:
+            return self._manager.is_stopping()
+        except ERRORS:
+            return True
 
     def _propose(self, trial: Trial) -> None:
         """Tell a trial what was proposed for it: on another machine it cannot ask NNI's manager."""

@@ -21,7 +21,7 @@ def saved(content: Any, zipped: bool = True) -> bytes:
     file = io.BytesIO()
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
     # In 2019 the name of a storage was its address, which is another one each time.
-    return file.getvalue() if zipped else re.sub(rb"X...\0\d{8,20}", b"X\5\0\0\x0012345", file.getvalue())
+    return file.getvalue() if zipped else re.sub(rb"(?s)X...\0\d{8,20}", b"X\5\0\0\x0012345", file.getvalue())
 
 
 def mutate_checkpoint(random: Random, data: bytes, other: bytes) -> bytes:

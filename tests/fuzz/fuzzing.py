@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -165,9 +166,12 @@ def _quiet() -> Iterator[None]:
 
 
 def _peak_megabytes(reset: bool = False) -> float:
-    """The most memory that the process has held at once, since the last reset."""
+    """The most memory that the process has held at once, since the last reset where the system has one."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes, on a Mac
     if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024

@@ -70,12 +70,12 @@ reproduces: {what: a, steps: [search, retrain], published: {AP: 36.4}}
     ]
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         found = load_config(file)
         found.fingerprint("seed", "space", "detector", "search", data=found.data)
         assert found.search_dir.is_relative_to(found.run_dir)
         written = found.model_dump_json()
-        file.write_text(written)
+        _put(file, written.encode())
         assert load_config(file).model_dump_json() == written
 
     return Target("config", tuple(seeds), YAML.mutate, parse)
@@ -95,7 +95,7 @@ def architecture(folder: Path) -> Target:
     seeds += [json.dumps(document).encode() for document in (foreign, numbers)]
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         found = Architecture.from_json(file)
         assert Architecture.from_dict(found.to_dict()) == found
         assert len(found.ops) == len(layout(found.space))
@@ -128,7 +128,7 @@ def coco(folder: Path) -> Target:
     seeds = [json.dumps(content).encode(), json.dumps(minimal, indent=1).encode()]
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         _use(read_coco(images, file, max_bad=len(data) % 3), images)
 
     return Target("COCO", tuple(seeds), JSON.mutate, parse)
@@ -141,7 +141,7 @@ def voc_annotation(folder: Path) -> Target:
     seeds = (file.read_bytes(), _xml("cat", "dog"), _xml())
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         _use(read_voc(root, "train", max_bad=len(data) % 3), root / "JPEGImages")
 
     return Target("VOC annotation", seeds, XML.mutate, parse)
@@ -154,7 +154,7 @@ def voc_image_set(folder: Path) -> Target:
     seeds = (b"a\nb\nc\n", b"b\r\nc", b"below/d\n\na\n", b"../outside\n", b"/etc/passwd\na\n")
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         _use(read_voc(root, "train", max_bad=len(data) % 3), root / "JPEGImages")
 
     return Target("VOC image set", seeds, mutate_bytes, parse)
@@ -182,6 +182,12 @@ def _xml(*names: str) -> bytes:
         "<size><width>40</width><height>30</height><depth>3</depth></size>"
         f"{''.join(objects)}</annotation>\n"
     ).encode()
+
+
+def _put(file: Path, data: bytes) -> None:
+    # A new file each time: ext4 brings one that is cut to nothing and written again to the disk at once.
+    file.unlink(missing_ok=True)
+    file.write_bytes(data)
 
 
 def _use(found: DetectionSet, folder: Path) -> None:
@@ -217,7 +223,7 @@ def journal(folder: Path) -> Target:
     seed = file.read_bytes()
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         found = Journal(file)
         found.best(2)
         found.find(NET.ops)
@@ -251,7 +257,7 @@ def weights(folder: Path) -> Target:
     net = torch.nn.Linear(2, 1)
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         with suppress(CheckpointError):
             assert isinstance(load_tensors(file), dict)
         found = load_weights(file)
@@ -282,7 +288,7 @@ def reference(folder: Path) -> Target:
     seeds = (saved(state), saved({"state_dict": state}), saved(state, zipped=False))
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         info = import_reference(file, out, shuffle="even_odd").info
         assert info.space in SIZES
 
@@ -300,7 +306,7 @@ def image(folder: Path) -> Target:
         seeds.append(stream.getvalue())
 
     def parse(data: bytes) -> None:
-        file.write_bytes(data)
+        _put(file, data)
         assert read_image(file).shape[0] == 3
 
     return Target("image", tuple(seeds), mutate_bytes, parse)

@@ -43,6 +43,7 @@ class Manager:
     """
 
     def __init__(self, tuner: Any) -> None:
+        self.status = "RUNNING"
         self.statuses: dict[str, str] = {}
         self.records: dict[str, str] = {}
         self._tuner = tuner
@@ -156,14 +157,16 @@ class Manager:
 def _api_of(manager: Manager) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            assert self.path == "/api/v1/nni/trial-jobs"
-            jobs = [
-                {"trialJobId": job, "status": manager.statuses[job], "hyperParameters": [record]}
-                for job, record in list(manager.records.items())
-            ]
+            answers = {
+                "/api/v1/nni/check-status": {"status": manager.status, "errors": []},
+                "/api/v1/nni/trial-jobs": [
+                    {"trialJobId": job, "status": manager.statuses[job], "hyperParameters": [record]}
+                    for job, record in list(manager.records.items())
+                ],
+            }
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(jobs).encode())
+            self.wfile.write(json.dumps(answers[self.path]).encode())
 
         def log_message(self, *_: object) -> None:
             pass

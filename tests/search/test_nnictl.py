@@ -3,34 +3,39 @@
 import contextlib
 import io
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from nnictl import (
+    ROOT,
+    Experiment,
+    architecture_of,
+    final_of,
+    free_port,
+    linked_run,
+    parameters_of,
+    write_experiment,
+)
+from processes import within
 from searching import BLOCKS
 
-from detnas_nni import search
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config_file import load_config
 from detnas_nni.errors import EvaluationError, UsageError
+from detnas_nni.search import follow as follow_module
 from detnas_nni.search.follow import follow
 from detnas_nni.search.journal import Journal, journal_path
-from detnas_nni.search.session import search_in_process
+from detnas_nni.search.session import SearchSession, search_in_process
+from detnas_nni.search.trial_files import TrialFiles
 from search_spaces import search_space_json
 
-ROOT = Path(__file__).parents[2]
-LOOPBACK = Path(search.__file__).with_name("loopback.js")
-TRIALS = 6
+TRIALS = 8
 
 EXPERIMENTS = sorted(ROOT.glob("experiments/*/search*.yaml"))
 
@@ -47,6 +52,7 @@ class Finished:
     shown: str
     listed: str
     listeners: list[str]
+    left: list[str]
 
     @property
     def journal(self) -> Journal:
@@ -54,25 +60,7 @@ class Finished:
 
     def proposed(self) -> list[Architecture]:
         """What the REST API says that each trial's parameters are, in the order of the trials."""
-        jobs = sorted(self.jobs, key=lambda job: job["sequenceId"])
-        return [Architecture.from_choices("tiny", parameters_of(job)) for job in jobs]
-
-
-def parameters_of(job: dict[str, Any]) -> dict[str, Any]:
-    [record] = job["hyperParameters"]
-    return json.loads(record)["parameters"]
-
-
-def final_of(job: dict[str, Any]) -> dict[str, float]:
-    """NNI keeps a metric as JSON in JSON."""
-    [final] = job["finalMetricData"]
-    return json.loads(json.loads(final["data"]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return [architecture_of(job) for job in self.jobs]
 
 
 def listening_addresses(port: int) -> list[str]:
@@ -87,62 +75,6 @@ def listening_addresses(port: int) -> list[str]:
     return addresses
 
 
-def write_experiment(folder: Path, write_config: Callable[..., Path], run_dir: Path) -> Path:
-    """The quickstart's search.yaml, for a small config: fewer trials, elsewhere, otherwise the same."""
-    write_config(
-        folder / "detnas.yaml", run_dir=str(run_dir), search={"population": 3, "generations": 2, "parents": 2}
-    )
-    values = yaml.safe_load((ROOT / "experiments/quickstart/search.yaml").read_text())
-    values["searchSpaceFile"] = str(ROOT / "search_spaces/tiny.json")
-    values["maxTrialNumber"] = TRIALS
-    assert values["trialConcurrency"] == 2
-    file = folder / "search.yaml"
-    file.write_text(yaml.safe_dump(values))
-    return file
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A running experiment: its id, its port, and nnictl in its environment."""
-
-    identity: str
-    port: int
-    nnictl: Callable[..., str]
-
-    def rest(self, path: str) -> Any:
-        url = f"http://127.0.0.1:{self.port}/api/v1/nni/{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)
-
-
-@contextlib.contextmanager
-def created(file: Path, home: Path) -> Iterator[Experiment]:
-    """`nnictl create --config FILE`, and `nnictl stop` of just that experiment in the end."""
-    port, bin_folder = free_port(), str(Path(sys.executable).parent)
-    env = {
-        **os.environ,
-        "HOME": str(home),  # NNI keeps ~/nni-experiments and ~/.config/nni
-        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
-        "NODE_OPTIONS": f"--require {LOOPBACK}",
-        "OMP_NUM_THREADS": "1",
-    }
-
-    def nnictl(*arguments: str) -> str:
-        command = [f"{bin_folder}/nnictl", *arguments]
-        done = subprocess.run(command, env=env, cwd=file.parent, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    said = nnictl("create", "--config", str(file), "--port", str(port))
-    identity = re.search(r"Experiment ID: \S*?(\w{8})\b", said)
-    assert identity, said
-    try:
-        yield Experiment(identity[1], port, nnictl)
-    finally:
-        nnictl("stop", identity[1])
-        assert listening_addresses(port) == []
-
-
 def followed(port: int) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         follow(port, every=0.5)
@@ -151,24 +83,30 @@ def followed(port: int) -> str:
 
 @pytest.fixture(scope="module")
 def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
-    """One experiment of six trials, two at a time, run to its end and then stopped."""
+    """One experiment of eight trials, four at a time, run to its end and then stopped."""
     folder = tmp_path_factory.mktemp("experiment")
-    run_dir = folder / "run"
-    run_dir.mkdir()
-    (run_dir / "finetune").symlink_to(supernets / "finetune")
-    file = write_experiment(folder, write_config, run_dir)
-    with created(file, folder / "home") as experiment:
+    # Trials of differing length, which ask NNI for parameters in another order than they were started in.
+    file = write_experiment(
+        folder,
+        write_config,
+        linked_run(folder, supernets),
+        command="sleep $((3 - NNI_TRIAL_SEQ_ID % 4)) && {trial}",
+    )
+    with Experiment(file, folder / "home") as experiment:
         printed = followed(experiment.port)
-        yield Finished(
-            file=file,
-            config=load_config(folder / "detnas.yaml"),
-            followed=printed,
-            jobs=experiment.rest("trial-jobs"),
-            metrics=experiment.rest("metric-data"),
-            shown=experiment.nnictl("experiment", "show", experiment.identity),
-            listed=experiment.nnictl("trial", "ls", experiment.identity),
-            listeners=listening_addresses(experiment.port),
-        )
+        found = {
+            "followed": printed,
+            "jobs": experiment.jobs(),
+            "metrics": experiment.rest("metric-data"),
+            "shown": experiment.nnictl("experiment", "show", experiment.id),
+            "listed": experiment.nnictl("trial", "ls", experiment.id),
+            "listeners": listening_addresses(experiment.port),
+        }
+        processes = experiment.processes()
+        experiment.nnictl("stop", experiment.id)
+        within(30, lambda: not any(process.alive for process in processes))
+        left = [str(process) for process in processes if process.alive]
+    return Finished(file=file, config=load_config(folder / "detnas.yaml"), left=left, **found)
 
 
 def test_every_candidate_is_in_the_journal_and_the_best_architecture_is_there(finished):
@@ -183,9 +121,11 @@ def test_nni_shows_each_metric_beside_the_parameters_that_it_belongs_to(finished
     """Without the trial's own look-up NNI 3.0 swaps parameters when more than one trial runs."""
     assert len(finished.jobs) == TRIALS
     assert {job["status"] for job in finished.jobs} == {"SUCCEEDED"}
+    files = TrialFiles(finished.config.search_dir, {})
     for job in finished.jobs:
-        architecture = Architecture.from_choices("tiny", parameters_of(job))
-        assert final_of(job) == finished.journal.find(architecture.ops).metrics
+        ops = architecture_of(job).ops
+        assert final_of(job) == finished.journal.find(ops).metrics
+        assert files.taken(job["trialJobId"]).ops == ops
     fitnesses = [evaluation.fitness for evaluation in finished.journal.evaluations]
     assert len(set(fitnesses)) > TRIALS // 2  # or a swap would not be seen
 
@@ -214,7 +154,7 @@ def test_following_prints_each_trial_once_as_it_ends(finished):
     fitnesses = []
     for number, line in enumerate(trials, start=1):
         found = re.fullmatch(
-            rf"  trial {number}/{TRIALS}  succeeded  fitness (\d\.\d+)  \d+ s  (\w+ ?){{{BLOCKS}}}", line
+            rf"  trial {number}  succeeded  fitness (\d\.\d+)  \d+ s  (\w+ ?){{{BLOCKS}}}", line
         )
         fitnesses.append(found[1])
     assert sorted(fitnesses) == sorted(f"{e.fitness:.4f}" for e in finished.journal.evaluations)
@@ -227,20 +167,22 @@ def test_nnictl_lists_the_experiment_and_its_trials(finished):
     assert finished.listed.count("shufflenet") + finished.listed.count("xception") >= BLOCKS * TRIALS
 
 
+def test_a_stop_leaves_nothing_behind(finished):
+    assert finished.left == []
+
+
 def test_the_server_listens_on_loopback_alone(finished):
     # 0100007F is 127.0.0.1, as the kernel writes it.
     assert finished.listeners == ["0100007F"]
 
 
 def test_the_same_seed_searches_the_same_through_both_doors(finished, tmp_path, supernets, write_config):
-    """The paper's evolution waits for whole generations, so this holds at concurrency 2, too."""
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "finetune").symlink_to(supernets / "finetune")
-    write_experiment(tmp_path, write_config, tmp_path / "run")
+    """The paper's evolution waits for whole generations, so this holds at any concurrency."""
+    write_experiment(tmp_path, write_config, linked_run(tmp_path, supernets))
     config = load_config(tmp_path / "detnas.yaml")
     best = json.loads(search_in_process(config).read_text())
     inside = Journal(journal_path(config.search_dir))
-    assert [architecture.ops for architecture in finished.proposed()] == [e.ops for e in inside.evaluations]
+    assert {architecture.ops for architecture in finished.proposed()} == {e.ops for e in inside.evaluations}
     for evaluation in inside.evaluations:
         through_nnictl = finished.journal.find(evaluation.ops)
         assert through_nnictl.fitness == evaluation.fitness
@@ -254,26 +196,33 @@ def test_the_same_seed_searches_the_same_through_both_doors(finished, tmp_path, 
 
 def test_a_second_experiment_on_a_finished_run_evaluates_nothing_again_and_is_seen_to_end(finished, tmp_path):
     before = (finished.config.search_dir / "journal.jsonl").read_bytes()
-    with created(finished.file, tmp_path / "home") as experiment:
+    with Experiment(finished.file, tmp_path / "home") as experiment:
         assert "trial" not in followed(experiment.port)
-        assert experiment.rest("trial-jobs") == []
+        assert experiment.jobs() == []
     assert (finished.config.search_dir / "journal.jsonl").read_bytes() == before
 
 
-def test_a_search_space_file_of_another_space_ends_the_experiment_with_the_reason(finished, tmp_path):
+def test_an_experiment_that_cannot_start_ends_with_the_reason_which_following_prints(finished, tmp_path):
+    """A search space file of another space, and a folder in which another process searches."""
     values = yaml.safe_load(finished.file.read_text())
     values["searchSpaceFile"] = str(ROOT / "search_spaces/small.json")
     file = finished.file.with_name("wrong_space.yaml")
     file.write_text(yaml.safe_dump(values))
-    with created(file, tmp_path / "home") as experiment:
-        with pytest.raises(EvaluationError, match=f"experiment {experiment.identity} is ERROR") as error:
-            followed(experiment.port)
-        log = Path(re.search(r"\((\S+dispatcher\.log)\)", str(error.value))[1])
-        assert "searchSpaceFile does not hold the space 'tiny'" in log.read_text()
+    with (
+        Experiment(file, tmp_path / "home") as wrong,
+        SearchSession(finished.config),
+        Experiment(finished.file, tmp_path / "home") as second,
+    ):
+        found = rf"{wrong.id} is ERROR: searchSpaceFile does not hold the space 'tiny' .*dispatcher\.log"
+        with pytest.raises(EvaluationError, match=found):
+            followed(wrong.port)
+        found = rf"{second.id} is ERROR: .*run/search: process \d+ .*`detnas search`.* searches here already"
+        with pytest.raises(EvaluationError, match=found):
+            followed(second.port)
 
 
 def test_following_a_port_without_an_experiment_names_the_address(monkeypatch):
-    monkeypatch.setattr("detnas_nni.search.follow._PATIENCE", 0.0)
+    monkeypatch.setattr(follow_module, "_PATIENCE", 0.0)
     port = free_port()
     with pytest.raises(UsageError, match=rf"http://127\.0\.0\.1:{port}/.*is --port the web UI's"):
         follow(port)
@@ -287,7 +236,8 @@ def test_the_experiment_files_that_are_shipped_agree_with_their_config(file, mon
     tuner = values["tuner"]
     arguments = tuner["classArgs"]
     config = load_config(file.parent / arguments["config"], arguments.get("overrides", []))
-    assert values["maxTrialNumber"] == config.search.evaluations
+    # A candidate that fails takes another trial, so a search has no number of trials; it ends by itself.
+    assert "maxTrialNumber" not in values
     space = json.loads((file.parent / values["searchSpaceFile"]).read_text())
     assert space == search_space_json(config.space.name)
     assert f"-c {arguments['config']}" in values["trialCommand"]

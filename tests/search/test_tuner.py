@@ -581,6 +581,19 @@ def test_a_stop_ends_the_strategys_thread_and_writes_nothing_of_running_trials(t
     assert not best_of(config).exists() and not read_owner(config.search_dir).ended
 
 
+def test_trials_that_end_because_the_experiment_is_stopped_have_not_failed(tuner, config, trials):
+    with Manager(tuner) as manager:
+        manager.start()
+        manager.request(2)
+        pair = [manager.proposed(), manager.proposed()]
+        manager.status = "STOPPING"
+        for trial in pair:
+            trials.take(trial)
+            manager.end(trial, "USER_CANCELED")
+        time.sleep(0.6)
+    assert len(journal_of(config)) == 0
+
+
 def test_a_finished_search_leaves_its_folder_to_others_while_the_web_ui_is_still_open(tuner, config_file):
     with Manager(tuner) as manager:
         manager.start()
