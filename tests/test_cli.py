@@ -402,8 +402,7 @@ def test_bad_images_over_the_limit_end_a_training_without_a_traceback(
 def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Write, tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.yaml", pretrain={"steps": 100_000, "checkpoint_every": 1})
     process = detnas("pretrain", "-c", config)
-    checkpoint = tmp_path / "run/pretrain/last.ckpt"
-    while not checkpoint.exists():
+    while not list(tmp_path.glob("run/pretrain/checkpoints/step_*.ckpt")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)

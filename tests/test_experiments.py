@@ -267,7 +267,7 @@ def test_an_nnictl_file_is_the_search_that_its_name_says(file: Path) -> None:
     assert ExperimentConfig.load(file).trial_command == values["trialCommand"]  # NNI takes its keys
     config = load_config(file.with_name("detnas.yaml"), overrides)
     assert config.search.strategy == strategy
-    assert values["maxTrialNumber"] == config.search.evaluations == 1000
+    assert config.search.evaluations == 1000
     assert values["searchSpaceFile"] == f"../../search_spaces/{config.space.name}.json"
     slug = file.parent.name.replace("_", "-")
     arm = "" if strategy == "detnas" else "-" + strategy.replace("_", "-")

@@ -20,6 +20,7 @@ from detnas_nni.evaluate import measure_weights
 from detnas_nni.retrain import retrain, summary
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
+from tests.trainings import checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
 NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
@@ -354,14 +355,14 @@ def test_a_training_that_is_gone_on_with_ends_as_if_it_had_never_stopped(
         shutil.copytree(folder(finished) / "classifier", tmp_path / "run/retrain" / name / "classifier")
     with cut_at(step):
         retrain(config, [net])
-    assert (folder(tmp_path / "run") / part / "last.ckpt").exists()
+    assert checkpoints(folder(tmp_path / "run") / part)
     with caplog.at_level(logging.INFO):
         (results,) = retrain(config, [net])
     assert f"resuming at step {step - 1} of" in caplog.text
     for each in PARTS:
         weights = f"{each}/net.pt"
         assert differing(state_of(folder(finished) / weights), state_of(results.parent / weights)) == []
-        assert not (results.parent / each / "last.ckpt").exists()
+        assert not (results.parent / each / "checkpoints").exists()
     assert read(results)["detection"] == read(folder(finished) / "results.json")["detection"]
 
 

@@ -14,10 +14,20 @@ from detnas_nni.config import Config
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.supernet.finetune import finetune
 from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.progress import Checkpoints
 from search_spaces import CANDIDATES, layout
 
 TRAININGS: dict[str, Callable[..., Path]] = {"pretrain": pretrain, "finetune": finetune}
+
+
+def checkpoints(training: Path) -> list[Path]:
+    """What the training in a folder can be gone on with, the newest first."""
+    return list(CheckpointFolder(training / "checkpoints").files())
+
+
+def newest_checkpoint(training: Path) -> Path:
+    return checkpoints(training)[0]
 
 
 class PowerCutError(Exception):

@@ -1,5 +1,6 @@
 """Batches for training and evaluation, and the loaders that bring them."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -89,7 +90,12 @@ class ImageLoader(DataLoader):
 
 
 def train_loader(
-    dataset: ImageDataset, batches: TrainBatches, workers: int, collate: Collate | None = None
+    dataset: ImageDataset,
+    batches: TrainBatches,
+    workers: int,
+    collate: Collate | None = None,
+    *,
+    outlive_sigterm: bool = False,
 ) -> ImageLoader:
     """The batches that `batches` names, in its order, from `workers` processes (0: in this one).
 
@@ -98,9 +104,15 @@ def train_loader(
         batches: which images, step by step.
         workers: loader processes; they change the speed alone, not a single value.
         collate: `detection_collate` or `classification_collate`; the one that fits `dataset` if None.
+        outlive_sigterm: leave it to the process that trains what SIGTERM means. A cluster sends it to every
+            process, and a training that saves itself must not lose its workers before.
     """
     return ImageLoader(
-        dataset, batch_sampler=batches, collate_fn=collate or _collate_of(dataset), **_settings(workers)
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate or _collate_of(dataset),
+        worker_init_fn=_ignore_sigterm if outlive_sigterm else None,
+        **_settings(workers),
     )
 
 
@@ -111,6 +123,10 @@ def eval_loader(
     return ImageLoader(
         dataset, batch_size=batch_size, collate_fn=collate or _collate_of(dataset), **_settings(workers)
     )
+
+
+def _ignore_sigterm(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _collate_of(dataset: ImageDataset) -> Collate:

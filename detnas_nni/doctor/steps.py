@@ -72,7 +72,7 @@ def _state(training: Training, path: str) -> Finding:
             return Finding(training.step, "ok", f"finished: {run.result}")
     except DetNASError as error:
         return Finding(training.step, "problem", str(error), f"detnas {training.step} -c {path} --fresh")
-    begun = "begun, and gone on with" if run.state.exists() else "not begun"
+    begun = "begun, and gone on with" if run.is_begun else "not begun"
     return Finding(training.step, "ok", f"{begun}: {training.steps} iterations, in {run.folder}")
 
 

@@ -146,7 +146,7 @@ def joined(hardware: Hardware) -> Iterator[World]:
         yield here
     except BaseException as error:
         # The group stays: NCCL would take it down together with the others, which are waiting elsewhere.
-        if store.add("failed", 1) == 1:
+        if store.add("failed", 1) == 1 or isinstance(error, SystemExit):
             raise
         if not isinstance(error, KeyboardInterrupt):
             time.sleep(10)  # torchrun ends this process when the first has told and left

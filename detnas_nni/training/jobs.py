@@ -71,7 +71,8 @@ class Job(ABC, Generic[Settings]):
         # gloo's threads take locks of the interpreter, and a loader that is forked at that moment never
         # starts. So processes that meet by gloo, those on CPUs, load their images themselves.
         forks = world.size == 1 or uses_gpu(hardware)
-        return train_loader(self._dataset, batches, workers=hardware.workers if forks else 0)
+        workers = hardware.workers if forks else 0
+        return train_loader(self._dataset, batches, workers, outlive_sigterm=True)
 
     @abstractmethod
     def losses(self, model: ModelSpace, batch: Any) -> dict[str, Tensor]:

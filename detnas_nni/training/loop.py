@@ -31,7 +31,7 @@ from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
-from detnas_nni.training.progress import Checkpoints, Progress, Termination
+from detnas_nni.training.progress import Checkpoints, Progress
 from detnas_nni.training.runs import TrainingRun
 from detnas_nni.training.weights import WeightsInfo, load_tensors, save_weights
 
@@ -83,7 +83,7 @@ def train(
     state = _fit(model, job, run, world, sampler, devices)
     if world.is_main:
         save_weights(run.result, _info(job, run, architecture), state)
-        run.state.unlink(missing_ok=True)  # the way is done; the result stands
+        run.checkpoints.clear()  # the way is done; the result stands
         _log.info("%s: the weights are in %s", run.folder.name, run.result)
     barrier()
 
@@ -129,16 +129,17 @@ def _fit(
     devices: dict[str, Any],
 ) -> dict[str, Tensor]:
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
-    start = 0
-    if run.state.exists():
-        start = int(load_tensors(run.state)["global_step"])
-        _log.info("resuming at step %d of %d from %s", start, job.settings.steps, run.state)
+    start, settings = 0, job.settings
+    checkpoint = run.checkpoints.newest(logging.WARNING if world.is_main else logging.DEBUG)
+    if checkpoint is not None:
+        start = int(load_tensors(checkpoint)["global_step"])
+        _log.info("resuming at step %d of %d from %s", start, settings.steps, checkpoint)
     with warnings.catch_warnings(), _keyboard_interrupt():
         _ignore_known_warnings()
         trainer = Trainer(
-            max_steps=job.settings.steps,
+            max_steps=settings.steps,
             **devices,
-            gradient_clip_val=job.settings.max_grad_norm,
+            gradient_clip_val=settings.max_grad_norm,
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the loader knows this process's share
@@ -148,9 +149,8 @@ def _fit(
             enable_model_summary=False,
             logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
             callbacks=[
-                Progress(job.settings.steps, job.settings.log_every),
-                Checkpoints(run.state, job.settings.checkpoint_every),
-                Termination(),
+                Progress(settings.steps, settings.log_every),
+                Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints),
             ],
         )
         evaluator = Lightning(
@@ -158,7 +158,7 @@ def _fit(
             trainer,
             train_dataloaders=job.loader(start, world),
             val_dataloaders=[],  # NNI asks for some; a supernet is measured path by path, by `evaluate`
-            fit_kwargs={"ckpt_path": str(run.state), "weights_only": True} if start else {},
+            fit_kwargs={"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {},
         )
         if sampler is None:
             evaluator.evaluate(model)

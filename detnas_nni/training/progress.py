@@ -1,4 +1,4 @@
-"""What a training shows, saves and obeys while it runs: log lines, TensorBoard, checkpoints, signals."""
+"""What a training shows, saves and obeys while it runs: log lines, TensorBoard, checkpoints, SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from tqdm import tqdm
 
-from detnas_nni.files import replace_file
+from detnas_nni.training.checkpoints import CheckpointFolder
 
 _log = logging.getLogger(__name__)
 
@@ -96,34 +96,53 @@ class Progress(Callback):
 
 
 class Checkpoints(Callback):
-    """The whole training state in one file, replaced every `every` steps."""
+    """Saves the training's whole state every `every` steps, and at once when SIGTERM asks it to end.
 
-    def __init__(self, path: Path, every: int) -> None:
-        self._path = path
-        self._every = every
+    SIGTERM is how a cluster takes a machine back. The step that runs comes to its end, its state is saved,
+    and the process exits with the signal's status, 143. A second SIGTERM ends it as it is. Of several
+    processes it is enough that one is asked: all end at the same step.
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % self._every:
-            return
-        if trainer.is_global_zero:
-            replace_file(self._path, lambda path: trainer.save_checkpoint(path, weights_only=False))
-        else:  # writes nothing, and waits for the main process's file
-            trainer.save_checkpoint(self._path, weights_only=False)
-
-
-class Termination(Callback):
-    """SIGTERM means to a training what it meant before it, by default to end at once.
-
-    Lightning ends the step first, then with status 0, as if all were done; and of several processes one asks
-    the others, who may be gone.
+    Args:
+        folder: where to.
+        every: steps between two.
+        keep: how many of the newest stay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
+        self._folder = folder
+        self._every = every
+        self._keep = keep
         self._before = signal.getsignal(signal.SIGTERM)
+        self._asked_to_end = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Lightning, too, sets nothing
-            signal.signal(signal.SIGTERM, self._before)
+        # Lightning has set a handler of its own, and takes back what it finds in the end. Elsewhere than in
+        # the main thread nobody can set one.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        ends = trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
+        if step % self._every and not ends:
+            return
+        if trainer.is_global_zero:
+            self._folder.save(step, lambda path: _write(trainer, path), self._keep)
+        else:  # writes nothing, and waits for the main process's file
+            _write(trainer, self._folder.path / "unnamed.ckpt")
+        if ends:
+            trainer.strategy.barrier()  # torchrun ends the others as soon as one has left
+            if trainer.is_global_zero:
+                _log.warning("SIGTERM: saved at step %d; run the same command again to go on", step)
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._asked_to_end = True
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _write(trainer: Trainer, path: Path) -> None:
+    trainer.save_checkpoint(path, weights_only=False)
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError
 from detnas_nni.files import write_json
+from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.weights import load_weights
 
@@ -31,9 +32,14 @@ class TrainingRun:
         return self.folder / self.name
 
     @property
-    def state(self) -> Path:
-        """The state of the training while it runs: what it is resumed from."""
-        return self.folder / "last.ckpt"
+    def checkpoints(self) -> CheckpointFolder:
+        """The states of the training while it runs: what it is resumed from."""
+        return CheckpointFolder(self.folder / "checkpoints")
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self.checkpoints.files())
 
     def is_finished(self, fresh: bool = False) -> bool:
         """Whether the result is there and is to be kept. Raises CheckpointError if another config's is."""
@@ -57,8 +63,8 @@ class TrainingRun:
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             identity = self.folder / "training.json"
-            if self.state.exists():
-                self._expect(_read_fingerprint(identity), self.state)
+            if self.is_begun:
+                self._expect(_read_fingerprint(identity), self.checkpoints.path)
             write_json(identity, {"fingerprint": self.fingerprint})
         barrier()
 

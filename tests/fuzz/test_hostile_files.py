@@ -25,6 +25,7 @@ from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, D
 from detnas_nni.evaluate import is_single_net
 from detnas_nni.reference import import_reference
 from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.weights import WeightsInfo, load_weights, save_weights
 from search_spaces import layout
 from tests.test_reference import authors_state, no_draw
@@ -127,8 +128,10 @@ def test_code_in_the_authors_checkpoint_is_not_run(tmp_path: Path, zipped: bool)
 def test_code_in_the_state_of_a_training_is_not_run(scratch: Callable[..., Config], tmp_path: Path) -> None:
     config, made = scratch(), tmp_path / "made"
     folder = pretrain_folder(config)
-    torch.save({"global_step": 1, "loops": Bomb(made)}, folder / "last.ckpt")
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read as a checkpoint: it calls posix"):
+    CheckpointFolder(folder / "checkpoints").save(
+        1, lambda path: torch.save({"global_step": 1, "loops": Bomb(made)}, path), keep=1
+    )
+    with pytest.raises(CheckpointError, match=r"\.ckpt: cannot be read as a checkpoint: it calls posix"):
         pretrain(config)
     assert not made.exists()
 

@@ -68,16 +68,18 @@ def tear(path, rng):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_search_in_process(strategy, tmp_path, supernets, make_config):
-    search = {"strategy": strategy, "population": 8, "generations": 4, "parents": 3, "mutations": 3}
-    search |= {"crossovers": 3, "tournament": 3}
+    search = {"strategy": strategy, "population": 12, "generations": 8, "parents": 4, "mutations": 4}
+    search |= {"crossovers": 4, "tournament": 3}
     undisturbed = make_config(linked_run(tmp_path / "undisturbed", supernets), search=search)
+    began = time.monotonic()
     search_in_process(undisturbed)
+    between = 0.8 * (time.monotonic() - began) / KILLS_A_STRATEGY  # at most, so that it is killed so often
     config = make_config(linked_run(tmp_path, supernets), search=search)
     journal = config.search_dir / "journal.jsonl"
     rng = random.Random(strategy)
     print(f"\n{strategy}, in process: seconds from start to kill, evaluations in the journal, last line torn")
     for _ in range(KILLS_A_STRATEGY):
-        child, seconds = start_search(config), rng.uniform(0.05, 2.5)
+        child, seconds = start_search(config), rng.uniform(0.02, between)
         time.sleep(seconds)
         assert child.is_alive()
         child.kill()
@@ -144,7 +146,7 @@ KINDS = [
 
 def test_a_search_through_nnictl(tmp_path, supernets, write_config):
     """One search at concurrency 1, its trials with loader processes; ten kills, three ways to go on."""
-    search = {"population": 6, "generations": 4, "parents": 3, "mutations": 2, "crossovers": 2, "retries": 20}
+    search = {"population": 8, "generations": 7, "parents": 4, "mutations": 3, "crossovers": 3, "retries": 20}
     sections = {"search": search, "hardware": {"workers": 1}}
     alone = write_experiment(
         tmp_path / "alone", write_config, linked_run(tmp_path / "alone", supernets), **sections
@@ -169,7 +171,7 @@ def test_a_search_through_nnictl(tmp_path, supernets, write_config):
     experiment, seen = Experiment(file, tmp_path / "home"), []
     with experiment:
         for number, (who, signal_number) in enumerate(kinds):
-            seconds, began = rng.uniform(5, 40), time.monotonic()
+            seconds, began = rng.uniform(3, 20), time.monotonic()
             time.sleep(seconds)
             victims = Victims(experiment, config.search_dir, rng)
             wait_until(lambda victims=victims, who=who: getattr(victims, who)())

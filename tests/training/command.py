@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,10 +32,17 @@ class Command:
         self._look()
         return sorted(self._ps.children(), key=lambda process: process.environ()["RANK"])
 
-    def wait_for(self, file: Path) -> None:
-        """Wait until the training has written a file, in the middle of which it then is."""
+    def wait_for(self, checkpoints: Path) -> None:
+        """Wait until the training has written a checkpoint, in the middle of which it then is."""
+        self._wait_until(lambda: bool(list(checkpoints.glob("step_*.ckpt"))))
+
+    def wait_to_say(self, text: str) -> None:
+        """Wait until its log has a text."""
+        self._wait_until(lambda: text in self.errors.read_text())
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START
-        while not file.exists():
+        while not condition():
             self._look()
             assert self._process.poll() is None, self.errors.read_text()
             assert time.monotonic() < deadline, self.errors.read_text()
@@ -46,7 +54,7 @@ class Command:
         """Where its processes listen."""
         return {listener.address for listener in listeners(family(self._process.pid))}
 
-    def send(self, signal_number: int) -> None:
+    def send_signal(self, signal_number: int) -> None:
         self._ps.send_signal(signal_number)
 
     def end(self, seconds: float) -> int:

@@ -32,7 +32,7 @@ from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job
 from search_spaces import CANDIDATES, layout
 from tests.training.command import START, Command
 from tests.training.two_ranks import INTERRUPTED, pretrain_with_fixed_statistics, recording
-from tests.trainings import TRAININGS
+from tests.trainings import TRAININGS, checkpoints, newest_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 5
@@ -278,11 +278,26 @@ def test_a_signal_to_the_command_ends_every_process(
     number: int, status: int, told: list[str], command: Callable[..., Command], tmp_path: Path
 ) -> None:
     training = command("pretrain", pretrain={"steps": 100_000, "checkpoint_every": 1})
-    training.wait_for(tmp_path / "run/pretrain/last.ckpt")
+    training.wait_for(tmp_path / "run/pretrain/checkpoints")
     assert training.addresses == {"127.0.0.1"}  # whoever reached torchrun's store could run code
-    training.send(number)
+    training.send_signal(number)
     assert training.end(seconds=30) == status
     assert training.told == told
+
+
+@pytest.mark.parametrize("whom", ["the command", "one of its processes"])
+def test_sigterm_to_any_process_saves_once_and_ends_all(
+    whom: str, command: Callable[..., Command], tmp_path: Path
+) -> None:
+    training = command("pretrain", pretrain={"steps": 100_000, "checkpoint_every": 100_000})
+    training.wait_to_say("steps/s")
+    process = training if whom == "the command" else training.workers[1]
+    process.send_signal(signal.SIGTERM)
+    assert training.end(seconds=30) == 128 + signal.SIGTERM
+    assert training.told == []
+    [step] = re.findall(r"SIGTERM: saved at step (\d+)", training.errors.read_text())
+    [checkpoint] = checkpoints(tmp_path / "run/pretrain")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == int(step)
 
 
 def test_a_process_that_is_killed_ends_the_others_and_one_process_can_go_on(
@@ -293,14 +308,13 @@ def test_a_process_that_is_killed_ends_the_others_and_one_process_can_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     training = command("pretrain", pretrain={"steps": 100_000, "checkpoint_every": 1})
-    last = tmp_path / "run/pretrain/last.ckpt"
-    training.wait_for(last)
+    training.wait_for(tmp_path / "run/pretrain/checkpoints")
     training.workers[0].kill()
     assert training.end(seconds=30) == 1
     assert training.told[-1] == (
         "detnas: error: process 0 of 2 was ended by SIGKILL; run the same command again to go on"
     )
-    step = torch.load(last, weights_only=True)["global_step"]
+    step = torch.load(newest_checkpoint(tmp_path / "run/pretrain"), weights_only=True)["global_step"]
     config = load_config(tmp_path / "detnas.yaml", ["hardware.devices=1", "hardware.workers=0"])
     with caplog.at_level(logging.INFO), recording() as record, cut_at(step + 1):
         TRAININGS["pretrain"](config)

@@ -21,6 +21,7 @@ from detnas_nni.training.schedules import linear_factor, step_factor
 from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES
 from tests.training.two_ranks import recording
+from tests.trainings import newest_checkpoint
 
 CLASSES = 6
 
@@ -67,12 +68,11 @@ def test_a_step_changes_the_path_that_it_draws_and_nothing_of_any_other(
     searched_blocks: list[str],
 ) -> None:
     config = scratch(**{step: {"checkpoint_every": 1}})
-    last = config.run_dir / step / "last.ckpt"
     trainings = []
     for number in (2, 3):
         with cut_at(number):
             train(config)
-        trainings.append(torch.load(last, weights_only=True))
+        trainings.append(torch.load(newest_checkpoint(config.run_dir / step), weights_only=True))
     ops = PathSampler("tiny", config.seed).path(2).ops
     path = {(block, CANDIDATES[op]) for block, op in zip(searched_blocks, ops, strict=True)}
 
@@ -130,7 +130,7 @@ def test_a_training_that_is_gone_on_with_ends_as_if_it_had_never_stopped(
         path = train(config)
     assert "resuming at step 2 of 4" in caplog.text
     assert differing(state_of(supernets / step / "supernet.pt"), state_of(path)) == []
-    assert not (trained_run / step / "last.ckpt").exists()
+    assert not (trained_run / step / "checkpoints").exists()
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_and_the_training_can_be_gone_on_with(
@@ -245,14 +245,34 @@ def test_a_gpu_that_is_not_there_is_missed_before_anything_is_deleted(
     assert (trained_run / step / "supernet.pt").exists()
 
 
-def test_sigterm_means_to_a_training_what_it_meant_before_it(
-    step: str, train: Callable[..., Path], scratch: Callable[..., Config]
+def test_sigterm_saves_after_the_step_that_runs_and_a_second_one_means_what_it_meant_before(
+    step: str,
+    train: Callable[..., Path],
+    make_config: Callable[..., Config],
+    supernets: Path,
+    trained_run: Path,
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     meanwhile = []
-    with recording(lambda _: meanwhile.append(signal.getsignal(signal.SIGTERM))):
-        train(scratch())
-    assert meanwhile == [before] * 4
+
+    def terminate(number: int) -> None:
+        if number == 2:  # of 0 to 3: in the third step
+            signal.raise_signal(signal.SIGTERM)
+            meanwhile.append(signal.getsignal(signal.SIGTERM))
+
+    config = make_config(trained_run, **{step: {"checkpoint_every": 100}})
+    with pytest.raises(SystemExit) as exit_, recording(terminate), caplog.at_level(logging.INFO):
+        train(config, fresh=True)
+    assert exit_.value.code == 128 + signal.SIGTERM
+    assert "SIGTERM: saved at step 3; run the same command again to go on" in caplog.text
+    assert meanwhile == [before] and signal.getsignal(signal.SIGTERM) is before
+    with recording() as record, caplog.at_level(logging.INFO):
+        path = train(config)
+    assert "resuming at step 3 of 4" in caplog.text and record.steps == [3]
+    assert differing(state_of(supernets / step / "supernet.pt"), state_of(path)) == []
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -297,7 +317,8 @@ def test_each_kind_of_parameter_has_its_learning_rate_and_decay(
     config = scratch(**{step: {**settings, "checkpoint_every": 1}})
     with cut_at(1):
         train(config)
-    (optimizer,) = torch.load(config.run_dir / step / "last.ckpt", weights_only=True)["optimizer_states"]
+    checkpoint = torch.load(newest_checkpoint(config.run_dir / step), weights_only=True)
+    (optimizer,) = checkpoint["optimizer_states"]
     groups = optimizer["param_groups"]
     found = [(group["initial_lr"], group["momentum"], group["weight_decay"]) for group in groups]
     assert found == [pytest.approx(values) for values in expected]

@@ -1,5 +1,6 @@
 """A run's folder belongs to one config: gone on with, left as it is, refused, or cleared on demand."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from detnas_nni.errors import CheckpointError, ConfigError, DataError
 from detnas_nni.training.distributed import World
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run, supernet_weights
 from detnas_nni.training.weights import load_weights
-from tests.trainings import TRAININGS
+from tests.trainings import TRAININGS, checkpoints
 
 OTHER = {"pretrain": {"lr": 0.04}, "finetune": {"lr": 0.02}}
 
@@ -25,6 +26,21 @@ def files(folder: Path) -> dict[str, tuple[int, int]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def change_a_byte(file: Path) -> None:
+    """As a bad disk does, in the middle of a tensor: torch loads such a file without a word."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
 
 
 def test_a_finished_training_is_left_as_it_is(
@@ -75,7 +91,7 @@ def test_an_interrupted_training_of_another_config_is_refused_and_can_be_gone_on
 ) -> None:
     with cut_at(2):
         train(scratch())
-    with pytest.raises(CheckpointError, match=rf"{step}/last\.ckpt: of another config .*--fresh"):
+    with pytest.raises(CheckpointError, match=rf"{step}/checkpoints: of another config .*--fresh"):
         train(scratch(seed=1))
     assert train(scratch()).exists()
 
@@ -118,16 +134,63 @@ def test_fresh_deletes_nothing_when_the_new_training_cannot_start(
     assert files(trained_run) == before
 
 
-def test_a_damaged_training_state_is_named(
+@pytest.mark.parametrize("damage", [cut_short, change_a_byte, empty], ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_with_a_warning(
+    step: str,
+    train: Callable[..., Path],
+    damage: Callable[[Path], None],
+    make_config: Callable[..., Config],
+    supernets: Path,
+    trained_run: Path,
+    cut_at: Callable[..., Any],
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = make_config(trained_run, **{step: {"checkpoint_every": 1}})
+    with cut_at(3):
+        train(config, fresh=True)
+    third, second = checkpoints(trained_run / step)
+    damage(third)
+    with caplog.at_level(logging.INFO):
+        path = train(config)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{third}: damaged (its content does not hash to its name); taking the one before"
+    ]
+    assert f"resuming at step 2 of 4 from {second}" in caplog.text
+    assert differing(state_of(supernets / step / "supernet.pt"), state_of(path)) == []
+
+
+def test_a_training_of_which_every_checkpoint_is_damaged_is_not_started_over_in_silence(
     step: str, train: Callable[..., Path], scratch: Callable[..., Config], cut_at: Callable[..., Any]
 ) -> None:
     with cut_at(2):
         train(scratch())
-    state = scratch().run_dir / step / "last.ckpt"
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=rf"{step}/last\.ckpt: cannot be read as a checkpoint"):
+    for checkpoint in checkpoints(scratch().run_dir / step):
+        cut_short(checkpoint)
+    with pytest.raises(CheckpointError, match=rf"{step}/checkpoints: every checkpoint in it is .*--fresh"):
         train(scratch())
     assert train(scratch(), fresh=True).exists()
+
+
+def test_the_newest_checkpoints_are_kept_and_leftovers_of_a_kill_are_cleared(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], cut_at: Callable[..., Any]
+) -> None:
+    config = scratch(**{step: {"steps": 8, "checkpoint_every": 1, "keep_checkpoints": 3}})
+    folder = config.run_dir / step / "checkpoints"
+    with cut_at(6):
+        train(config)
+    assert [file.name[:13] for file in checkpoints(folder.parent)] == [f"step_0000000{n}" for n in (6, 5, 4)]
+    (folder / ".unnamed.ckpt.4711.tmp").write_bytes(b"torn")
+    (folder / "unnamed.ckpt").write_bytes(b"whole, and killed before it got its name")
+    with cut_at(7):
+        train(config)
+    assert sorted(file.name for file in folder.iterdir()) == sorted(
+        file.name for file in checkpoints(folder.parent)
+    )
+    assert [file.name[:13] for file in checkpoints(folder.parent)] == [f"step_0000000{n}" for n in (7, 6, 5)]
+    train(config)
+    assert not folder.exists()
 
 
 def test_the_supernet_of_a_search_is_that_of_its_task(

@@ -1,0 +1,135 @@
+"""Trainings killed at random instants, ten times each, end with the weights of one that nobody disturbed.
+
+Run with `-s` to see the table of kills.
+"""
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from detnas_nni.config_file import load_config
+from tests.trainings import checkpoints
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+STEPS = 1500
+"""of a training; a few milliseconds each, against seconds of a process's start"""
+
+SETTINGS = {"steps": STEPS, "checkpoint_every": 20, "keep_checkpoints": 3}
+TRAININGS = {
+    "pretrain": (("pretrain",), ("pretrain/supernet.pt",)),
+    "finetune": (("finetune",), ("finetune/supernet.pt",)),
+    "retrain": (
+        ("retrain", "--arch", "net.json"),
+        ("retrain/*/classifier/net.pt", "retrain/*/detector/net.pt"),
+    ),
+}
+
+
+class Training:
+    """`detnas COMMAND -c FILE`, in a process that is killed or comes to its end."""
+
+    def __init__(self, config: Path, command: Sequence[str]) -> None:
+        self._log = config.with_suffix(".log")
+        arguments = [sys.executable, "-m", "detnas_nni.cli", *command, "-c", str(config)]
+        self.began = time.monotonic()
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=config.parent)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def wait_for_steps(self) -> None:
+        """Until its first log line of a step: imports and data lie behind it."""
+        while self.runs and " steps/s" not in self.said:
+            time.sleep(0.02)
+
+    def end(self, number: signal.Signals | None = None) -> int:
+        if number is not None:
+            self._process.send_signal(number)
+        return self._process.wait(timeout=600)
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_bit(
+    training: str,
+    tmp_path: Path,
+    write_config: Callable[..., Path],
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+) -> None:
+    command, results = TRAININGS[training]
+    sections = {
+        "pretrain": {**SETTINGS, "log_every": 10},
+        "finetune": {**SETTINGS, "log_every": 10, "init": "scratch"},
+        "hardware": {"workers": 1},
+    }
+    configs = {
+        name: write_config(tmp_path / name / "detnas.yaml", **sections) for name in ("whole", "killed")
+    }
+    for config in configs.values():
+        config.with_name("net.json").write_text(
+            json.dumps({"space": "tiny", "ops": [0, 1, 2, 3, 0, 1, 2, 3, 0]})
+        )
+
+    undisturbed = Training(configs["whole"], command)
+    undisturbed.wait_for_steps()
+    began = time.monotonic()
+    assert undisturbed.end() == 0, undisturbed.said
+    seconds = time.monotonic() - began
+
+    run_dir = load_config(configs["killed"]).run_dir
+    rng = random.Random(training)
+    print(f"\n{training}: signal, seconds from start, newest checkpoint then, damaged, resumed at")
+    for number in range(KILLS):
+        disturbed = Training(configs["killed"], command)
+        sent = signal.SIGTERM if number % 5 == 4 else signal.SIGKILL
+        if number % 5 == 2:  # in its imports, or where it reads what it goes on from
+            time.sleep(rng.uniform(0, 6))
+        else:
+            disturbed.wait_for_steps()
+            time.sleep(rng.uniform(0, 1.2 * seconds / KILLS))
+        assert disturbed.runs, disturbed.said
+        status = disturbed.end(sent)
+        after = time.monotonic() - disturbed.began
+        assert status in (-sent, 128 + sent), disturbed.said
+        folders = [file for file in run_dir.rglob("checkpoints") if file.is_dir()]
+        found = checkpoints(folders[0].parent) if folders else []
+        saved = re.search(r"saved at step (\d+)", disturbed.said)
+        if saved:
+            assert found[0].name.startswith(f"step_{int(saved[1]):08}-")
+        damaged = len(found) > 1 and rng.random() < 0.3
+        if damaged:
+            content = bytearray(found[0].read_bytes())
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            found[0].write_bytes(content)
+        resumed = re.findall(r"resuming at step (\d+)", disturbed.said)
+        newest = found[0].name[:13] if found else "none"
+        print(
+            f"  {sent.name:8} {after:5.1f} s  {newest:14}  {'damaged' if damaged else '':8} {resumed}",
+            flush=True,
+        )
+        assert not any(run_dir.glob(pattern) for pattern in results[-1:] if list(run_dir.glob(pattern)))
+    last = Training(configs["killed"], command)
+    assert last.end() == 0, last.said
+    for pattern in results:
+        [expected] = load_config(configs["whole"]).run_dir.glob(pattern)
+        [found] = run_dir.glob(pattern)
+        assert differing(state_of(expected), state_of(found)) == []
+    shutil.rmtree(tmp_path)
