@@ -6,6 +6,7 @@ Heavy packages (torch, NNI) are imported by the commands that need them, so that
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from detnas_nni.config import Config
 
 _log = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has enough. Python would complain at exit when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # a full disk, a folder that may not be written to
-        print(f"detnas: error: {error}", file=sys.stderr)
+        again = "; make room, then run the same command again: it goes on" if error.errno in _FULL else ""
+        print(f"detnas: error: {error}{again}", file=sys.stderr)
         return 1
     return status or 0
 

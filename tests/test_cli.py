@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 
 import pytest
 import torch
@@ -20,8 +21,10 @@ from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.cli import _COMMANDS, main
 from detnas_nni.cli_arguments import parser
 from detnas_nni.cost import counts
+from detnas_nni.training.checkpoints import CheckpointFolder
 from search_spaces import layout
 from tests.test_reference import authors_state
+from tests.trainings import checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = (
@@ -402,7 +405,7 @@ def test_bad_images_over_the_limit_end_a_training_without_a_traceback(
 def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Write, tmp_path: Path) -> None:
     config = write_config(tmp_path / "a.yaml", pretrain={"steps": 100_000, "checkpoint_every": 1})
     process = detnas("pretrain", "-c", config)
-    while not list(tmp_path.glob("run/pretrain/checkpoints/step_*.ckpt")):
+    while not checkpoints(tmp_path / "run/pretrain"):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -410,6 +413,31 @@ def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Wri
     assert process.returncode == 130
     assert err.splitlines()[-1] == "detnas: interrupted; run the same command again to go on"
     assert "Traceback" not in err
+
+
+def test_a_full_disk_ends_a_training_with_one_line_and_its_checkpoints_stay_whole(
+    write_config: Write, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "a.yaml", pretrain={"steps": 100_000, "checkpoint_every": 1})
+    begun = detnas("pretrain", "-c", config)
+    while not checkpoints(tmp_path / "run/pretrain"):
+        assert begun.poll() is None, begun.communicate()[1]
+        time.sleep(0.05)
+    begun.kill()
+    begun.communicate()
+    before = checkpoints(tmp_path / "run/pretrain")
+    room = before[-1].stat().st_size - 1000  # for any file, as if the disk had no more
+    process = detnas("pretrain", "-c", config, preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (room, room)))
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert re.fullmatch(
+        r"detnas: error: \[Errno 27\] File too large: '.*/run/pretrain/checkpoints/unnamed\.ckpt'; "
+        "make room, then run the same command again: it goes on",
+        err.splitlines()[-1],
+    )
+    assert checkpoints(tmp_path / "run/pretrain") == before
+    assert CheckpointFolder(tmp_path / "run/pretrain/checkpoints").newest() == before[0]
 
 
 def test_a_reader_who_leaves_early_is_no_error() -> None:

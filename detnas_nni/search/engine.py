@@ -174,7 +174,7 @@ class JournaledEngine(Middleware):
             event.stop_propagation()
             self._stop(error)
             return
-        objection = self._policy.objection(self.journal.evaluations)
+        objection = self._policy.objection(self.journal.errors, len(self.journal))
         if objection is not None:
             self._stop(EvaluationError(f"{self.journal.path}: {objection}"))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, DetNASError
-from detnas_nni.search.journal import Evaluation, JournalError
+from detnas_nni.search.journal import JournalError
 
 _LEAST = 10  # candidates, before a share of them says anything
 
@@ -63,21 +63,21 @@ class FailurePolicy:
         search = config.search
         return cls(search.retries, search.max_failed_share, search.evaluations)
 
-    def objection(self, evaluations: Sequence[Evaluation], ended: bool = False) -> str | None:
-        """Why the search must not go on after these evaluations, or is worth nothing; None if it may.
+    def objection(self, errors: Sequence[str], evaluated: int, ended: bool = False) -> str | None:
+        """Why the search must not go on after so many evaluations, or is worth nothing; None if it may.
 
         Args:
-            evaluations: all so far.
+            errors: of those that failed.
+            evaluated: all so far, the failed ones too.
             ended: whether there will be no more; a share of fewer than ten then counts, too.
         """
-        errors = [evaluation.error for evaluation in evaluations if evaluation.error is not None]
-        if len(evaluations) < min(_LEAST, self.evaluations) and not ended:
+        if evaluated < min(_LEAST, self.evaluations) and not ended:
             return None
-        if not errors or len(errors) <= self.max_failed_share * len(evaluations):
+        if not errors or len(errors) <= self.max_failed_share * evaluated:
             return None
         common, count = most_common(errors)
         return (
-            f"{len(errors)} of {len(evaluations)} candidates have failed, more than search.max_failed_share "
+            f"{len(errors)} of {evaluated} candidates have failed, more than search.max_failed_share "
             f"({self.max_failed_share:g}) allows; {count} of them with: {common}. Mend that and start over "
             "(`detnas search --fresh`, or remove the search's folder), or raise search.max_failed_share to "
             "go on without them"

@@ -81,8 +81,12 @@ class Journal:
         self.path = path
         self._whole = 0  # bytes, up to the end of the last whole line
         self._is_cut = False
-        self.evaluations: list[Evaluation] = list(self._read())
-        self._by_ops = {evaluation.ops: evaluation for evaluation in self.evaluations}
+        self.evaluations: list[Evaluation] = []
+        self.errors: list[str] = []
+        """of the evaluations that failed"""
+        self._by_ops: dict[tuple[int, ...], Evaluation] = {}
+        for evaluation in self._read():
+            self._add(evaluation)
 
     def __len__(self) -> int:
         return len(self.evaluations)
@@ -110,13 +114,18 @@ class Journal:
                 "whole. Make room, then start the search again: it goes on from there"
             ) from None
         self._whole += len(line)
-        self.evaluations.append(evaluation)
-        self._by_ops[evaluation.ops] = evaluation
+        self._add(evaluation)
 
     def best(self, count: int = 1) -> list[Evaluation]:
         """The evaluations of highest fitness, best first; the earlier one where two are equal."""
         finished = [evaluation for evaluation in self.evaluations if evaluation.fitness is not None]
         return sorted(finished, key=lambda evaluation: (-evaluation.fitness, evaluation.id))[:count]
+
+    def _add(self, evaluation: Evaluation) -> None:
+        self.evaluations.append(evaluation)
+        self._by_ops[evaluation.ops] = evaluation
+        if evaluation.error is not None:
+            self.errors.append(evaluation.error)
 
     def _write(self, file: int, line: bytes) -> None:
         size = os.fstat(file).st_size

@@ -130,7 +130,7 @@ class SearchSession:
             raise journaled.error
         if not journaled.budget_available():
             raise SearchStoppedError(f"{self.journal.path}: stopped after {len(self.journal)} evaluations")
-        objection = policy.objection(self.journal.evaluations, ended=True)
+        objection = policy.objection(self.journal.errors, len(self.journal), ended=True)
         if objection is not None:
             raise EvaluationError(f"{self.journal.path}: {objection}")
         if not self.journal.best():

@@ -65,7 +65,9 @@ class CheckpointFolder:
         for file in files:
             if file_hash(file)[:_DIGITS] == _NAME.fullmatch(file.name)[2]:
                 return file
-            _log.log(level, "%s: damaged (its content does not hash to its name); taking the one before", file)
+            _log.log(
+                level, "%s: damaged (its content does not hash to its name); taking the one before", file
+            )
         if files:
             raise CheckpointError(
                 f"{self.path}: every checkpoint in it is damaged; pass --fresh to train anew, and have the "

@@ -31,7 +31,7 @@ from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
-from detnas_nni.training.progress import Checkpoints, Progress
+from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
 from detnas_nni.training.runs import TrainingRun
 from detnas_nni.training.weights import WeightsInfo, load_tensors, save_weights
 
@@ -145,6 +145,7 @@ def _fit(
             use_distributed_sampler=False,  # the loader knows this process's share
             log_every_n_steps=1,  # `Progress` says when
             enable_checkpointing=False,
+            plugins=[CheckpointFile()],
             enable_progress_bar=False,
             enable_model_summary=False,
             logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),

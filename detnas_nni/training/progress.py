@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 from tqdm import tqdm
 
 from detnas_nni.training.checkpoints import CheckpointFolder
+from detnas_nni.training.weights import write_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +141,13 @@ class Checkpoints(Callback):
     def _on_sigterm(self, *_: object) -> None:
         self._asked_to_end = True
         signal.signal(signal.SIGTERM, self._before)
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Lightning's checkpoints, written where they are to be: Lightning writes to /tmp first, and copies."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, *_: Any, **__: Any) -> None:
+        write_tensors(Path(path), checkpoint)
 
 
 def _write(trainer: Trainer, path: Path) -> None:

@@ -117,12 +117,7 @@ def save_weights(path: Path, info: WeightsInfo, state: Mapping[str, Tensor]) -> 
     lists = {"classes": list(info.classes), "ops": None if info.ops is None else list(info.ops)}
     content = {"format": _FORMAT, "info": {**asdict(info), **lists}, "state": dict(state)}
 
-    def write(temporary: Path) -> None:
-        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes.
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-
-    replace_file(path, write)
+    replace_file(path, lambda temporary: write_tensors(temporary, content))
 
 
 def load_weights(path: Path) -> Weights:
@@ -190,6 +185,18 @@ def expect_state(net: nn.Module, weights: Weights) -> None:
                 f"{weights.path}: {name} has the shape {found.get(name)}, but the config's net has "
                 f"{expected.get(name)}; it was trained with other settings of the space or the detector"
             )
+
+
+def write_tensors(file: Path, content: Any) -> None:
+    """`torch.save`, whose errors are the disk's. Raises OSError."""
+    try:
+        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes.
+        with file.open("wb") as stream:
+            torch.save(content, stream)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch tells it as its own, and not what it was
+            raise error.__context__ from None
+        raise
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

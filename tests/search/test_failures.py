@@ -4,31 +4,12 @@ import errno
 from dataclasses import replace
 
 import pytest
-from searching import tiny
 
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from detnas_nni.search.failures import FailurePolicy, describe, most_common
-from detnas_nni.search.journal import Evaluation, JournalError
+from detnas_nni.search.journal import JournalError
 
 POLICY = FailurePolicy(retries=1, max_failed_share=0.5, evaluations=1000)
-
-
-def evaluations(*errors: str | None) -> list[Evaluation]:
-    return [
-        Evaluation(
-            id=number,
-            ops=tiny(number % 4).ops,
-            choices={},
-            cost={"macs": 1, "params": 1},
-            generation=0,
-            origin="random",
-            seconds=1.0,
-            finished_at="2030-01-01T00:00:00+00:00",
-            metrics={"default": 0.5} if error is None else None,
-            error=error,
-        )
-        for number, error in enumerate(errors)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -79,25 +60,27 @@ def test_some_errors_any_candidate_would_meet(error, fatal):
     assert describe(error).fatal is fatal
 
 
+A = "RuntimeError: a"
+
+
 def test_half_of_them_may_fail_and_one_more_may_not():
-    assert POLICY.objection(evaluations(*["RuntimeError: a"] * 10, *[None] * 10)) is None
-    objection = POLICY.objection(evaluations(*["RuntimeError: a"] * 11, *[None] * 10))
+    assert POLICY.objection([A] * 10, 20) is None
+    objection = POLICY.objection([A] * 11, 21)
     assert objection.startswith("11 of 21 candidates have failed, more than search.max_failed_share (0.5)")
 
 
 def test_fewer_than_ten_say_nothing_unless_there_are_no_more():
-    nine = evaluations(*["RuntimeError: a"] * 9)
-    assert POLICY.objection(nine) is None
-    assert POLICY.objection(nine, ended=True) is not None
-    assert replace(POLICY, evaluations=8).objection(nine) is not None
-    assert POLICY.objection(evaluations(*["RuntimeError: a"] * 10)) is not None
+    assert POLICY.objection([A] * 9, 9) is None
+    assert POLICY.objection([A] * 9, 9, ended=True) is not None
+    assert replace(POLICY, evaluations=8).objection([A] * 9, 9) is not None
+    assert POLICY.objection([A] * 10, 10) is not None
 
 
 def test_a_share_of_one_never_objects_and_one_of_none_at_the_first():
-    assert replace(POLICY, max_failed_share=1.0).objection(evaluations(*["RuntimeError: a"] * 20)) is None
+    assert replace(POLICY, max_failed_share=1.0).objection([A] * 20, 20) is None
     strict = replace(POLICY, max_failed_share=0.0)
-    assert strict.objection(evaluations(*[None] * 20)) is None
-    assert "1 of 20 candidates" in strict.objection(evaluations("RuntimeError: a", *[None] * 19))
+    assert strict.objection([], 20) is None
+    assert "1 of 20 candidates" in strict.objection([A], 20)
 
 
 def test_errors_that_differ_in_their_numbers_alone_are_one():
@@ -106,5 +89,5 @@ def test_errors_that_differ_in_their_numbers_alone_are_one():
 
 
 def test_nothing_has_failed_in_an_empty_search():
-    assert POLICY.objection([]) is None
-    assert POLICY.objection([], ended=True) is None
+    assert POLICY.objection([], 0) is None
+    assert POLICY.objection([], 0, ended=True) is None

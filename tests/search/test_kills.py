@@ -73,17 +73,20 @@ def test_a_search_in_process(strategy, tmp_path, supernets, make_config):
     undisturbed = make_config(linked_run(tmp_path / "undisturbed", supernets), search=search)
     began = time.monotonic()
     search_in_process(undisturbed)
-    between = 0.8 * (time.monotonic() - began) / KILLS_A_STRATEGY  # at most, so that it is killed so often
+    between = 0.7 * (time.monotonic() - began) / KILLS_A_STRATEGY  # at most, so that it is killed so often
     config = make_config(linked_run(tmp_path, supernets), search=search)
     journal = config.search_dir / "journal.jsonl"
     rng = random.Random(strategy)
     print(f"\n{strategy}, in process: seconds from start to kill, evaluations in the journal, last line torn")
-    for _ in range(KILLS_A_STRATEGY):
-        child, seconds = start_search(config), rng.uniform(0.02, between)
-        time.sleep(seconds)
+    for number in range(KILLS_A_STRATEGY):
+        child, began, before = start_search(config), time.monotonic(), len(lines(config))
+        if number % 4:  # or it is killed where it opens its folder and its supernet
+            wait_until(lambda child=child, before=before: len(lines(config)) > before or not child.is_alive())
+        time.sleep(rng.uniform(0, between))
         assert child.is_alive()
         child.kill()
         child.join()
+        seconds = time.monotonic() - began
         torn = rng.random() < 0.4 and bool(lines(config))
         if torn:
             tear(journal, rng)
