@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from detnas_nni.config import Config
+from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config_file import load_config
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
@@ -25,8 +25,6 @@ PARAMETERS = {"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6}
 """Weights that a supernet of the space has at most, in Faster R-CNN with FPN. Another space is taken for the
 largest."""
 
-# float32: the result; the state, weights and momentum; and the next state, whole before it replaces the last.
-_BYTES_A_PARAMETER = 4 * (1 + 2 + 2)
 _GB = 1e9
 
 
@@ -36,7 +34,13 @@ class Training:
 
     step: str
     run: TrainingRun
-    steps: int
+    settings: Pretrain | Finetune
+
+    def bytes(self, parameters: float) -> float:
+        """What its folder takes at most, of a supernet of so many parameters: the result, and checkpoints of
+        weights and momentum, of which a new one is whole before an old one goes."""
+        checkpoints = self.settings.keep_checkpoints + 1
+        return 4 * parameters * (1 + 2 * checkpoints)  # float32
 
 
 def examine_run(config: Config, path: str) -> list[Finding]:
@@ -59,9 +63,9 @@ def _trainings(config: Config) -> Iterator[Training]:
     detection = config.evaluation.task == "detection" and config.data.detection is not None
     inherits = config.finetune.init == "pretrain" and config.finetune.weights is None
     if config.data.classification is not None and (inherits or not detection):
-        yield Training("pretrain", pretrain_run(config), config.pretrain.steps)
+        yield Training("pretrain", pretrain_run(config), config.pretrain)
     if detection:
-        yield Training("finetune", finetune_run(config), config.finetune.steps)
+        yield Training("finetune", finetune_run(config), config.finetune)
 
 
 def _state(training: Training, path: str) -> Finding:
@@ -73,7 +77,7 @@ def _state(training: Training, path: str) -> Finding:
     except DetNASError as error:
         return Finding(training.step, "problem", str(error), f"detnas {training.step} -c {path} --fresh")
     begun = "begun, and gone on with" if run.is_begun else "not begun"
-    return Finding(training.step, "ok", f"{begun}: {training.steps} iterations, in {run.folder}")
+    return Finding(training.step, "ok", f"{begun}: {training.settings.steps} iterations, in {run.folder}")
 
 
 def _start(config: Config) -> Iterator[Finding]:
@@ -113,13 +117,13 @@ def _next(config: Config, path: str, trainings: list[Training]) -> Finding:
 
 def _disk(config: Config, trainings: list[Training]) -> Iterator[Finding]:
     """Room for the checkpoints of the trainings that are not finished, disk by disk."""
-    each = _BYTES_A_PARAMETER * PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
+    parameters = PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
     disks: dict[int, tuple[Path, float]] = {}
     for training in trainings:
         if not training.run.result.exists():
             place = existing(training.run.folder)
             first, before = disks.get(place.stat().st_dev, (place, 0.0))
-            disks[place.stat().st_dev] = (first, before + each)
+            disks[place.stat().st_dev] = (first, before + training.bytes(parameters))
     for place, needed in disks.values() or [(existing(config.run_dir), 0.0)]:
         free = shutil.disk_usage(place).free
         text = f"{free / _GB:.1f} GB free at {place}; checkpoints take up to {needed / _GB:.1f} GB"

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
-import os
 import time
-import weakref
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from detnas_nni.errors import DetNASError
 from detnas_nni.files import write_json
+from detnas_nni.folder_lock import FolderLock
 from detnas_nni.search.process import Process
 
 _log = logging.getLogger(__name__)
 
 # Seconds to wait for an owner whose end has begun: NNI's manager is gone, and the guard ends the rest.
 _PATIENCE = 30.0
-
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class SearchRunsError(DetNASError):
@@ -85,9 +80,6 @@ def read_owner(folder: Path) -> Owner | None:
 class SearchLock:
     """A search's folder, locked for this process until `release`, or until the process has ended.
 
-    The kernel holds the lock (flock), so that a dead owner leaves none behind. The locked file stands beside
-    the folder, which `--fresh` clears.
-
     Args:
         folder: the search's.
         owner: who wants it.
@@ -99,14 +91,12 @@ class SearchLock:
     def __init__(self, folder: Path, owner: Owner) -> None:
         self.owner = owner
         self._folder = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = (folder.parent / f".{folder.name}.lock").open("ab")
+        self._lock = FolderLock(folder)
         try:
             self._acquire()
         except BaseException:
-            self._file.close()
+            self._lock.release()
             raise
-        _HELD.add(self)
 
     def update(self, **changes: Any) -> None:
         """Name the owner in the folder, with changes."""
@@ -115,12 +105,11 @@ class SearchLock:
 
     def release(self) -> None:
         """Let others search here."""
-        _HELD.discard(self)
-        self._file.close()
+        self._lock.release()
 
     def _acquire(self) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while not self._try():
+        while not self._lock.acquire():
             found = read_owner(self._folder)
             if found is None or not _is_ending(found) or time.monotonic() > deadline:
                 by = "another process" if found is None else str(found)
@@ -131,17 +120,6 @@ class SearchLock:
                 )
             time.sleep(0.2)
 
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise
-            _log.warning("%s: this file system has no locks; run one search at a time here", self._folder)
-        return True
-
 
 def _is_ending(owner: Owner) -> bool:
     """Whether who holds the lock is about to go: a dead owner's child, or a tuner whose manager is dead."""
@@ -150,16 +128,3 @@ def _is_ending(owner: Owner) -> bool:
 
 def _owner_path(folder: Path) -> Path:
     return folder / "owner.json"
-
-
-_HELD: weakref.WeakSet[SearchLock] = weakref.WeakSet()
-
-
-def _forget_in_a_child() -> None:
-    """A forked process, such as a loader's worker, shares the lock, and would hold it for a dead parent."""
-    for lock in _HELD:
-        lock._file.close()
-    _HELD.clear()
-
-
-os.register_at_fork(after_in_child=_forget_in_a_child)

@@ -73,19 +73,21 @@ def train(
         model = job.build()
     if start_from is not None:
         start_from(model)
-    run.claim(fresh, world)
-    if world.is_main:
-        _log.info(
-            "%s: %d images of %d classes, %d steps of %d on %d %s",
-            *(run.folder.name, job.images, len(job.classes), job.settings.steps, job.settings.batch_size),
-            *(world.size, "process" if world.size == 1 else "processes"),
-        )
-    state = _fit(model, job, run, world, sampler, devices)
-    if world.is_main:
-        save_weights(run.result, _info(job, run, architecture), state)
-        run.checkpoints.clear()  # the way is done; the result stands
-        _log.info("%s: the weights are in %s", run.folder.name, run.result)
-    barrier()
+    with run.claimed(fresh, world):
+        if run.is_finished():  # by the process that had the folder until now
+            return
+        if world.is_main:
+            _log.info(
+                "%s: %d images of %d classes, %d steps of %d on %d %s",
+                *(run.folder.name, job.images, len(job.classes), job.settings.steps, job.settings.batch_size),
+                *(world.size, "process" if world.size == 1 else "processes"),
+            )
+        state = _fit(model, job, run, world, sampler, devices)
+        if world.is_main:
+            save_weights(run.result, _info(job, run, architecture), state)
+            run.checkpoints.clear()  # the way is done; the result stands
+            _log.info("%s: the weights are in %s", run.folder.name, run.result)
+        barrier()
 
 
 class TrainingTask(LightningModule):

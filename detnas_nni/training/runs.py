@@ -5,17 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.config import Config
-from detnas_nni.errors import CheckpointError
+from detnas_nni.errors import CheckpointError, DetNASError
 from detnas_nni.files import write_json
+from detnas_nni.folder_lock import FolderLock
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.weights import load_weights
 
 _log = logging.getLogger(__name__)
+
+
+_PATIENCE = 30.0  # seconds
+
+
+class TrainingRunsError(DetNASError):
+    """Another process trains in the folder."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,9 @@ class TrainingRun:
         _log.info("%s is there, trained with this config; pass --fresh to train anew", self.result)
         return True
 
-    def claim(self, fresh: bool, world: World) -> None:
-        """Make the folder this training's; to be called when the training's start has been checked.
+    @contextmanager
+    def claimed(self, fresh: bool, world: World) -> Iterator[None]:
+        """The folder is this training's while the context lasts; to be entered when its start was checked.
 
         Args:
             fresh: clear the folder first.
@@ -58,15 +70,39 @@ class TrainingRun:
 
         Raises:
             CheckpointError: the folder holds a training of another config.
+            TrainingRunsError: another process trains in it.
         """
-        if world.is_main:
+        if not world.is_main:
+            barrier()
+            yield
+            return
+        lock = FolderLock(self.folder)
+        try:
+            self._wait_for(lock)
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
             identity = self.folder / "training.json"
             if self.is_begun:
                 self._expect(_read_fingerprint(identity), self.checkpoints.path)
             write_json(identity, {"fingerprint": self.fingerprint})
-        barrier()
+            barrier()
+            yield
+        finally:
+            lock.release()
+
+    def _wait_for(self, lock: FolderLock) -> None:
+        if lock.acquire():
+            return
+        # A cluster may start a job again while SIGTERM still has it save its state.
+        _log.info("%s: another process trains here; waiting for its end", self.folder)
+        deadline = time.monotonic() + _PATIENCE
+        while not lock.acquire():
+            if time.monotonic() > deadline:
+                raise TrainingRunsError(
+                    f"{self.folder}: another process trains here, and two would spoil each other's "
+                    "checkpoints; wait for its end, or give this training a run_dir of its own"
+                )
+            time.sleep(0.2)
 
     def _expect(self, found: str, path: Path) -> None:
         if found != self.fingerprint:

@@ -76,6 +76,14 @@ def test_the_disk_is_held_against_checkpoints_to_come(make_config, tmp_path, mon
     assert "checkpoints take up to" in found.text
 
 
+def test_each_checkpoint_that_is_kept_needs_its_room(make_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(PARAMETERS, "tiny", 1e9)
+    settings = {"keep_checkpoints": 3}
+    config = make_config(tmp_path / "run", pretrain=settings, finetune={**settings, "init": "scratch"})
+    # float32: the weights, and of three checkpoints and a fourth being written weights and momentum.
+    assert "take up to 36.0 GB" in only(examine_run(config, "my.yaml"), "disk").text
+
+
 @pytest.mark.parametrize("space", SIZES)
 def test_the_estimate_of_a_supernets_weights_is_above_the_truth(space):
     with torch.device("meta"):

@@ -1,5 +1,6 @@
 """One owner a folder: as long as it lives, and not a moment longer."""
 
+import errno
 import fcntl
 import json
 import os
@@ -111,7 +112,7 @@ def test_where_the_file_system_has_no_locks_the_search_runs_and_the_user_is_warn
     folder, monkeypatch, caplog
 ):
     def not_supported(*_):
-        raise OSError(lock_module.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", not_supported)
     locked(folder).release()

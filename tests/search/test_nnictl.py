@@ -19,6 +19,7 @@ from nnictl import (
     free_port,
     linked_run,
     parameters_of,
+    wait_until,
     write_experiment,
 )
 from processes import within
@@ -27,6 +28,7 @@ from searching import BLOCKS
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config_file import load_config
+from detnas_nni.doctor.sockets import Listener, family, listeners
 from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search import follow as follow_module
 from detnas_nni.search.follow import follow
@@ -51,7 +53,7 @@ class Finished:
     metrics: list[dict[str, Any]]
     shown: str
     listed: str
-    listeners: list[str]
+    listening: list[Listener]
     left: list[str]
 
     @property
@@ -61,18 +63,6 @@ class Finished:
     def proposed(self) -> list[Architecture]:
         """What the REST API says that each trial's parameters are, in the order of the trials."""
         return [architecture_of(job) for job in self.jobs]
-
-
-def listening_addresses(port: int) -> list[str]:
-    """The local addresses on which the kernel has a listening socket at a port, in its own hexadecimal."""
-    listen, addresses = "0A", []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            address, _, hexadecimal = local.partition(":")
-            if state == listen and int(hexadecimal, 16) == port:
-                addresses.append(address)
-    return addresses
 
 
 def followed(port: int) -> str:
@@ -93,6 +83,8 @@ def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
         command="sleep $((3 - NNI_TRIAL_SEQ_ID % 4)) && {trial}",
     )
     with Experiment(file, folder / "home") as experiment:
+        wait_until(lambda: any(job["status"] == "RUNNING" for job in experiment.jobs()))
+        listening = listeners(family(experiment.manager.pid))
         printed = followed(experiment.port)
         found = {
             "followed": printed,
@@ -100,7 +92,7 @@ def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
             "metrics": experiment.rest("metric-data"),
             "shown": experiment.nnictl("experiment", "show", experiment.id),
             "listed": experiment.nnictl("trial", "ls", experiment.id),
-            "listeners": listening_addresses(experiment.port),
+            "listening": listening,
         }
         processes = experiment.processes()
         experiment.nnictl("stop", experiment.id)
@@ -171,9 +163,8 @@ def test_a_stop_leaves_nothing_behind(finished):
     assert finished.left == []
 
 
-def test_the_server_listens_on_loopback_alone(finished):
-    # 0100007F is 127.0.0.1, as the kernel writes it.
-    assert finished.listeners == ["0100007F"]
+def test_while_a_search_runs_nothing_of_it_listens_but_the_server_and_that_on_loopback(finished):
+    assert [listener.address for listener in finished.listening] == ["127.0.0.1"]
 
 
 def test_the_same_seed_searches_the_same_through_both_doors(finished, tmp_path, supernets, write_config):

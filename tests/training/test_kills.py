@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.config_file import load_config
+from detnas_nni.search.process import Process, descendants, wait
 from tests.trainings import checkpoints
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,8 @@ pytestmark = pytest.mark.slow
 KILLS = 10
 STEPS = 1500
 """of a training; a few milliseconds each, against seconds of a process's start"""
+
+NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
 
 SETTINGS = {"steps": STEPS, "checkpoint_every": 20, "keep_checkpoints": 3}
 TRAININGS = {
@@ -60,10 +64,16 @@ class Training:
         while self.runs and " steps/s" not in self.said:
             time.sleep(0.02)
 
-    def end(self, number: signal.Signals | None = None) -> int:
-        if number is not None:
-            self._process.send_signal(number)
+    def end(self) -> int:
         return self._process.wait(timeout=600)
+
+    def send(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end, also of the loader processes; gives the exit status."""
+        loaders = descendants(Process.of(self._process.pid))
+        self._process.send_signal(number)
+        status = self._process.wait(timeout=60)
+        assert wait(loaders, 30) == []
+        return status
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -84,9 +94,7 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
         name: write_config(tmp_path / name / "detnas.yaml", **sections) for name in ("whole", "killed")
     }
     for config in configs.values():
-        config.with_name("net.json").write_text(
-            json.dumps({"space": "tiny", "ops": [0, 1, 2, 3, 0, 1, 2, 3, 0]})
-        )
+        config.with_name("net.json").write_text(json.dumps(NET.to_dict()))
 
     undisturbed = Training(configs["whole"], command)
     undisturbed.wait_for_steps()
@@ -106,8 +114,8 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
             disturbed.wait_for_steps()
             time.sleep(rng.uniform(0, 1.2 * seconds / KILLS))
         assert disturbed.runs, disturbed.said
-        status = disturbed.end(sent)
         after = time.monotonic() - disturbed.began
+        status = disturbed.send(sent)
         assert status in (-sent, 128 + sent), disturbed.said
         folders = [file for file in run_dir.rglob("checkpoints") if file.is_dir()]
         found = checkpoints(folders[0].parent) if folders else []
@@ -125,7 +133,6 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
             f"  {sent.name:8} {after:5.1f} s  {newest:14}  {'damaged' if damaged else '':8} {resumed}",
             flush=True,
         )
-        assert not any(run_dir.glob(pattern) for pattern in results[-1:] if list(run_dir.glob(pattern)))
     last = Training(configs["killed"], command)
     assert last.end() == 0, last.said
     for pattern in results:

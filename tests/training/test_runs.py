@@ -2,7 +2,10 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,13 @@ from torch import Tensor
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
 from detnas_nni.training.distributed import World
-from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run, supernet_weights
+from detnas_nni.training.runs import (
+    TrainingRun,
+    TrainingRunsError,
+    finetune_run,
+    pretrain_run,
+    supernet_weights,
+)
 from detnas_nni.training.weights import load_weights
 from tests.trainings import TRAININGS, checkpoints
 
@@ -250,10 +259,55 @@ def test_of_several_processes_the_main_one_alone_claims_the_folder(tmp_path: Pat
     (tmp_path / "run").mkdir()
     (tmp_path / "run/old").touch()
     run = TrainingRun(tmp_path / "run", "0123456789abcdef")
-    run.claim(fresh=True, world=World(rank=1, size=2))
+    with run.claimed(fresh=True, world=World(rank=1, size=2)):
+        pass
     assert set(files(tmp_path / "run")) == {"old"}
-    run.claim(fresh=True, world=World(rank=0, size=2))
-    assert set(files(tmp_path / "run")) == {"training.json"}
+    with run.claimed(fresh=True, world=World(rank=0, size=2)):
+        assert set(files(tmp_path / "run")) == {"training.json"}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from detnas_nni.folder_lock import FolderLock
+lock = FolderLock(Path(sys.argv[1]))
+assert lock.acquire()
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@contextmanager
+def held(folder: Path, seconds: float) -> Iterator[None]:
+    """Another process that trains in a folder for so long."""
+    arguments = [sys.executable, "-c", HOLD, str(folder), str(seconds)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        yield
+        other.kill()
+
+
+def test_a_second_training_in_a_folder_is_refused_and_touches_nothing(
+    step: str,
+    train: Callable[..., Path],
+    trained_run: Path,
+    make_config: Callable[..., Config],
+    monkeypatch: Any,
+) -> None:
+    before = files(trained_run / step)
+    monkeypatch.setattr("detnas_nni.training.runs._PATIENCE", 0.5)
+    with held(trained_run / step, 60), pytest.raises(TrainingRunsError, match=rf"{step}: another process"):
+        train(make_config(trained_run, **{step: OTHER[step]}), fresh=True)
+    assert files(trained_run / step) == before
+
+
+def test_a_training_that_saves_itself_at_its_end_is_waited_for(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = scratch()
+    with held(config.run_dir / step, 2), caplog.at_level(logging.INFO):
+        assert train(config).exists()
+    assert f"{step}: another process trains here; waiting for its end" in caplog.text
 
 
 def test_a_fingerprint_depends_on_whatever_counts_besides_the_config(

@@ -1,0 +1,64 @@
+"""A folder that one process at a time may write to: a lock of the kernel's on a file beside it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import weakref
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class FolderLock:
+    """The lock of a folder, held from `acquire` until `release`, or until the process has ended.
+
+    The kernel holds it (flock), so that a dead owner leaves none behind. The locked file stands beside the
+    folder, which `--fresh` clears.
+
+    Args:
+        folder: it need not be there yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._file = (folder.parent / f".{folder.name}.lock").open("ab")
+        _OPEN.add(self)
+
+    def acquire(self) -> bool:
+        """Take the lock; False if another process has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            _log.warning(
+                "%s: this file system has no locks; see to it that one process at a time writes here",
+                self._folder,
+            )
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        _OPEN.discard(self)
+        self._file.close()
+
+
+_OPEN: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+def _forget_in_a_child() -> None:
+    """A forked process, such as a loader's worker, shares the lock, and would hold it for a dead parent."""
+    for lock in _OPEN:
+        lock._file.close()
+    _OPEN.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_a_child)
