@@ -135,7 +135,7 @@ def test_it_ends_an_experiment_with_its_manager_tuner_trials_loaders_and_guard(
         tmp_path,
         write_config,
         linked_run(tmp_path, supernets),
-        command="sleep 0.1 && detnas trial -c detnas.yaml",  # behind a shell, which NNI's signals do not pass
+        command="detnas trial -c detnas.yaml; exit $?",  # behind a shell, which NNI's signals do not pass
         concurrency=2,
         **ENDLESS,
     )
@@ -144,10 +144,11 @@ def test_it_ends_an_experiment_with_its_manager_tuner_trials_loaders_and_guard(
     with Experiment(file, tmp_path / "home") as experiment:
         files = TrialFiles(config.search_dir, {})
         wait_until(lambda: len(files.all_taken()) == 2)
-        wait_until(lambda: all(descendants(taken.process) for taken in files.all_taken()))
+        # A loader, and the trial's heartbeat.
+        wait_until(lambda: all(len(descendants(taken.process)) == 2 for taken in files.all_taken()))
         owner = experiment.owner(config.search_dir)
         everybody = {*experiment.processes(), owner.guard}
-        assert len(everybody) >= 1 + 2 + 1 + 2 * 3
+        assert len(everybody) >= 1 + 2 + 1 + 2 * 4
         assert f"experiment {experiment.id}, web UI on port {experiment.port}" in stop(config)[0]
         assert not any(process.alive for process in everybody)
         listed = json.loads((tmp_path / "home/nni-experiments/.experiment").read_text())

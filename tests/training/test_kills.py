@@ -59,10 +59,10 @@ class Training:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for_steps(self) -> None:
-        """Until its first log line of a step: imports and data lie behind it."""
-        while self.runs and " steps/s" not in self.said:
-            time.sleep(0.02)
+    def wait_for_lines(self, count: int) -> None:
+        """Until it has logged so often: imports and data lie behind it."""
+        while self.runs and self.said.count(" steps/s") < count:
+            time.sleep(0.01)
 
     def end(self) -> int:
         return self._process.wait(timeout=600)
@@ -97,10 +97,9 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
         config.with_name("net.json").write_text(json.dumps(NET.to_dict()))
 
     undisturbed = Training(configs["whole"], command)
-    undisturbed.wait_for_steps()
-    began = time.monotonic()
     assert undisturbed.end() == 0, undisturbed.said
-    seconds = time.monotonic() - began
+    # At most so many log lines between two kills, or it would end before the last.
+    lines = int(0.8 * undisturbed.said.count(" steps/s") / KILLS)
 
     run_dir = load_config(configs["killed"]).run_dir
     rng = random.Random(training)
@@ -111,8 +110,8 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
         if number % 5 == 2:  # in its imports, or where it reads what it goes on from
             time.sleep(rng.uniform(0, 6))
         else:
-            disturbed.wait_for_steps()
-            time.sleep(rng.uniform(0, 1.2 * seconds / KILLS))
+            disturbed.wait_for_lines(1 + rng.randrange(lines))
+            time.sleep(rng.uniform(0, 0.2))
         assert disturbed.runs, disturbed.said
         after = time.monotonic() - disturbed.began
         status = disturbed.send(sent)
