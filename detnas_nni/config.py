@@ -454,6 +454,12 @@ class Hardware(Section):
         True, description="BN statistics over all devices of a training [R]; GPUs only, torch has it for them"
     )
     workers: int = Field(4, ge=0, description="loader processes; 0 loads in the main process")
+    keep_decoded_gb: float = Field(
+        16.0,
+        ge=0,
+        description="images that candidates are calibrated and measured on are decoded once and kept in the "
+        "search's folder until it ends, if they take no more GB; 0 decodes them for each candidate",
+    )
     threads: int | None = Field(
         None, ge=1, description="torch's CPU threads a process; fix it for equal results"
     )

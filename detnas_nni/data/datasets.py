@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
@@ -16,6 +16,9 @@ from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 from detnas_nni.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from detnas_nni.data.cache import DecodedImages
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,9 @@ class ImageDataset(Dataset):
     counted once, in memory that the loader's workers share. In a training the next good image stands in for
     it; in an evaluation (`replace_bad=False`) the item is None, so that the image can be left out with its
     ground truth.
+
+    Attributes:
+        kept: images that were decoded before (`cache.keep_decoded`): they come as uint8, the same values.
 
     Args:
         name: what messages call the set.
@@ -63,7 +69,8 @@ class ImageDataset(Dataset):
         self.seed = seed
         self.max_bad_images = max_bad_images
         self.replace_bad = replace_bad
-        self._transform = transform
+        self.transform = transform
+        self.kept: DecodedImages | None = None
         # Workers are other processes: a plain tensor would count in each of them apart.
         self._bad = torch.zeros(len(files), dtype=torch.uint8).share_memory_()
 
@@ -103,13 +110,25 @@ class ImageDataset(Dataset):
         """The bad images met so far, by this process and its loaders' workers."""
         return [self.files[index] for index in self._bad.nonzero().flatten().tolist()]
 
+    def image(self, index: int) -> torch.Tensor | None:
+        """An item's image, of a transform that draws nothing; None if it is bad (not counted here)."""
+        try:
+            decoded = self._decode(index)
+        except BadImageError:
+            return None
+        return self._finish(self.transform(decoded, self._target(index)))[0]
+
     @abstractmethod
-    def _load(self, index: int) -> tuple[Any, Any]:
-        """The decoded image and its target, before the transform.
+    def _decode(self, index: int) -> tv_tensors.Image:
+        """The decoded image, before the transform.
 
         Raises:
             BadImageError: the image cannot be used.
         """
+
+    @abstractmethod
+    def _target(self, index: int) -> Any:
+        """The image's target, before the transform."""
 
     def _finish(self, sample: Sample) -> Sample:
         """Bring the transform's result into the item's form."""
@@ -119,15 +138,18 @@ class ImageDataset(Dataset):
         if self._bad[index]:
             self._check_limit(index, "is bad")
             return None
+        kept = None if self.kept is None else self.kept.get(index)
+        if kept is not None:
+            return self._finish((kept, self._target(index)))
         try:
-            image, target = self._load(index)
+            image = self._decode(index)
         except BadImageError as error:
             self._bad[index] = 1
             logger.warning("%s: the image %s; it is left out", self.files[index], error)
             self._check_limit(index, f"the image {error}")
             return None
         with _seeded(derive_seed(self.seed, "augmentation", position)):
-            return self._finish(self._transform(image, target))
+            return self._finish(self.transform(image, self._target(index)))
 
     def _check_limit(self, index: int, reason: str) -> None:
         count = int(self._bad.sum())
@@ -185,11 +207,14 @@ class DetectionDataset(ImageDataset):
         """Ids of the bad images met so far: those to leave out of the ground truth."""
         return [self.records[index].image_id for index in self._bad.nonzero().flatten().tolist()]
 
-    def _load(self, index: int) -> tuple[tv_tensors.Image, dict[str, torch.Tensor]]:
+    def _decode(self, index: int) -> tv_tensors.Image:
         record = self.records[index]
-        image = tv_tensors.Image(read_image(record.file, (record.width, record.height)))
+        return tv_tensors.Image(read_image(record.file, (record.width, record.height)))
+
+    def _target(self, index: int) -> dict[str, torch.Tensor]:
+        record = self.records[index]
         objects = record.trainable(self._train_difficult)
-        target = {
+        return {
             "boxes": tv_tensors.BoundingBoxes(
                 torch.from_numpy(record.boxes[objects]),
                 format="XYXY",
@@ -198,7 +223,6 @@ class DetectionDataset(ImageDataset):
             "labels": torch.from_numpy(record.labels[objects]),
             "image_id": torch.tensor(record.image_id),
         }
-        return image, target
 
     def _finish(self, sample: Sample) -> Sample:
         image, target = sample
@@ -241,8 +265,11 @@ class ClassificationDataset(ImageDataset):
             replace_bad=replace_bad,
         )
 
-    def _load(self, index: int) -> tuple[tv_tensors.Image, int]:
-        return tv_tensors.Image(read_image(self.files[index])), int(self.labels[index])
+    def _decode(self, index: int) -> tv_tensors.Image:
+        return tv_tensors.Image(read_image(self.files[index]))
+
+    def _target(self, index: int) -> int:
+        return int(self.labels[index])
 
 
 @contextmanager

@@ -51,6 +51,11 @@ class ClassifierSpace(ModelSpace):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, num_classes)."""
-        features = list(self.trunk(images).values())[-1]
-        features = self.dropout(self.last_conv(features))
-        return self.fc(features.mean(dim=(2, 3)))
+        return self.fc(self.dropout(self._features(images)).mean(dim=(2, 3)))
+
+    def calibration_pass(self, images: Tensor) -> None:
+        """A training pass as far as the last BN. The net is in training mode."""
+        self._features(images)
+
+    def _features(self, images: Tensor) -> Tensor:
+        return self.last_conv(list(self.trunk(images).values())[-1])

@@ -9,9 +9,12 @@ from typing import Any
 
 from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
@@ -64,6 +67,43 @@ class DetectorSpace(ModelSpace):
         from 1.
         """
         return self.detector(images, targets)
+
+    def calibration_pass(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
+        """A training pass as far as the last BN, without what comes behind it: the losses, mainly.
+
+        Every BN sees what it sees in `forward` in training mode, but for other random proposals. Arguments as
+        there. The net is in training mode.
+        """
+        detector = self.detector
+        batch, targets = detector.transform(images, targets)
+        features = detector.backbone(batch.tensors)
+        if not isinstance(detector, FasterRCNN):
+            return  # RetinaNet's heads have no BN
+        head = _up_to_the_last_norm(detector.roi_heads.box_head)
+        if head:
+            proposals = _proposals(detector.rpn, batch, list(features.values()))
+            proposals = detector.roi_heads.select_training_samples(proposals, targets)[0]
+            head(detector.roi_heads.box_roi_pool(features, proposals, batch.image_sizes))
+
+
+def _up_to_the_last_norm(layers: nn.Sequential) -> nn.Sequential:
+    """The layers that some BN needs; empty if there is none."""
+    with_norm = [
+        number
+        for number, layer in enumerate(layers, start=1)
+        if any(isinstance(module, _BatchNorm) for module in layer.modules())
+    ]
+    return nn.Sequential(*list(layers)[: max(with_norm, default=0)])
+
+
+def _proposals(rpn: RegionProposalNetwork, images: ImageList, features: list[Tensor]) -> list[Tensor]:
+    """The boxes that the RPN proposes, an image: its forward, less the losses."""
+    objectness, deltas = rpn.head(features)
+    anchors = rpn.anchor_generator(images, features)
+    per_level = [level[0].numel() for level in objectness]
+    objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+    proposals = rpn.box_coder.decode(deltas, anchors).view(len(anchors), -1, 4)
+    return rpn.filter_proposals(proposals, objectness, images.image_sizes, per_level)[0]
 
 
 class TrunkWithFPN(nn.Module):

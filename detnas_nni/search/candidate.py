@@ -17,11 +17,15 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.cost import Cost, cost_table
 from detnas_nni.errors import EvaluationError
+from detnas_nni.models.folding import fold_batch_norm
 from detnas_nni.search.tasks import Metrics, Report, open_task, unreported
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.calibrate import recalibrate
 from detnas_nni.supernet.inherit import choice_prefixes, inherit
 from detnas_nni.training.weights import expect_state, file_hash, load_weights
+
+DECODED = "decoded"
+"""The folder, in a search's own, of the images that its candidates are calibrated and measured on."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,17 @@ class CandidateEvaluation:
     Args:
         config: the experiment.
         supernet: the supernet's weights; those that the experiment trained if None.
+        decoded: a folder to keep the images of all candidates in, from the first evaluation on; each
+            candidate decodes them anew if None.
 
     Raises:
         CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.
         DataError: a split is missing or damaged.
     """
 
-    def __init__(self, config: Config, supernet: Path | None = None) -> None:
+    def __init__(self, config: Config, supernet: Path | None = None, *, decoded: Path | None = None) -> None:
         self.config = config
+        self._decoded = decoded
         self.task = open_task(config)
         self.supernet = load_weights(supernet or self.task.checkpoint)
         self.supernet.expect_supernet(
@@ -92,6 +99,9 @@ class CandidateEvaluation:
         """
         started = time.perf_counter()
         seed = self.config.search_seed if seed is None else seed
+        if self._decoded is not None:
+            self.task.keep_decoded(self._decoded, [self._calibration(self.config.search_seed)])
+            self._decoded = None
         # torchvision samples proposals with torch's global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "candidate"))
@@ -99,6 +109,7 @@ class CandidateEvaluation:
             self._finetune(net, seed, architecture)
             self._recalibrate(net, seed)
             _expect_finite_statistics(net, architecture)
+            fold_batch_norm(net)
             metrics = self.task.measure(net, report)
         for key, value in metrics.items():
             if not math.isfinite(value):
@@ -139,12 +150,15 @@ class CandidateEvaluation:
         net.eval()
 
     def _recalibrate(self, net: nn.Module, seed: int) -> None:
+        batches = self.task.training_batches(*self._calibration(seed))
+        recalibrate(net, batches, self.task.calibrate, self.config.evaluation.calibration_momentum)
+
+    def _calibration(self, seed: int) -> tuple[int, int, int]:
+        """Batch size, steps and seed of the calibration's batches."""
         settings = self.config.evaluation
         images = min(settings.calibration_images, self.task.training_images)
         steps = max(1, images // settings.calibration_batch_size)
-        seed = derive_seed(seed, "calibration")
-        batches = self.task.training_batches(settings.calibration_batch_size, steps, seed)
-        recalibrate(net, batches, self.task.loss, settings.calibration_momentum)
+        return settings.calibration_batch_size, steps, derive_seed(seed, "calibration")
 
 
 def _expect_finite_statistics(net: nn.Module, architecture: Architecture) -> None:

@@ -19,7 +19,7 @@ from detnas_nni.cost import Constraint, FeasibleSet, cost_table
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.search.candidate import DECODED, CandidateEvaluation
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.failures import FailurePolicy
@@ -137,6 +137,7 @@ class SearchSession:
             first = self.journal.evaluations[0].error if self.journal.evaluations else "none was proposed"
             raise EvaluationError(f"{self.journal.path}: no candidate could be evaluated; the first: {first}")
         path = export_best(self.config, self.journal)
+        shutil.rmtree(self.folder / DECODED, ignore_errors=True)
         self.lock.update(ended=True)
         return path
 
@@ -168,7 +169,7 @@ def search_in_process(config: Config, *, fresh: bool = False) -> Path:
     SIGTERM interrupts it as Ctrl-C does, so that its loader processes end with it.
     """
     with SearchSession(config, fresh=fresh) as session, _sigterm_interrupts():
-        evaluation = CandidateEvaluation(config)
+        evaluation = CandidateEvaluation(config, decoded=session.folder / DECODED)
         if evaluation.supernet_hash != session.identity["supernet"]:
             raise CheckpointError(f"{evaluation.supernet.path}: was replaced while the search started")
         evaluator = DetNASEvaluator(evaluation, max_seconds=config.search.max_trial_seconds)

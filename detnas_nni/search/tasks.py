@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
 
 from detnas_nni.config import Config
+from detnas_nni.data.cache import keep_decoded
 from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import (
     ClassificationDataset,
@@ -62,10 +63,11 @@ class Task(ABC):
     checkpoint: Path
     classes: tuple[str, ...]
 
-    def __init__(self, config: Config, training: ImageDataset) -> None:
+    def __init__(self, config: Config, training: ImageDataset, measured: ImageDataset) -> None:
         self.config = config
         self.device = prepare(config.hardware)
         self._training = training
+        self._measured = measured
 
     @property
     def training_images(self) -> int:
@@ -78,7 +80,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, net: nn.Module, batch: Any) -> Tensor:
-        """The training loss of a net in train mode on one batch: a pass through every BN."""
+        """The training loss of a net in train mode on one batch."""
+
+    @abstractmethod
+    def calibrate(self, net: nn.Module, batch: Any) -> None:
+        """A pass of one batch through every BN of a net in train mode, without a loss."""
 
     @abstractmethod
     def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
@@ -90,20 +96,44 @@ class Task(ABC):
     def training_batches(self, batch_size: int, steps: int, seed: int) -> Iterator[Any]:
         """Batches of training images without augmentation, in an order drawn by the seed."""
         batches = TrainBatches(len(self._training), batch_size, steps, seed)
-        for batch in train_loader(self._training, batches, workers=self.config.hardware.workers):
+        for batch in train_loader(self._training, batches, self._workers(self._training)):
             yield self._to_device(batch)
+
+    def keep_decoded(self, folder: Path, calibration: Sequence[tuple[int, int, int]]) -> None:
+        """Take the images of every candidate from files in a folder, decoded once; see `data.cache`.
+
+        Args:
+            folder: on a disk of this machine, or one as quick.
+            calibration: the batch size, steps and seed of each `training_batches` that will be asked for.
+        """
+        size, hardware = len(self._training), self.config.hardware
+        drawn = [
+            index for numbers in calibration for batch in TrainBatches(size, *numbers) for index, _ in batch
+        ]
+        left = int(hardware.keep_decoded_gb * 1e9)
+        for name, dataset, indices in (
+            ("measured", self._measured, range(len(self._measured))),
+            ("calibration", self._training, drawn),
+        ):
+            keep_decoded(dataset, indices, folder / name, limit=left, workers=hardware.workers)
+            left -= 0 if dataset.kept is None else dataset.kept.bytes
+
+    def _workers(self, dataset: ImageDataset) -> int:
+        """Loader processes: to hand over an image that is decoded costs as much as to bring it from one."""
+        return self.config.hardware.workers if dataset.kept is None else 0
 
     def _to_device(self, batch: Any) -> Any:
         if isinstance(batch, Tensor):
-            return batch.to(self.device, non_blocking=True)
+            moved = batch.to(self.device, non_blocking=True)
+            return moved.to(torch.float32) if moved.dtype is torch.uint8 else moved  # a decoded image
         if isinstance(batch, dict):
             return {key: self._to_device(value) for key, value in batch.items()}
         return [self._to_device(value) for value in batch]
 
-    def _batches_with_reports(self, dataset: ImageDataset) -> Iterator[tuple[Any, bool]]:
+    def _batches_with_reports(self) -> Iterator[tuple[Any, bool]]:
         """The batches of an evaluation, each with whether the metrics so far are due after it."""
-        batch_size = self.config.evaluation.batch_size
-        loader = eval_loader(dataset, batch_size, workers=self.config.hardware.workers)
+        batch_size, dataset = self.config.evaluation.batch_size, self._measured
+        loader = eval_loader(dataset, batch_size, self._workers(dataset))
         # A loader leaves out a batch without a readable image, and so may end earlier than its length says:
         # one batch is held back to know which is the last.
         due = _evenly(len(loader), self.config.evaluation.intermediate_results)
@@ -141,12 +171,12 @@ class DetectionTask(Task):
         training = DetectionDataset(
             splits.train, transform, max_bad_images=limit, train_difficult=data.train_difficult
         )
-        super().__init__(config, training)
+        self._images = splits.search if split == "search" else splits.test
+        measured = EvaluationDataset(self._images, transform, max_bad_images=limit)
+        super().__init__(config, training, measured)
         self.kind = config.detector.name
         self.checkpoint = finetune_run(config).result
         self.classes = splits.train.classes
-        self._images = splits.search if split == "search" else splits.test
-        self._dataset = EvaluationDataset(self._images, transform, max_bad_images=limit)
         self._ground_truth = self._images.ground_truth()
 
     def build(self) -> DetectorSpace:
@@ -156,12 +186,15 @@ class DetectionTask(Task):
     def loss(self, net: nn.Module, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> Tensor:
         return sum(net(*batch).values())
 
+    def calibrate(self, net: nn.Module, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> None:
+        net.calibration_pass(*batch)
+
     @torch.no_grad()
     def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
         image_ids: list[int] = []
         detections: list[dict[str, Any]] = []
         measured: Metrics = {}
-        for (images, targets), due in self._batches_with_reports(self._dataset):
+        for (images, targets), due in self._batches_with_reports():
             for target, output in zip(targets, net(images), strict=True):
                 image_id = int(target["image_id"])
                 image_ids.append(image_id)
@@ -201,15 +234,12 @@ class ClassificationTask(Task):
             config.require("data.classification.test")
         splits = open_classification(data, config.seed, config.data.max_images)
         transform, limit = classification_eval(data.image_size), config.data.max_bad_images
-        super().__init__(config, ClassificationDataset(splits.train, transform, max_bad_images=limit))
+        training = ClassificationDataset(splits.train, transform, max_bad_images=limit)
+        images = splits.search if split == "search" else splits.test
+        measured = ClassificationDataset(images, transform, max_bad_images=limit, replace_bad=False)
+        super().__init__(config, training, measured)
         self.checkpoint = pretrain_run(config).result
         self.classes = splits.train.classes
-        self._dataset = ClassificationDataset(
-            splits.search if split == "search" else splits.test,
-            transform,
-            max_bad_images=limit,
-            replace_bad=False,
-        )
 
     def build(self) -> ClassifierSpace:
         space = self.config.space
@@ -219,10 +249,13 @@ class ClassificationTask(Task):
         images, labels = batch
         return F.cross_entropy(net(images), labels, label_smoothing=self.config.pretrain.label_smoothing)
 
+    def calibrate(self, net: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+        net.calibration_pass(batch[0])
+
     @torch.no_grad()
     def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
         right = total = 0
-        for (images, labels), due in self._batches_with_reports(self._dataset):
+        for (images, labels), due in self._batches_with_reports():
             right += top1(net(images), labels)
             total += len(labels)
             if due:

@@ -58,6 +58,24 @@ def test_the_same_config_and_seed_give_the_same_search_twice(config):
     assert without_clocks() == first
 
 
+@pytest.mark.parametrize("task", ["detection", "classification"])
+def test_decoded_images_change_no_result_and_are_gone_when_the_search_has_ended(
+    task, trained_run, make_config, caplog
+):
+    def searched(name, gigabytes):
+        sections = {"search": {"name": name}, "hardware": {"keep_decoded_gb": gigabytes}}
+        config = make_config(trained_run, evaluation={"task": task}, **sections)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            search_in_process(config)
+        assert ("images decoded for all candidates" in caplog.text) == (gigabytes > 0)
+        assert not (config.search_dir / "decoded").exists()
+        evaluations = Journal(journal_path(config.search_dir)).evaluations
+        return [(e.ops, {k: v for k, v in e.metrics.items() if k != "seconds"}) for e in evaluations]
+
+    assert searched("kept", 1) == searched("decoded_each_time", 0)
+
+
 def test_clsnas_searches_on_top_1_with_the_pretrained_supernet_alone(trained_run, make_config):
     shutil.rmtree(trained_run / "finetune")
     config = make_config(
