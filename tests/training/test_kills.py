@@ -25,12 +25,12 @@ from tests.trainings import checkpoints
 pytestmark = pytest.mark.slow
 
 KILLS = 10
-STEPS = 1500
+STEPS = 600
 """of a training; a few milliseconds each, against seconds of a process's start"""
 
 NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
 
-SETTINGS = {"steps": STEPS, "checkpoint_every": 20, "keep_checkpoints": 3}
+SETTINGS = {"steps": STEPS, "checkpoint_every": 8, "keep_checkpoints": 3}
 TRAININGS = {
     "pretrain": (("pretrain",), ("pretrain/supernet.pt",)),
     "finetune": (("finetune",), ("finetune/supernet.pt",)),
@@ -86,8 +86,8 @@ def test_a_training_that_is_killed_ten_times_ends_with_the_same_weights_to_the_b
 ) -> None:
     command, results = TRAININGS[training]
     sections = {
-        "pretrain": {**SETTINGS, "log_every": 10},
-        "finetune": {**SETTINGS, "log_every": 10, "init": "scratch"},
+        "pretrain": {**SETTINGS, "log_every": 4},
+        "finetune": {**SETTINGS, "log_every": 4, "init": "scratch"},
         "hardware": {"workers": 1},
     }
     configs = {
