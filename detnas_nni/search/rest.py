@@ -24,6 +24,8 @@ class Trial:
     status: str
     record: dict[str, Any]
     """what the tuner proposed for it: `parameter_id` and `parameters`"""
+    log: str = ""
+    """where its log is: a folder, of another machine as HOST:FOLDER"""
 
     @property
     def ended(self) -> bool:
@@ -33,7 +35,12 @@ class Trial:
     def of(cls, job: dict[str, Any]) -> Trial | None:
         """From the API's answer; None while it has no parameters yet."""
         records = job.get("hyperParameters")
-        return Trial(job["trialJobId"], job["status"], json.loads(records[0])) if records else None
+        if not records:
+            return None
+        return Trial(job["trialJobId"], job["status"], json.loads(records[0]), job.get("logPath") or "")
+
+    def __str__(self) -> str:
+        return f"trial {self.id}" + (f" ({self.log})" if self.log else "")
 
 
 class RestApi:
@@ -82,6 +89,18 @@ class RestApi:
         if trial is None or trial.id != trial_id:
             raise KeyError(trial_id)
         return trial
+
+    def cancel(self, trial_id: str) -> None:
+        """End a trial. Of one whose machine does not answer, neither does the manager."""
+        request = urllib.request.Request(f"{self._root}/trial-jobs/{trial_id}", method="DELETE")
+        with urllib.request.urlopen(request, timeout=self._timeout):
+            pass
+
+    def stderr(self, trial_id: str) -> str:
+        """What a trial has written to its standard error, on whichever machine."""
+        path = f"{self._root}/trial-file/{trial_id}/stderr"
+        with urllib.request.urlopen(path, timeout=self._timeout) as answer:
+            return answer.read().decode(errors="replace")
 
 
 def _address(channel: str, up_to: str) -> str:

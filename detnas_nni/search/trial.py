@@ -8,6 +8,7 @@ it evaluates before it begins, so that the tuner never has to guess.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from typing import Any
@@ -20,21 +21,24 @@ nni.set_default_framework("none")
 from detnas_nni.architecture import Architecture  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
-from detnas_nni.search.candidate import CandidateEvaluation  # noqa: E402
+from detnas_nni.search import last_words  # noqa: E402
+from detnas_nni.search.candidate import DECODED, CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
 from detnas_nni.search.failures import Failure, describe  # noqa: E402
+from detnas_nni.search.heartbeat import heartbeat  # noqa: E402
 from detnas_nni.search.identity import search_identity  # noqa: E402
 from detnas_nni.search.process import Process, die_with_parent, lifeline  # noqa: E402
 from detnas_nni.search.rest import ERRORS, RestApi  # noqa: E402
 from detnas_nni.search.time_limit import Watchdog  # noqa: E402
-from detnas_nni.search.trial_files import Ops, Taken, TrialFiles  # noqa: E402
+from detnas_nni.search.trial_files import IDENTITY, Ops, Taken, TrialFiles  # noqa: E402
 from detnas_nni.training.runs import supernet_weights  # noqa: E402
 from detnas_nni.training.weights import file_hash  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
-# Seconds to wait for the tuner's word, where the manager cannot be asked; it comes within two.
-_PATIENCE = 60.0
+# Seconds to wait for the tuner's word, where the manager cannot be asked. It is written within two, but NFS
+# may keep saying for a minute that a file is not there.
+_PATIENCE = 120.0
 
 
 def run_trial(config: Config) -> None:
@@ -51,10 +55,17 @@ def run_trial(config: Config) -> None:
     if not parameters:
         raise UsageError("this command is started by NNI, for a trial; see `nnictl create --config`")
     files = TrialFiles(config.search_dir, {})
+    with heartbeat(files.heartbeat_path(nni.get_trial_id())):
+        _run(config, parameters, files, watchdog)
+
+
+def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog: Watchdog) -> None:
     ops = None
 
     def failed(failure: Failure) -> None:
         files.take(_taken(files, ops, failure))
+        if not files.is_shared():
+            last_words.say(failure)
 
     try:
         record = _own_record(files)
@@ -78,14 +89,21 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     if known is not None:
         # NNI starts trials again that ran when its manager was killed. Some had come to their end.
         _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
-        nni.report_final_result(known)
+        _report(known, files)
         return
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
-    evaluator = DetNASEvaluator(CandidateEvaluation(config))
-    result = evaluator.measure(architecture)
+    evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
+    metrics = DetNASEvaluator(evaluation).measure(architecture).reported()
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
-    files.finish(architecture.ops, result.reported())
-    evaluator.report(result)
+    files.finish(architecture.ops, metrics)
+    _report(metrics, files)
+
+
+def _report(metrics: dict[str, float], files: TrialFiles) -> None:
+    """Tell NNI the final result; to a tuner that does not share the folder also what it is a result of."""
+    nni.report_final_result(
+        metrics if files.is_shared() else {**metrics, IDENTITY: json.dumps(files.identity)}
+    )
 
 
 def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> Taken:

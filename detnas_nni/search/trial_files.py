@@ -7,12 +7,14 @@ it; and the tuner writes down which trial each proposal went to. Each file is wh
     proposals/TRIAL.json    the tuner's: what it proposed for a trial, under NNI's id of the trial
     trials/TRIAL.json       the trial's: what it has taken, which process it is, and the error if it failed
     outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end
+    heartbeats/TRIAL        the trial's: that it runs, or has ended
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 
 from detnas_nni.files import write_json
 from detnas_nni.search.failures import Failure
+from detnas_nni.search.heartbeat import Beat, read_beat
 from detnas_nni.search.process import Process
 
 _log = logging.getLogger(__name__)
@@ -27,6 +30,9 @@ _log = logging.getLogger(__name__)
 Ops = tuple[int, ...]
 Identity = Mapping[str, str]
 """What a result depends on beside the architecture: hashes of the config and of the supernet."""
+
+IDENTITY = "identity"
+"""The identity's key among the metrics that NNI carries to a tuner whose folder the trial does not share."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Taken:
 
 
 class TrialFiles:
-    """The three kinds of files in a search's folder.
+    """The files of a search's trials, in the search's folder.
 
     Args:
         folder: the search's.
@@ -86,6 +92,18 @@ class TrialFiles:
         """What all trials say of themselves."""
         found = (self.taken(path.stem) for path in sorted((self._folder / "trials").glob("*.json")))
         return [taken for taken in found if taken is not None]
+
+    def heartbeat_path(self, trial: str) -> Path:
+        """Where a trial's heartbeat is heard."""
+        return self._folder / "heartbeats" / trial
+
+    def beat(self, trial: str) -> Beat | None:
+        """A trial's last one; None if it has never beaten here."""
+        return read_beat(self.heartbeat_path(trial))
+
+    def forget_beats(self) -> None:
+        """Of trials that ran for an earlier tuner; one that runs still beats again."""
+        shutil.rmtree(self._folder / "heartbeats", ignore_errors=True)
 
     def finish(self, ops: Ops, metrics: dict[str, float]) -> None:
         """Write down an architecture's result."""

@@ -9,7 +9,7 @@ none is left that could.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,10 @@ Send = Callable[[int, dict[str, Any]], None]
 # Seconds that a request waits for a strategy that may be about to propose. NNI is told "no more trials" when
 # a request goes unanswered; it takes that back at the next proposal, but writes a warning each time.
 _PATIENCE = 1.0
+
+# How often a candidate may lose its machine before that counts as its own failure: some take all the memory
+# that there is, and a machine with it.
+_LOSSES = 3
 
 
 @dataclass
@@ -58,6 +62,7 @@ class TrialEngine(ExecutionEngine):
         self._trials: dict[int, _Trial] = {}
         self._proposed: dict[int, Ops] = {}
         self._models: dict[Ops, CandidateModel] = {}
+        self._losses: Counter[Ops] = Counter()
         self._deliver: Send | None = None
         self._closed = False
 
@@ -129,6 +134,12 @@ class TrialEngine(ExecutionEngine):
                 self._proposed[parameter_id] = ops
             self._match()
 
+    @property
+    def has_open(self) -> bool:
+        """Whether candidates wait for a trial, or for a trial's result."""
+        with self._changed:
+            return bool(self._queue or self._flying)
+
     def proposed(self, parameter_id: int) -> Ops | None:
         """What was proposed under an id; None if nothing was."""
         with self._changed:
@@ -161,8 +172,14 @@ class TrialEngine(ExecutionEngine):
         with self._changed:
             self._changed.notify_all()
 
-    def end(self, parameter_id: int, error: Failure | None = None) -> None:
-        """A trial has ended; what it had taken, and has not finished, has failed with the error."""
+    def end(self, parameter_id: int, error: Failure | None = None, *, lost: bool = False) -> None:
+        """A trial has ended; what it had taken, and has not finished, has failed with the error.
+
+        Args:
+            parameter_id: the trial's.
+            error: its own word on the reason.
+            lost: whether its machine died with it; its candidate is then proposed again, and has not failed.
+        """
         with self._changed:
             trial = self._trials.pop(parameter_id, None)
             if trial is None:
@@ -171,8 +188,21 @@ class TrialEngine(ExecutionEngine):
             if trial.taken in self._flying and not self._is_taken(trial.taken):
                 failed.append(trial.taken)
         for ops in failed:
+            if lost and self._put_back(ops):
+                continue
             own = trial.taken in (ops, None)
             self.finish(ops, Outcome(error=(error if own else None) or NO_RESULT))
+
+    def _put_back(self, ops: Ops) -> bool:
+        with self._changed:
+            if self._losses[ops] == _LOSSES:
+                return False
+            self._losses[ops] += 1
+            model = self._flying.pop(ops, None)
+            if model is not None:
+                self._queue.appendleft(model)
+                self._match()
+            return True
 
     def _is_taken(self, ops: Ops) -> bool:
         return any(trial.taken == ops for trial in self._trials.values())

@@ -8,17 +8,22 @@ the search's folder.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError
-from detnas_nni.search.failures import describe
+from detnas_nni.search import last_words
+from detnas_nni.search.failures import Failure, describe
+from detnas_nni.search.heartbeat import Listener
 from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.rest import ERRORS, RestApi, Trial
-from detnas_nni.search.trial_files import Taken, TrialFiles
+from detnas_nni.search.trial_files import IDENTITY, Identity, Taken, TrialFiles
 from detnas_nni.search.trials import TrialEngine
 
 _log = logging.getLogger(__name__)
@@ -29,8 +34,16 @@ Metrics = dict[str, float]
 _EVERY = 2.0  # seconds between two looks, if NNI does not call before
 _BETWEEN = 0.2  # seconds at least: several calls in a row are one reason to look
 
-# Seconds that the metric of a trial which left no outcome may come after the trial's good end.
+# Seconds that the metric of a trial which left no outcome may come after the trial's good end, and the last
+# word of its heartbeat after its bad one.
 _GRACE = 5.0
+
+# Seconds without a heartbeat after which a trial's machine counts as dead. If it is not, one candidate is
+# evaluated twice.
+_SILENT = 60.0
+
+# Seconds after the loss of a machine in which NNI may start no trial, though it has been asked to.
+_STUCK = 120.0
 
 _SETTLED = 10.0  # seconds that NNI waits at most for a look that was asked for
 
@@ -41,6 +54,8 @@ class _Reported:
 
     parameter_id: int
     metrics: Metrics
+    identity: Identity | None
+    """what it is a result of, if the trial does not share the search's folder"""
 
 
 class TrialWatch:
@@ -68,6 +83,9 @@ class TrialWatch:
         self._done: set[str] = set()
         self._proposals: set[str] = set()
         self._ended_at: dict[str, float] = {}
+        self._listener = Listener()
+        self._lost: dict[str, Trial] = {}
+        self._moved_at = 0.0
         self._call = threading.Event()
         self._looked = threading.Condition()
         self._looks_begun = self._looks_ended = 0
@@ -80,6 +98,7 @@ class TrialWatch:
         Raises one of `rest.ERRORS` if the manager does not answer.
         """
         self._done = {trial.id for trial in self._manager.trials() if trial.ended}
+        self._files.forget_beats()
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,9 +119,11 @@ class TrialWatch:
             self._call.set()
             self._looked.wait_for(lambda: self._stopped or self._looks_ended >= next_look, timeout=_SETTLED)
 
-    def reported(self, trial: str, parameter_id: int, metrics: Metrics) -> None:
+    def reported(self, trial: str, parameter_id: int, value: dict[str, Any]) -> None:
         """NNI has brought a trial's final metric."""
-        self._reported[trial] = _Reported(parameter_id, metrics)
+        metrics = {key: number for key, number in value.items() if key != IDENTITY}
+        identity = json.loads(value[IDENTITY]) if IDENTITY in value else None
+        self._reported[trial] = _Reported(parameter_id, metrics, identity)
         self._call.set()
 
     def _run(self) -> None:
@@ -111,8 +132,11 @@ class TrialWatch:
             with self._looked:
                 self._looks_begun += 1
             try:
-                for trial in self._trials():
+                self._listener.look()
+                trials = self._trials()
+                for trial in trials:
                     self._see(trial)
+                self._expect_progress(trials)
             except DetNASError as error:
                 self._give_up(error)
                 return
@@ -140,16 +164,23 @@ class TrialWatch:
             return
         taken = self._files.taken(trial.id)
         if taken is not None and taken.ops is not None:
-            self._expect_the_same_search(taken)
+            if taken.error is None:  # or it may not have come as far as that
+                self._expect_the_same_search(trial, taken.identity)
             self._engine.take(parameter_id, taken.ops)
+        elif (reported := self._reported.get(trial.id)) is not None and reported.identity is not None:
+            self._expect_the_same_search(trial, reported.identity)
         ops, metrics = self._result(trial, taken)
         if ops is not None and metrics is not None:
             self._engine.finish(ops, Outcome(metrics=metrics))
         if not trial.ended:
             self._propose(trial)
+            if self._is_silent(trial):
+                self._lose(trial)
         elif metrics is not None or not (self._may_report_yet(trial, taken) or self._manager_stops()):
             self._done.add(trial.id)
-            self._engine.end(parameter_id, None if taken is None else taken.error)
+            if metrics is None and self._died_with_its_machine(trial, taken):
+                self._lose(trial)
+            self._engine.end(parameter_id, None if metrics is not None else self._reason(trial, taken))
 
     def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Metrics | None]:
         """What a trial has evaluated, and the result; None where it has not said."""
@@ -164,11 +195,69 @@ class TrialWatch:
         return None, None
 
     def _may_report_yet(self, trial: Trial, taken: Taken | None) -> bool:
-        """Whether a metric may still come through NNI, of a trial that has ended and left no outcome."""
-        if trial.status != "SUCCEEDED" or (taken is not None and taken.error is not None):
+        """Whether a metric, through NNI, or a last word may still come of a trial that left no outcome."""
+        if taken is not None and taken.error is not None:
+            return False
+        if trial.status != "SUCCEEDED" and not self._died_with_its_machine(trial, taken):
             return False
         ended_at = self._ended_at.setdefault(trial.id, time.monotonic())
         return time.monotonic() - ended_at < _GRACE
+
+    def _died_with_its_machine(self, trial: Trial, taken: Taken | None) -> bool:
+        """Whether nobody saw a trial end. Of a dead machine's trials NNI says that a user canceled them."""
+        if trial.status != "USER_CANCELED" or (taken is not None and taken.error is not None):
+            return False
+        beat = self._files.beat(trial.id)
+        return beat is None or not beat.ended
+
+    def _is_silent(self, trial: Trial) -> bool:
+        beat = self._files.beat(trial.id)
+        if beat is None or beat.ended:
+            return False
+        return self._listener.silent_for(trial.id, beat) > _SILENT
+
+    def _lose(self, trial: Trial) -> None:
+        """Let another trial have the candidate of one that was lost; if that reports after all, it counts."""
+        if trial.id in self._lost:
+            return
+        self._lost[trial.id] = trial
+        _log.warning("%s was lost with its machine; another takes its place", trial)
+        if not trial.ended:
+            # In a thread: where the machine does not answer, the manager does not either.
+            threading.Thread(target=self._cancel, args=(trial.id,), daemon=True).start()
+        self._engine.end(trial.record["parameter_id"], lost=True)
+
+    def _cancel(self, trial: str) -> None:
+        try:
+            self._manager.cancel(trial)
+        except ERRORS as error:
+            _log.warning("NNI's manager cannot cancel trial %s (%s)", trial, error)
+
+    def _expect_progress(self, trials: list[Trial]) -> None:
+        """NNI waits for ever for an answer of a machine that gives none, and starts nothing meanwhile."""
+        if not self._lost or not self._engine.has_open or any(self._runs(trial) for trial in trials):
+            self._moved_at = self._listener.clock
+        elif self._listener.clock - self._moved_at > _STUCK:
+            last = list(self._lost.values())[-1]
+            raise EvaluationError(
+                f"NNI starts no trials any more since {last} was lost with its machine: mend that, or take "
+                "it out of machineList, then `nnictl stop` and `nnictl create` again; the search goes on "
+                "after what is in its journal"
+            )
+
+    def _runs(self, trial: Trial) -> bool:
+        if trial.ended or trial.id in self._lost:
+            return False
+        beat = self._files.beat(trial.id)
+        return beat is None or not beat.ended
+
+    def _reason(self, trial: Trial, taken: Taken | None) -> Failure | None:
+        """A failed trial's own word; without a folder in common from what it printed."""
+        error = None if taken is None else taken.error
+        if error is None and trial.status == "FAILED":
+            with contextlib.suppress(*ERRORS):
+                error = last_words.read(self._manager.stderr(trial.id))
+        return Failure(f"{error}, in {trial}", fatal=True) if error is not None and error.fatal else error
 
     def _manager_stops(self) -> bool:
         """Whether a trial has ended because the whole experiment is ended: that is no failure."""
@@ -183,16 +272,19 @@ class TrialWatch:
             self._files.propose(trial.id, trial.record)
             self._proposals.add(trial.id)
 
-    def _expect_the_same_search(self, taken: Taken) -> None:
+    def _expect_the_same_search(self, trial: Trial, identity: Identity) -> None:
         for key, expected in self._files.identity.items():
-            if taken.identity.get(key) != expected:
+            if identity.get(key) != expected:
                 raise CheckpointError(
-                    f"trial {taken.trial} computed with another {key} ({taken.identity.get(key)}) than this "
+                    f"{trial} computed with another {key} ({identity.get(key)}) than this "
                     f"search's ({expected}): {_REMEDY.get(key, 'start a new search')}"
                 )
 
 
 _REMEDY = {
     "config": "the trialCommand's `-c` and `--set` and the tuner's classArgs have to name the same values",
-    "supernet": "the supernet was trained anew while the search ran; give the new search a name of its own",
+    "supernet": (
+        "it was trained anew while the search ran, and a new search needs a name of its own; or the trial's "
+        "machine has another file in place of the one that all share"
+    ),
 }

@@ -46,6 +46,8 @@ class Manager:
         self.status = "RUNNING"
         self.statuses: dict[str, str] = {}
         self.records: dict[str, str] = {}
+        self.stderr: dict[str, str] = {}
+        self.canceled: list[str] = []
         self._tuner = tuner
         self._messages: queue.Queue[dict[str, str]] = queue.Queue()
         self._connection: ServerConnection | None = None
@@ -164,9 +166,19 @@ def _api_of(manager: Manager) -> type[BaseHTTPRequestHandler]:
                     for job, record in list(manager.records.items())
                 ],
             }
+            files = {f"/api/v1/nni/trial-file/{job}/stderr": text for job, text in manager.stderr.items()}
+            if self.path not in answers | files:
+                self.send_error(404)
+                return
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps(answers[self.path]).encode())
+            answer = files.get(self.path) or json.dumps(answers[self.path])
+            self.wfile.write(answer.encode())
+
+        def do_DELETE(self) -> None:
+            manager.canceled.append(self.path.rpartition("/")[2])
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass

@@ -36,9 +36,9 @@ def sleeping(script: str = SLEEP) -> Iterator[subprocess.Popen]:
 def within(seconds: float, condition: Callable[[], object]) -> bool:
     """Whether a condition comes to hold in this time."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return bool(condition())
+    return bool(holds)
 
 
 def gone(process: Process, seconds: float = 30.0) -> bool:

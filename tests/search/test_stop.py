@@ -20,7 +20,10 @@ from detnas_nni.search.session import SearchSession
 from detnas_nni.search.stop import stop
 from detnas_nni.search.trial_files import Taken, TrialFiles
 
-ENDLESS = {"evaluation": {"finetune_iterations": 10**9, "finetune_lr": 1e-9}, "hardware": {"workers": 1}}
+ENDLESS = {
+    "evaluation": {"finetune_iterations": 10**9, "finetune_lr": 1e-9},
+    "hardware": {"workers": 1, "keep_decoded_gb": 0},  # or no loader would be left
+}
 
 
 class Search:

@@ -21,6 +21,7 @@ from trial_service import TrialService
 
 from detnas_nni.config_file import load_config
 from detnas_nni.errors import ArchitectureError, CheckpointError, EvaluationError, UsageError
+from detnas_nni.search import last_words
 from detnas_nni.search import trial as trial_module
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.search.identity import search_identity
@@ -103,6 +104,12 @@ def outcome_of(config, architecture):
     return files_of(config).outcome(architecture.ops)
 
 
+def in_a_search(config):
+    """A config whose search a tuner has begun, in the folder that both share."""
+    SearchSession(config).close()
+    return config
+
+
 def my_word(config):
     """What the trial says of itself."""
     return TrialFiles(config.search_dir, {}).taken(nni.get_trial_id())
@@ -115,7 +122,7 @@ def without_seconds(metrics):
 def test_a_trial_evaluates_what_the_manager_has_on_record_and_not_what_it_was_handed(
     trained_run, make_config, channel, manager
 ):
-    config = make_config(trained_run)
+    config = in_a_search(make_config(trained_run))
     run_trial(config)
     assert manager == [f"/api/v1/nni/trial-jobs/{nni.get_trial_id()}"]
     expected = without_seconds(CandidateEvaluation(config).evaluate(MINE).reported())
@@ -127,7 +134,7 @@ def test_a_trial_evaluates_what_the_manager_has_on_record_and_not_what_it_was_ha
 
 
 @pytest.mark.parametrize("address", [None, "http://localhost:1/env/remote/trial"], ids=["none", "no answer"])
-def test_out_of_the_managers_reach_a_trial_takes_what_it_was_handed(
+def test_out_of_the_managers_and_the_tuners_reach_a_trial_takes_what_it_was_handed(
     trained_run, make_config, channel, monkeypatch, address
 ):
     if address is not None:
@@ -136,6 +143,8 @@ def test_out_of_the_managers_reach_a_trial_takes_what_it_was_handed(
     run_trial(config)
     [(parameter_id, final)] = channel.finals()
     assert parameter_id == 7
+    # What it is a result of cannot be read in the folder.
+    assert json.loads(final.pop("identity")) == files_of(config).identity
     assert outcome_of(config, ANOTHERS) == final
     assert my_word(config).ops == ANOTHERS.ops
 
@@ -192,7 +201,7 @@ def test_what_was_evaluated_before_is_reported_and_not_evaluated_again(
     trained_run, make_config, channel, monkeypatch
 ):
     """NNI starts trials again after a resume, some of which had ended while no tuner lived."""
-    config = make_config(trained_run, evaluation={"task": "classification"})
+    config = in_a_search(make_config(trained_run, evaluation={"task": "classification"}))
     files_of(config).finish(ANOTHERS.ops, {"default": 0.625, "MACs_M": 20.0})
     monkeypatch.setattr(CandidateEvaluation, "evaluate", None)
     run_trial(config)
@@ -200,7 +209,7 @@ def test_what_was_evaluated_before_is_reported_and_not_evaluated_again(
 
 
 def test_a_result_with_another_supernet_is_not_taken_for_this_ones(trained_run, make_config, channel):
-    config = make_config(trained_run, evaluation={"task": "classification"})
+    config = in_a_search(make_config(trained_run, evaluation={"task": "classification"}))
     files = files_of(config)
     TrialFiles(config.search_dir, files.identity | {"supernet": "another"}).finish(
         ANOTHERS.ops, {"default": 0.99}
@@ -212,7 +221,7 @@ def test_a_result_with_another_supernet_is_not_taken_for_this_ones(trained_run, 
 
 def test_the_outcome_is_written_before_nni_hears_of_the_result(trained_run, make_config, channel):
     """The tuner reads it as soon as NNI brings the metric."""
-    config = make_config(trained_run, evaluation={"task": "classification"})
+    config = in_a_search(make_config(trained_run, evaluation={"task": "classification"}))
     written = []
     channel.before_final = lambda: written.append(outcome_of(config, ANOTHERS))
     run_trial(config)
@@ -237,6 +246,21 @@ def test_a_trial_without_a_supernet_says_so_to_the_tuner_too(make_config, tmp_pa
     taken = my_word(config)
     assert taken.ops == ANOTHERS.ops and taken.error.fatal
     assert "there is no supernet" in taken.error
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_where_the_tuner_cannot_read_its_word_a_trial_prints_why_it_fails(
+    trained_run, make_config, channel, capfd, shared
+):
+    config = make_config(trained_run)
+    if shared:
+        in_a_search(config)
+    (trained_run / "finetune/supernet.pt").unlink()
+    with pytest.raises(CheckpointError):
+        run_trial(config)
+    printed = last_words.read(capfd.readouterr().err)
+    assert printed.fatal is not shared
+    assert shared or "there is no supernet" in printed
 
 
 def test_data_that_cannot_be_read_are_no_fault_of_the_candidate(trained_run, make_config, channel, shapes):
@@ -272,7 +296,7 @@ def endless(trained_run, write_config):
     return write_config(
         trained_run.parent / "detnas.yaml",
         evaluation={"finetune_iterations": 10**9, "finetune_lr": 1e-9},
-        hardware={"workers": 1},
+        hardware={"workers": 1, "keep_decoded_gb": 0},  # or no loader would be left
     )
 
 
@@ -280,7 +304,8 @@ def started(service, config_file, *options):
     """A trial that evaluates, its loader's processes, and the files of its search."""
     service.handed["a1b2c"] = service.records["a1b2c"]
     trial = service.start("a1b2c", config_file, *options)
-    assert within(120, lambda: trial.poll() is not None or descendants(Process.of(trial.pid)))
+    # Beside the loader's there is the process that is the trial's heartbeat.
+    assert within(120, lambda: trial.poll() is not None or len(descendants(Process.of(trial.pid))) == 2)
     assert trial.poll() is None, trial.stdout.read()
     loaders = descendants(Process.of(trial.pid))
     return trial, loaders, TrialFiles(load_config(config_file).search_dir, {})
@@ -308,4 +333,5 @@ def test_a_trial_that_is_killed_has_said_what_it_had_taken_and_leaves_no_loader_
         assert within(30, lambda: not any(loader.alive for loader in loaders))
     taken = files.taken("a1b2c")
     assert (taken.ops, taken.error) == (MINE.ops, None)
+    assert files.beat("a1b2c").ended
     assert taken.process.pid == trial.pid and not taken.process.alive

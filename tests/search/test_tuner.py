@@ -8,19 +8,17 @@ import time
 import pytest
 from manager import Manager
 from searching import BLOCKS, STRATEGIES, likeness, proposals, search
+from tuning import Trials, best_of, evaluated_as_proposed, journal_of, metrics_of, ops_of, wait_for
 
-from detnas_nni.architecture import Architecture
 from detnas_nni.config_file import load_config
 from detnas_nni.search import trials as trials_module
 from detnas_nni.search import watch as watch_module
 from detnas_nni.search.failures import Failure
-from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.lock import read_owner
 from detnas_nni.search.outcome import NO_RESULT
-from detnas_nni.search.process import Process
 from detnas_nni.search.session import SearchSession
 from detnas_nni.search.strategies import build_strategy
-from detnas_nni.search.trial_files import Taken, TrialFiles
+from detnas_nni.search.trial_files import TrialFiles
 from detnas_nni.search.tuner import DetNASTuner
 from search_spaces import search_space_json
 
@@ -52,57 +50,6 @@ def impatient(monkeypatch):
     monkeypatch.setattr(watch_module, "_BETWEEN", 0.02)
     monkeypatch.setattr(watch_module, "_EVERY", 0.3)
     monkeypatch.setattr(watch_module, "_GRACE", 0.2)
-
-
-def ops_of(trial) -> tuple[int, ...]:
-    return Architecture.from_choices("tiny", trial.choices).ops
-
-
-def metrics_of(trial) -> dict[str, float]:
-    return {"default": likeness(ops_of(trial)), "AP50": 0.5}
-
-
-def journal_of(config) -> Journal:
-    return Journal(journal_path(config.search_dir))
-
-
-def best_of(config):
-    return config.search_dir / "best_architecture.json"
-
-
-def evaluated_as_proposed(journal) -> bool:
-    return all(e.fitness == likeness(e.ops) for e in journal.evaluations if e.metrics is not None)
-
-
-def wait_for(condition) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
-class Trials:
-    """What trials leave in the search's folder, which they share with the tuner."""
-
-    def __init__(self, config):
-        self._config = config
-
-    @property
-    def files(self):
-        # The identity is there when the tuner has opened the folder, and so before any trial.
-        identity = json.loads((self._config.search_dir / "search.json").read_text())
-        return TrialFiles(self._config.search_dir, identity)
-
-    def take(self, trial, of=None, error=None, **identity):
-        """A trial begins with its own candidate, or with another's; `error`: and fails."""
-        files = self.files
-        taken = Taken(trial.job, ops_of(of or trial), files.identity | identity, Process.current(), error)
-        files.take(taken)
-
-    def finish(self, trial, of=None):
-        """A trial ends its evaluation; that of another's candidate if it was handed that one."""
-        self.take(trial, of)
-        self.files.finish(ops_of(of or trial), metrics_of(of or trial))
 
 
 @pytest.fixture
@@ -425,7 +372,8 @@ def test_what_no_candidate_is_to_blame_for_ends_the_experiment_and_is_charged_to
         trial = manager.proposed()
         trials.take(trial, error=Failure("DataError: search.json: cannot be read", fatal=True))
         manager.end(trial, "FAILED")
-        assert "DataError: search.json: cannot be read (any candidate would meet it)" in manager.error()
+        error = manager.error()
+    assert f"DataError: search.json: cannot be read, in trial {trial.job} (any candidate would" in error
     assert len(journal_of(config)) == 0
 
 

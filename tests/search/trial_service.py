@@ -38,8 +38,13 @@ class TrialService:
 
     def start(self, trial: str, config_file: Path, *options: str) -> subprocess.Popen:
         """`detnas trial`, in NNI's environment."""
-        env = {
-            **os.environ,
+        env = {**os.environ, **self.environment(trial, config_file)}
+        command = [str(Path(sys.executable).with_name("detnas")), "trial", "-c", str(config_file), *options]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def environment(self, trial: str, config_file: Path) -> dict[str, str]:
+        """The variables that NNI starts a trial with, and one thread."""
+        return {
             "NNI_PLATFORM": "local",
             "NNI_EXP_ID": "experiment",
             "NNI_TRIAL_JOB_ID": trial,
@@ -51,8 +56,6 @@ class TrialService:
             ),
             "OMP_NUM_THREADS": "1",
         }
-        command = [str(Path(sys.executable).with_name("detnas")), "trial", "-c", str(config_file), *options]
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def finals(self, trial: str) -> list[tuple[int, dict[str, float]]]:
         """The final metrics of a trial, each with the parameter id that it carried."""
