@@ -59,6 +59,7 @@ def examine(config: str | Path | None = None, overrides: Sequence[str] = ()) -> 
         checks += [
             partial(experiment.data, loaded),
             partial(nni_servers.remote_trials, Path(config).parent),
+            partial(nni_servers.gpu_trials, Path(config).parent),
             partial(machine.writable_folders, loaded),
             partial(experiment.steps, config, overrides),
         ]

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,7 @@ VERIFIED_NNI = "3.0"
 _NNI = f"nni=={VERIFIED_NNI}"
 _CLOSE = "detnas doctor --close-nni"
 _EXPERIMENTS = "NNI's experiments"
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 # A server such as the manager's, under a name that loopback.js takes for NNI's, out of a Python that has just
 # started: what site-packages do to node's options is what is asked.
@@ -56,15 +57,41 @@ def manager_address() -> list[Finding]:
     return [Finding(name, "ok", f"listens on {address} alone, {how}")]
 
 
-def remote_trials(folder: Path) -> list[Finding]:
-    """Whether the experiment files beside a config send trials to machines that the manager is closed to."""
+def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
+    """Whether the experiment files beside a config ask NNI for as many GPUs as there are, which starts nothing.
+
+    Args:
+        folder: the config's.
+        gpus: has an entry for each of this machine's.
+    """
+    count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
+    findings = []
+    for file, values, service in _experiment_files(folder):
+        asked = values.get("trialGpuNumber") or 0
+        if service.get("platform") != "local" or not isinstance(asked, int) or not 0 < count <= asked:
+            continue
+        text = f"trialGpuNumber is {asked} on a machine with {count}: NNI 3.0 wants one more, and starts no trial"
+        remedy = "leave trialGpuNumber out, and set trialConcurrency to what the GPU holds (docs/clusters.md)"
+        findings.append(Finding(file.name, "problem", text, remedy))
+    return findings
+
+
+def _experiment_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """The files for nnictl in a folder, with their values and those of their trainingService."""
     import yaml
 
-    findings = []
     for file in sorted(folder.glob("search*.yaml")):
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
         service = values.get("trainingService") if isinstance(values, dict) else None
-        if not isinstance(service, dict) or service.get("platform") != "remote":
+        if isinstance(service, dict):
+            yield file, values, service
+
+
+def remote_trials(folder: Path) -> list[Finding]:
+    """Whether the experiment files beside a config send trials to machines that the manager is closed to."""
+    findings = []
+    for file, values, service in _experiment_files(folder):
+        if service.get("platform") != "remote":
             continue
         address = service.get("nniManagerIp", values.get("nniManagerIp"))
         text = f"trials on remote machines call NNI's manager back at {address or 'its address'}"

@@ -137,3 +137,28 @@ def test_trials_on_remote_machines_need_a_tunnel_to_a_closed_manager(tmp_path, s
     found = nni_servers.remote_trials(tmp_path)
     assert [finding.status for finding in found] == expected
     assert all("ssh -N -R" in finding.remedy for finding in found if finding.status == "warning")
+
+
+LOCAL, REMOTE = {"platform": "local"}, {"platform": "remote"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "service", "is_problem"),
+    [
+        (1, 1, LOCAL, True),
+        (2, 2, LOCAL, True),
+        (2, 1, LOCAL, False),
+        (1, None, LOCAL, False),
+        (1, 0, LOCAL, False),
+        (0, 1, LOCAL, False),  # another machine's file may be looked at
+        (1, 1, REMOTE, False),
+    ],
+)
+def test_as_many_gpus_a_trial_as_there_are_start_no_trial(tmp_path, gpus, asked, service, is_problem):
+    values = {"trainingService": service} | ({} if asked is None else {"trialGpuNumber": asked})
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(values))
+    for number in range(gpus):
+        (tmp_path / "gpus" / f"0000:{number}").mkdir(parents=True)
+    found = nni_servers.gpu_trials(tmp_path, tmp_path / "gpus")
+    assert [finding.status for finding in found] == ["problem"] * is_problem
+    assert all("leave trialGpuNumber out" in finding.remedy for finding in found)
