@@ -58,7 +58,7 @@ def manager_address() -> list[Finding]:
 
 
 def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
-    """Whether the experiment files beside a config ask NNI for as many GPUs as there are, which starts nothing.
+    """Whether experiment files beside a config ask for as many GPUs a trial as there are: that starts none.
 
     Args:
         folder: the config's.
@@ -70,7 +70,7 @@ def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
         asked = values.get("trialGpuNumber") or 0
         if service.get("platform") != "local" or not isinstance(asked, int) or not 0 < count <= asked:
             continue
-        text = f"trialGpuNumber is {asked} on a machine with {count}: NNI 3.0 wants one more, and starts no trial"
+        text = f"trialGpuNumber is {asked}, and there are {count}: NNI 3.0 wants one more, and starts no trial"
         remedy = "leave trialGpuNumber out, and set trialConcurrency to what the GPU holds (docs/clusters.md)"
         findings.append(Finding(file.name, "problem", text, remedy))
     return findings
