@@ -70,7 +70,7 @@ def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
         asked = values.get("trialGpuNumber") or 0
         if service.get("platform") != "local" or not isinstance(asked, int) or not 0 < count <= asked:
             continue
-        text = f"trialGpuNumber is {asked}, and there are {count}: NNI 3.0 wants one more, and starts no trial"
+        text = f"trialGpuNumber is {asked} of {count}: NNI 3.0 wants one more than that, and starts no trial"
         remedy = "leave trialGpuNumber out, and set trialConcurrency to what the GPU holds (docs/clusters.md)"
         findings.append(Finding(file.name, "problem", text, remedy))
     return findings
