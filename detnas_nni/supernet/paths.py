@@ -7,10 +7,11 @@ all ranks of a distributed training draw the same path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from nni.nas.oneshot.pytorch.base_lightning import BaseSuperNetModule
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from pytorch_lightning import LightningModule
@@ -22,6 +23,8 @@ from search_spaces import layout
 
 # A bin that holds one path in 10,000 is found, in 0.2 s; one that holds fewer is a mistake in the config.
 _MOST_DRAWS = 100_000
+# Many at a time cost little more than one; which of them are drawn does not depend on it.
+_DRAWS_AT_ONCE = 100
 
 
 class PathSampler:
@@ -32,7 +35,8 @@ class PathSampler:
         seed: the config's seed.
         bins: ranges [low, high) of MACs; a step draws one of them uniformly, then a path uniformly in it.
             None draws paths uniformly from the space.
-        macs: the MACs of a path, in the convention of the bins; needed with bins.
+        macs: the MACs of many paths, ops (N, blocks) to (N,), in the convention of the bins; needed with
+            bins.
 
     Raises:
         ConstraintError: a bin holds no path.
@@ -43,7 +47,7 @@ class PathSampler:
         space: str,
         seed: int,
         bins: Sequence[tuple[int, int]] | None = None,
-        macs: Callable[[Architecture], int] | None = None,
+        macs: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         if bins and macs is None:
             raise ValueError("bins of MACs need a function that counts them")
@@ -59,17 +63,19 @@ class PathSampler:
         """The path of a global step."""
         rng = generator(self.seed, "path", step)
         if not self.bins:
-            return self._draw(rng)
+            return self._architecture(rng.integers(self._candidates))
         return self._draw_in_bin(rng, *self.bins[rng.integers(len(self.bins))])
 
-    def _draw(self, rng: np.random.Generator) -> Architecture:
-        return Architecture(self.space, tuple(rng.integers(self._candidates).tolist()))
+    def _architecture(self, ops: np.ndarray) -> Architecture:
+        return Architecture(self.space, tuple(ops.tolist()))
 
     def _draw_in_bin(self, rng: np.random.Generator, low: int, high: int) -> Architecture:
-        for _ in range(_MOST_DRAWS):
-            path = self._draw(rng)
-            if low <= self._macs(path) < high:
-                return path
+        for _ in range(_MOST_DRAWS // _DRAWS_AT_ONCE):
+            drawn = rng.integers(self._candidates, size=(_DRAWS_AT_ONCE, len(self._candidates)))
+            macs = self._macs(drawn)
+            inside = (low <= macs) & (macs < high)
+            if inside.any():
+                return self._architecture(drawn[inside.argmax()])
         raise ConstraintError(
             f"pretrain.macs_bins: none of {_MOST_DRAWS:,} random paths of {self.space} has between "
             f"{low:,} and {high:,} MACs; give ranges that the space can meet"
@@ -91,10 +97,16 @@ class _SeededPathModule(RandomSamplingLightningModule):
     def __init__(self, training_module: LightningModule, sampler: PathSampler) -> None:
         super().__init__(training_module)
         self._sampler = sampler
+        self._layers: list[BaseSuperNetModule] = []
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        # NNI walks through every module of the supernet to find them, which is not for every step.
+        self._layers = list(self.supernet_modules())
 
     def resample(self) -> dict[str, Any]:
         path = self._sampler.path(self.trainer.global_step)
-        activate(self, path)
+        activate(self._layers, path)
         return path.choices
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -102,8 +114,8 @@ class _SeededPathModule(RandomSamplingLightningModule):
         return self.training_module.training_step(*args, **kwargs)
 
 
-def activate(module: RandomSamplingLightningModule, path: Architecture) -> None:
+def activate(layers: Iterable[BaseSuperNetModule], path: Architecture) -> None:
     """Let every layer of the supernet run the candidate that the path chooses."""
     choices = path.choices
-    for layer in module.supernet_modules():
+    for layer in layers:
         layer.resample(memo=choices)

@@ -30,9 +30,11 @@ def _path_sampler(config: Config, num_classes: int) -> PathSampler:
     if config.pretrain.macs_bins is None:
         return PathSampler(config.space.name, config.seed)
     table = cost_table(config.space.name, config.search.constraint.resolution)
+    zeros = [0] * len(table.blocks)
+    head = table.classifier_cost(zeros, num_classes).macs - table.cost(zeros).macs
     return PathSampler(
         config.space.name,
         config.seed,
         config.pretrain.macs_bins,
-        macs=lambda path: table.classifier_cost(path, num_classes).macs,
+        macs=lambda ops: table.costs(ops)[:, 0] + head,
     )

@@ -28,6 +28,7 @@ from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.hardware import prepare
 from detnas_nni.seeding import derive_seed
+from detnas_nni.supernet.path_sgd import PathSGD
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
@@ -104,7 +105,7 @@ class TrainingTask(LightningModule):
         step = self.trainer.global_step
         # Dropout and torchvision's sampling of proposals draw from torch's global generator: seeded by the
         # step, they need no saved state to go on after a resume.
-        torch.manual_seed(derive_seed(self._job.config.seed, *self._stream, step))
+        _seed_torch(derive_seed(self._job.config.seed, *self._stream, step))
         losses = self._job.losses(self.model, batch)
         total = sum(losses.values())
         if not torch.isfinite(total):
@@ -117,7 +118,8 @@ class TrainingTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         settings = self._job.settings
-        optimizer = SGD(self._job.parameter_groups(self.model), lr=settings.lr, momentum=settings.momentum)
+        sgd = SGD if self._sampler is None else PathSGD
+        optimizer = sgd(self._job.parameter_groups(self.model), lr=settings.lr, momentum=settings.momentum)
         scheduler = LambdaLR(optimizer, self._job.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -171,6 +173,14 @@ def _fit(
             strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
             trained = strategy.supernet
     return {name: tensor.detach().cpu() for name, tensor in trained.state_dict().items()}
+
+
+def _seed_torch(seed: int) -> None:
+    """`torch.manual_seed`, without the traceback that it takes a millisecond to keep for an unused GPU."""
+    if torch.cuda.is_initialized():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def _devices(hardware: Hardware, world: World, supernet: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,17 @@ import pytest
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost import cost_table
 from detnas_nni.errors import ConstraintError
+from detnas_nni.seeding import generator
 from detnas_nni.supernet.paths import PathSampler
 from search_spaces import layout
 
 
 def macs(path: Architecture) -> int:
     return cost_table("tiny").cost(path).macs
+
+
+def macs_of_many(ops: np.ndarray) -> np.ndarray:
+    return cost_table("tiny").costs(ops)[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +84,7 @@ def test_a_step_draws_one_of_the_bins_and_a_path_in_it(quartiles: list[int]) -> 
     low, middle, high = quartiles
     # One bin of a quarter of all paths, one of a half: each is drawn as often as the other.
     bins = [(0, low), (low, high)]
-    sampler = PathSampler("tiny", 0, bins, macs)
+    sampler = PathSampler("tiny", 0, bins, macs_of_many)
     drawn = Counter(
         "first" if value < low else "lower" if value < middle else "upper" if value < high else "outside"
         for value in (macs(sampler.path(step)) for step in range(1200))
@@ -91,7 +97,7 @@ def test_a_step_draws_one_of_the_bins_and_a_path_in_it(quartiles: list[int]) -> 
 
 def test_a_bin_leaves_out_its_upper_end() -> None:
     values = sorted({macs(PathSampler("tiny", 0).path(step)) for step in range(50)})
-    sampler = PathSampler("tiny", 1, [(values[20], values[30])], macs)
+    sampler = PathSampler("tiny", 1, [(values[20], values[30])], macs_of_many)
     drawn = [macs(sampler.path(step)) for step in range(200)]
     assert min(drawn) >= values[20]
     assert max(drawn) < values[30]
@@ -99,12 +105,27 @@ def test_a_bin_leaves_out_its_upper_end() -> None:
 
 def test_paths_in_bins_depend_on_seed_and_step_alone(quartiles: list[int]) -> None:
     bins = [(0, quartiles[0]), (quartiles[0], quartiles[2])]
-    first, second = PathSampler("tiny", 3, bins, macs), PathSampler("tiny", 3, bins, macs)
+    first, second = PathSampler("tiny", 3, bins, macs_of_many), PathSampler("tiny", 3, bins, macs_of_many)
     assert [first.path(step) for step in range(9)] == [second.path(step) for step in reversed(range(9))][::-1]
+
+
+def test_a_path_in_a_bin_is_the_first_in_it_of_those_drawn_one_by_one(quartiles: list[int]) -> None:
+    rare = sorted(macs(PathSampler("tiny", 0).path(step)) for step in range(1000))[2]
+    bins = [(0, rare), (quartiles[0], quartiles[1])]
+    sizes = [len(choice.candidates) for choice in layout("tiny")]
+    sampler, draws = PathSampler("tiny", 5, bins, macs_of_many), []
+    for step in range(20):
+        rng = generator(5, "path", step)
+        low, high = bins[rng.integers(len(bins))]
+        one_by_one = (Architecture("tiny", tuple(rng.integers(sizes).tolist())) for _ in count())
+        number, path = next((n, path) for n, path in enumerate(one_by_one) if low <= macs(path) < high)
+        draws.append(number)
+        assert sampler.path(step) == path
+    assert min(draws) < 10 and max(draws) > 200
 
 
 def test_a_bin_that_no_path_reaches_is_refused_before_the_first_step(quartiles: list[int]) -> None:
     with pytest.raises(
         ConstraintError, match=r"macs_bins: none of .* paths of tiny has between 5 and 1,000 "
     ):
-        PathSampler("tiny", 0, [(0, quartiles[0]), (5, 1000)], macs)
+        PathSampler("tiny", 0, [(0, quartiles[0]), (5, 1000)], macs_of_many)
