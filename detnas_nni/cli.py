@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from detnas_nni.cli_arguments import parser
 from detnas_nni.errors import ArchitectureError, DetNASError, UsageError
+from detnas_nni.imports import import_at_once
 from search_spaces import SpaceError
 
 if TYPE_CHECKING:
@@ -124,15 +125,19 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
+    config = _config(options)
+    import_at_once()
     from detnas_nni.search.session import search_in_process
 
-    _print_result(search_in_process(_config(options), fresh=options.fresh))
+    _print_result(search_in_process(config, fresh=options.fresh))
 
 
 def _trial(options: argparse.Namespace) -> None:
+    config = _config(options)
+    import_at_once()
     from detnas_nni.search.trial import run_trial
 
-    run_trial(_config(options))
+    run_trial(config)
 
 
 def _follow(options: argparse.Namespace) -> None:
@@ -189,6 +194,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 f"{options.arch}: an architecture of the space {architecture.space}, but {options.config} "
                 f"has {config.space.name}"
             )
+    import_at_once()
     from detnas_nni.evaluate import is_single_net, measure_weights
     from detnas_nni.search.candidate import CandidateEvaluation
 
@@ -230,6 +236,7 @@ def _advice(options: argparse.Namespace, error: DetNASError) -> str:
 def _training_config(options: argparse.Namespace) -> Config:
     """The config, in one of the processes that it asks for."""
     config = _config(options)
+    import_at_once()
     from detnas_nni.training.distributed import start_processes, world
 
     start_processes(config.hardware, options.arguments)

@@ -277,8 +277,11 @@ def _seeded(seed: int) -> Iterator[None]:
     """Draw from a stream of `seed`, and leave the process's own stream as it was.
 
     Only the CPU generator: `torch.manual_seed` would reset the GPUs' generators, which the training draws
-        from.
+    from.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(before)

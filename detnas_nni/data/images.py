@@ -1,10 +1,14 @@
 """Decodes one image file, or says why not."""
 
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional
+
+from detnas_nni.data.jpeg import decode_jpeg
 
 # 67 megapixels: ImageNet's largest image has 61. Beyond it a small file may unpack to gigabytes.
 MAX_PIXELS = 2**26
@@ -30,7 +34,7 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
         BadImageError: the file is missing, truncated, no image, too large, or not of `size`.
     """
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with file.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadImageError(
@@ -40,9 +44,22 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
                 image = ImageOps.exif_transpose(image)
             if size is not None and image.size != size:
                 raise BadImageError(f"is {width}x{height} pixels, its annotation says {size[0]}x{size[1]}")
-            return functional.pil_to_tensor(image.convert("RGB"))
+            pixels = _decode_jpeg(stream, image) if image.format == "JPEG" else None
+            return functional.pil_to_tensor(image.convert("RGB")) if pixels is None else pixels
     except (BadImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BadImageError(f"cannot be decoded ({reason or type(error).__name__})") from error
+
+
+def _decode_jpeg(stream: BinaryIO, image: Image.Image) -> torch.Tensor | None:
+    """The pixels of a JPEG file whose header Pillow has read and accepted; None if Pillow is to decode it."""
+    size = os.fstat(stream.fileno()).st_size
+    # No photo takes more. Gigabytes may stand behind a small header, and Pillow would not read them.
+    limit = 2**20 + 3 * image.width * image.height
+    if image.mode not in ("RGB", "L") or size > limit:
+        return None
+    data = torch.empty(size, dtype=torch.uint8)
+    stream.seek(0)
+    return decode_jpeg(data, image.size) if stream.readinto(data.numpy()) == size else None

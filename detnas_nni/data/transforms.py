@@ -3,28 +3,65 @@
 The nets take images as the authors' code does (facts file, "Search space"): channels in the order blue,
 green, red, values 0 to 255 as float32, no mean subtracted, no division by a standard deviation. The order
 comes from OpenCV, which the authors read images with; the stem's first batch norm makes up for the scale.
-Published weights depend on both. So every pipeline here ends in `ToBGR`, and a detector's own normalisation
+Published weights depend on both. So every pipeline here ends in `to_bgr`, and a detector's own normalisation
 has to be mean 0, std 1.
 """
 
 from typing import Any
 
 import torch
-from torchvision import tv_tensors
+from torch import Tensor, nn
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 
-class ToBGR(v2.Transform):
-    """uint8 RGB image (3, H, W) → float32 BGR tensor (3, H, W) in 0..255; boxes and labels pass unchanged."""
+def to_bgr(pixels: Tensor) -> Tensor:
+    """uint8 RGB image (3, H, W) → float32 BGR (3, H, W) in 0..255, of the same strides."""
+    result = pixels.to(torch.float32, copy=True)
+    # Two copies: `flip` takes twice as long where a pixel's colours lie side by side, as decoders give them.
+    result[0] = pixels[2]
+    result[2] = pixels[0]
+    return result
 
-    _transformed_types = (tv_tensors.Image,)
 
-    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
-        """Called by torchvision with the image alone, for the types above."""
-        return inpt.as_subclass(torch.Tensor).flip(-3).to(torch.float32)
+class Pipeline(nn.Module):
+    """Called as pipeline(image) or pipeline(image, target): steps, a flip, and what the nets take.
+
+    It draws and gives what `v2.Compose` of the same steps does, to the bit. That takes the target apart and
+    puts it together again in each of them, which for small images takes as long as their work.
+
+    Args:
+        steps: torchvision's transforms that concern the image alone and are always applied.
+        flip: probability of a horizontal flip, of the boxes too; None draws nothing.
+    """
+
+    def __init__(self, *steps: v2.Transform, flip: float | None = None) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.flip = flip
+
+    def extra_repr(self) -> str:
+        return f"flip={self.flip}"
+
+    def forward(self, image: Tensor, *target: Any) -> Any:
+        """uint8 RGB image (3, H, W), maybe with a label or a target, to what the nets take."""
+        pixels = image.as_subclass(Tensor)
+        for step in self.steps:
+            pixels = step.transform(pixels, step.make_params([pixels]))
+        if self.flip is not None and torch.rand(1) < self.flip:
+            pixels = functional.horizontal_flip(pixels)
+            target = tuple(map(_flipped, target))
+        result = to_bgr(pixels)
+        return (result, *target) if target else result
 
 
-def classification_train(size: int, color_jitter: float = 0.4, min_scale: float = 0.08) -> v2.Compose:
+def _flipped(target: Any) -> Any:
+    if not isinstance(target, dict):
+        return target
+    return {**target, "boxes": functional.horizontal_flip(target["boxes"])}
+
+
+def classification_train(size: int, color_jitter: float = 0.4, min_scale: float = 0.08) -> Pipeline:
     """The supernet's ImageNet recipe: a random crop, colour jitter, a flip.
 
     Args:
@@ -36,22 +73,22 @@ def classification_train(size: int, color_jitter: float = 0.4, min_scale: float 
     steps: list[v2.Transform] = [v2.RandomResizedCrop(size, scale=(min_scale, 1.0), antialias=True)]
     if color_jitter > 0:
         steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
-    return v2.Compose([*steps, v2.RandomHorizontalFlip(), ToBGR()])
+    return Pipeline(*steps, flip=0.5)
 
 
-def classification_eval(size: int) -> v2.Compose:
+def classification_eval(size: int) -> Pipeline:
     """The shorter side to size / 0.875 (256 for 224), then the central square of `size` pixels."""
-    return v2.Compose([v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size), ToBGR()])
+    return Pipeline(v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size))
 
 
-def detection_train(flip: float = 0.5) -> v2.Compose:
+def detection_train(flip: float = 0.5) -> Pipeline:
     """A horizontal flip of image and boxes with probability `flip`.
 
     No resizing: torchvision's `GeneralizedRCNNTransform` does it inside the detector, boxes included.
     """
-    return v2.Compose([v2.RandomHorizontalFlip(flip), ToBGR()])
+    return Pipeline(flip=flip)
 
 
-def detection_eval() -> v2.Compose:
+def detection_eval() -> Pipeline:
     """The conversion alone; the detector resizes."""
-    return v2.Compose([ToBGR()])
+    return Pipeline()

@@ -19,14 +19,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed import run as torchrun
-from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.hardware import uses_gpu
-from detnas_nni.training import meeting
 
 _LONGEST_WAIT = timedelta(hours=2)
 """of the others while the main process measures a net; torch's own limit is 10 minutes on GPUs"""
@@ -81,6 +77,13 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
     """
     if hardware.devices == 1 or _is_started_by_torchrun():
         return
+    # Here, since a trial reads this module's other half at each start, and never starts processes.
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from detnas_nni.training import meeting
+
     if uses_gpu(hardware) and torch.cuda.device_count() < hardware.devices:
         raise ConfigError(
             f"hardware.devices is {hardware.devices}, but torch finds {torch.cuda.device_count()} GPUs"

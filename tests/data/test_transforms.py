@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from detnas_nni.data import transforms
 
@@ -53,3 +54,48 @@ def test_classification_evaluation_is_the_centre_of_the_resized_image():
     out, _ = transforms.classification_eval(28)(image(32, 48), 0)
     # The shorter side is 28 / 0.875 = 32 already, so this is a plain crop.
     assert torch.equal(out, image(32, 48)[:, 2:30, 10:38].flip(0).float())
+
+
+FLIP = v2.RandomHorizontalFlip()
+CROP = v2.RandomResizedCrop(16, scale=(0.08, 1.0), antialias=True)
+
+
+@pytest.mark.parametrize(
+    ("ours", "steps"),
+    [
+        (transforms.classification_train(16), [CROP, v2.ColorJitter(0.4, 0.4, 0.4), FLIP]),
+        (transforms.classification_train(16, 0.0), [CROP, FLIP]),
+        (transforms.classification_eval(16), [v2.Resize(18, antialias=True), v2.CenterCrop(16)]),
+        (transforms.detection_train(), [FLIP]),
+        (transforms.detection_eval(), [v2.Identity()]),
+    ],
+    ids=["train", "train without jitter", "eval", "detector train", "detector eval"],
+)
+@pytest.mark.parametrize("planes", ["side by side", "apart"])
+def test_a_pipeline_draws_and_gives_what_torchvisions_compose_does(ours, steps, planes):
+    source = image()
+    if planes == "side by side":  # as decoders give them
+        source = tv_tensors.Image(source.permute(1, 2, 0).contiguous().permute(2, 0, 1))
+    detector = FLIP in steps[:1] or isinstance(steps[0], v2.Identity)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected, expected_target = v2.Compose(steps)(source, target() if detector else 3)
+        after = torch.rand(1)
+        torch.manual_seed(seed)
+        found, found_target = ours(source, target() if detector else 3)
+        expected = expected.as_subclass(torch.Tensor).flip(0).float()
+        assert torch.equal(found, expected) and found.stride() == expected.stride()
+        assert torch.equal(after, torch.rand(1))
+        if detector:
+            assert torch.equal(found_target["boxes"], expected_target["boxes"])
+            assert torch.equal(found_target["labels"], expected_target["labels"])
+        else:
+            assert found_target == 3
+
+
+def test_an_image_is_not_written_to():
+    source = image()
+    before = source.clone()
+    for pipeline in (transforms.detection_eval(), transforms.detection_train(1.0)):
+        pipeline(source, target())
+    assert torch.equal(source, before)
