@@ -124,9 +124,13 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
         trainings = {
             number: partial(training, "pretrain", options, space=f"alike:of_{number}") for number in (2, 4, 8)
         }
-        courses = race(trainings, _batches("pretrain", options), _pace(options))
+        courses = race(trainings, _batches("pretrain", options), _pace(options), _PARTS)
         figures[training.__name__] = {
-            f"of_{number}": {"seconds": course.seconds, "ratio_to_2": course.ratio(courses[2])}
+            f"of_{number}": {
+                "seconds": course.seconds,
+                "ratio_to_2": course.ratio(courses[2]),
+                "microseconds_by_part": course.microseconds,
+            }
             for number, course in courses.items()
         }
     return figures

@@ -7,8 +7,9 @@ from functools import cache
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode
 from torchvision.transforms.v2 import functional
+
+_RGB = 3  # torchvision.io.ImageReadMode.RGB, which will go together with the decoder
 
 
 def decode_jpeg(data: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
@@ -25,7 +26,7 @@ def decode_jpeg(data: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | Non
     if decode is None:
         return None
     try:
-        pixels = decode(data, ImageReadMode.RGB.value, False)
+        pixels = decode(data, _RGB, False)
     except RuntimeError:
         return None
     return pixels if pixels.shape == (3, size[1], size[0]) else None
@@ -38,7 +39,7 @@ def _decoder() -> Callable[[torch.Tensor, int, bool], torch.Tensor] | None:
         decode = torch.ops.image.decode_jpeg
         for sample in _samples():
             data = torch.frombuffer(bytearray(sample), dtype=torch.uint8)
-            if not torch.equal(decode(data, ImageReadMode.RGB.value, False), _by_pillow(sample)):
+            if not torch.equal(decode(data, _RGB, False), _by_pillow(sample)):
                 return None
     except (AttributeError, RuntimeError):  # torchvision was built without it, or calls it otherwise
         return None
