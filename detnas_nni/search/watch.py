@@ -83,6 +83,8 @@ class TrialWatch:
         self._done: set[str] = set()
         self._proposals: set[str] = set()
         self._ended_at: dict[str, float] = {}
+        self._undecided: set[str] = set()
+        """trials that have ended, and may have a last word yet"""
         self._listener = Listener()
         self._lost: dict[str, Trial] = {}
         self._moved_at = 0.0
@@ -112,12 +114,18 @@ class TrialWatch:
         self._call.set()
 
     def settle(self) -> None:
-        """Return when the trials that have ended by now, and have said so, are dealt with."""
+        """Return when the trials that have ended by now, and have said so, are dealt with.
+
+        Also those whose last word is waited for: their candidates may come before any other.
+        """
         with self._looked:
             # A look that goes on now may have begun before the last end.
             next_look = self._looks_begun + 1
             self._call.set()
-            self._looked.wait_for(lambda: self._stopped or self._looks_ended >= next_look, timeout=_SETTLED)
+            self._looked.wait_for(
+                lambda: self._stopped or (self._looks_ended >= next_look and not self._undecided),
+                timeout=_SETTLED,
+            )
 
     def reported(self, trial: str, parameter_id: int, value: dict[str, Any]) -> None:
         """NNI has brought a trial's final metric."""
@@ -148,7 +156,8 @@ class TrialWatch:
                 self._looks_ended = self._looks_begun
                 self._looked.notify_all()
             time.sleep(_BETWEEN)
-            self._call.wait(_EVERY)
+            if not self._undecided:
+                self._call.wait(_EVERY)
 
     def _trials(self) -> list[Trial]:
         try:
@@ -176,7 +185,10 @@ class TrialWatch:
             self._propose(trial)
             if self._is_silent(trial):
                 self._lose(trial)
-        elif metrics is not None or not (self._may_report_yet(trial, taken) or self._manager_stops()):
+        elif metrics is None and (self._may_report_yet(trial, taken) or self._manager_stops()):
+            self._undecided.add(trial.id)
+        else:
+            self._undecided.discard(trial.id)
             self._done.add(trial.id)
             if metrics is None and self._died_with_its_machine(trial, taken):
                 self._lose(trial)

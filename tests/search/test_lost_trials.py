@@ -120,6 +120,25 @@ def test_a_last_word_may_come_after_nnis_word(tuner, config, trials):
     assert journal_of(config).evaluations[0].error == NO_RESULT
 
 
+@pytest.mark.parametrize("ends", ["its last word comes late", "it never comes"])
+def test_one_at_a_time_a_killed_trials_candidate_comes_before_the_next_however_late_that_is_known(
+    ends, config_file, config, trials
+):
+    """Or the journal's order, and with it the search, would depend on when a trial was killed."""
+    tuner = DetNASTuner(str(config_file), ["search.retries=1"])
+    with Manager(tuner) as manager:
+        manager.start()
+        [trial] = requested(manager, 1)
+        trials.take(trial)
+        heart = Heart(trials, trial)
+        manager.end(trial, "USER_CANCELED")
+        manager.request(1)
+        time.sleep(0.25)
+        if ends == "its last word comes late":
+            heart.end()
+        assert ops_of(manager.proposed()) == ops_of(trial)
+
+
 def test_a_candidate_that_takes_machine_after_machine_with_it_fails_in_the_end(tuner, config, trials):
     with Manager(tuner) as manager:
         manager.start()
