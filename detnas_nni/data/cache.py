@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detnas_nni.data.datasets import ImageDataset
+from detnas_nni.data.decoded import DecodedImages, Place
 from detnas_nni.files import replace_file, write_json
 from detnas_nni.folder_lock import FolderLock
 
@@ -29,39 +30,6 @@ _log = logging.getLogger(__name__)
 _ENOUGH = 100  # images that tell how much all of them will take
 
 _LONGEST_WAIT = 600.0  # seconds for another process that decodes the same images
-
-Place = tuple[int, int, int]
-"""Offset in the file, height, width."""
-
-
-class DecodedImages:
-    """Images of a data set by their index, each uint8 (3, H, W): what the set gives as float32, exactly.
-
-    Args:
-        file: their bytes, one image after the other.
-        places: where each is.
-    """
-
-    def __init__(self, file: Path, places: dict[int, Place]) -> None:
-        self._places = places
-        size = sum(3 * height * width for _, height, width in places.values())
-        self._bytes = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @property
-    def bytes(self) -> int:
-        """What they take, in the file and in memory."""
-        return self._bytes.numel()
-
-    def get(self, index: int) -> Tensor | None:
-        """The image; None if it is not kept. Not to be written to."""
-        place = self._places.get(index)
-        if place is None:
-            return None
-        offset, height, width = place
-        return self._bytes[offset : offset + 3 * height * width].view(3, height, width)
 
 
 def keep_decoded(

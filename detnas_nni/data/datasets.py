@@ -5,20 +5,18 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
+from detnas_nni.data.decoded import DecodedImages
 from detnas_nni.data.imagenet import ClassificationSet
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 from detnas_nni.seeding import derive_seed
-
-if TYPE_CHECKING:
-    from detnas_nni.data.cache import DecodedImages
 
 logger = logging.getLogger(__name__)
 

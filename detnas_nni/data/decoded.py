@@ -1,0 +1,38 @@
+"""Images in a file of their decoded bytes, mapped into memory."""
+
+from pathlib import Path
+
+import torch
+
+Place = tuple[int, int, int]
+"""Of an image in the file: offset, height, width."""
+
+
+class DecodedImages:
+    """Images of a data set by their index, each uint8 (3, H, W): what the set gives as float32, exactly.
+
+    Args:
+        file: their bytes, one image after the other.
+        places: where each is.
+    """
+
+    def __init__(self, file: Path, places: dict[int, Place]) -> None:
+        self._places = places
+        size = sum(3 * height * width for _, height, width in places.values())
+        self._bytes = torch.from_file(str(file), shared=False, size=size, dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def bytes(self) -> int:
+        """What they take, in the file and in memory."""
+        return self._bytes.numel()
+
+    def get(self, index: int) -> torch.Tensor | None:
+        """The image; None if it is not kept. Not to be written to."""
+        place = self._places.get(index)
+        if place is None:
+            return None
+        offset, height, width = place
+        return self._bytes[offset : offset + 3 * height * width].view(3, height, width)
