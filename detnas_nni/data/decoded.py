@@ -24,15 +24,19 @@ class DecodedImages:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __contains__(self, index: int) -> bool:
+        return index in self._places
+
     @property
     def bytes(self) -> int:
         """What they take, in the file and in memory."""
         return self._bytes.numel()
 
     def get(self, index: int) -> torch.Tensor | None:
-        """The image; None if it is not kept. Not to be written to."""
+        """The image; None if it is not kept."""
         place = self._places.get(index)
         if place is None:
             return None
         offset, height, width = place
-        return self._bytes[offset : offset + 3 * height * width].view(3, height, width)
+        # A copy: of a file's memory itself torch brings nothing out of a loader's worker, and waits for good.
+        return self._bytes[offset : offset + 3 * height * width].view(3, height, width).clone()

@@ -100,7 +100,7 @@ class CandidateEvaluation:
         started = time.perf_counter()
         seed = self.config.search_seed if seed is None else seed
         if self._decoded is not None:
-            self.task.keep_decoded(self._decoded, [self._calibration(self.config.search_seed)])
+            self.task.keep_decoded(self._decoded, self._calibration(self.config.search_seed))
             self._decoded = None
         # torchvision samples proposals with torch's global generator.
         with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,20 +96,19 @@ class Task(ABC):
     def training_batches(self, batch_size: int, steps: int, seed: int) -> Iterator[Any]:
         """Batches of training images without augmentation, in an order drawn by the seed."""
         batches = TrainBatches(len(self._training), batch_size, steps, seed)
-        for batch in train_loader(self._training, batches, self._workers(self._training)):
+        first = [index for index, _ in next(iter(batches), [])]
+        for batch in train_loader(self._training, batches, self._workers(self._training, first)):
             yield self._to_device(batch)
 
-    def keep_decoded(self, folder: Path, calibration: Sequence[tuple[int, int, int]]) -> None:
+    def keep_decoded(self, folder: Path, calibration: tuple[int, int, int]) -> None:
         """Take the images of every candidate from files in a folder, decoded once; see `data.cache`.
 
         Args:
             folder: on a disk of this machine, or one as quick.
-            calibration: the batch size, steps and seed of each `training_batches` that will be asked for.
+            calibration: batch size, steps and seed of the `training_batches` that every candidate asks for.
         """
         size, hardware = len(self._training), self.config.hardware
-        drawn = [
-            index for numbers in calibration for batch in TrainBatches(size, *numbers) for index, _ in batch
-        ]
+        drawn = [index for batch in TrainBatches(size, *calibration) for index, _ in batch]
         left = int(hardware.keep_decoded_gb * 1e9)
         for name, dataset, indices in (
             ("measured", self._measured, range(len(self._measured))),
@@ -118,9 +117,11 @@ class Task(ABC):
             keep_decoded(dataset, indices, folder / name, limit=left, workers=hardware.workers)
             left -= 0 if dataset.kept is None else dataset.kept.bytes
 
-    def _workers(self, dataset: ImageDataset) -> int:
-        """Loader processes: to hand over an image that is decoded costs as much as to bring it from one."""
-        return self.config.hardware.workers if dataset.kept is None else 0
+    def _workers(self, dataset: ImageDataset, indices: Iterable[int]) -> int:
+        """Loader processes for images: to hand over a decoded one costs as much as to bring it from one."""
+        kept = dataset.kept
+        are_kept = kept is not None and all(index in kept for index in indices)
+        return 0 if are_kept else self.config.hardware.workers
 
     def _to_device(self, batch: Any) -> Any:
         if isinstance(batch, Tensor):
@@ -133,7 +134,7 @@ class Task(ABC):
     def _batches_with_reports(self) -> Iterator[tuple[Any, bool]]:
         """The batches of an evaluation, each with whether the metrics so far are due after it."""
         batch_size, dataset = self.config.evaluation.batch_size, self._measured
-        loader = eval_loader(dataset, batch_size, self._workers(dataset))
+        loader = eval_loader(dataset, batch_size, self._workers(dataset, range(len(dataset))))
         # A loader leaves out a batch without a readable image, and so may end earlier than its length says:
         # one batch is held back to know which is the last.
         due = _evenly(len(loader), self.config.evaluation.intermediate_results)

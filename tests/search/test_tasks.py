@@ -1,5 +1,6 @@
 """Measuring a net on either split, by either metric, without a search around it."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,21 @@ def one_image(root: Path) -> dict[str, str | None]:
     (root / "Annotations" / "a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
     (root / "ImageSets" / "Main" / "train.txt").write_text("a\n")
     return {"root": str(root), "image_set": "train", "images": None, "annotations": None}
+
+
+def test_images_that_are_not_decoded_yet_still_come_from_loader_processes(supernets, make_config, tmp_path):
+    """A fine-tuning's, beside a calibration's that are kept."""
+    config = make_config(supernets, hardware={"workers": 1})
+    task = open_task(config)
+    calibration, others = (4, 1, 0), (4, 1, 1)
+
+    def loaders(numbers):
+        batches = task.training_batches(*numbers)
+        next(batches)
+        found = len(multiprocessing.active_children())
+        batches.close()
+        return found
+
+    assert loaders(calibration) == 1
+    task.keep_decoded(tmp_path, calibration)
+    assert (loaders(calibration), loaders(others)) == (0, 1)
