@@ -371,6 +371,13 @@ class Search(Section):
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
     tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
     constraint: Constraint = Field(Constraint(), description="limits on the cost")
+    racing: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="a candidate is given up on a part of the search split when its chance to come among the "
+        "best `parents` is less than this; by default each is measured on the whole split [P]",
+    )
     retries: int = Field(
         1, ge=0, description="how often a candidate is evaluated again after a failure before it is skipped"
     )
@@ -396,6 +403,10 @@ class Search(Section):
             )
         if self.strategy == "regularized_evolution" and self.tournament > self.population:
             raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
+        if self.strategy == "regularized_evolution" and self.racing is not None:
+            raise ValueError(
+                "racing needs strategy detnas or random: in regularized evolution any candidate may breed"
+            )
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,8 @@ from detnas_nni.config import Config
 from detnas_nni.cost import Cost, cost_table
 from detnas_nni.errors import EvaluationError
 from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.racing import Bar, HopelessError
 from detnas_nni.search.tasks import Metrics, Report, open_task, unreported
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.calibrate import recalibrate
@@ -33,8 +36,18 @@ class Result:
     """A candidate's metrics, its cost in the backbone convention, and the wall time it took."""
 
     metrics: Metrics
+    """on the search split, or on the part of it on which the candidate was given up"""
     cost: Cost
     seconds: float
+    parts: tuple[float, ...]
+    """fitness on the growing parts of the split"""
+    stopped: bool = False
+    """whether it was given up"""
+
+    @property
+    def outcome(self) -> Outcome:
+        metrics = None if self.stopped else self.reported()
+        return Outcome(metrics, parts=self.parts, stopped=self.stopped)
 
     def reported(self) -> dict[str, float]:
         """The one flat dict of numbers that NNI gets: metrics, cost in millions, seconds."""
@@ -84,7 +97,12 @@ class CandidateEvaluation:
         return file_hash(self.supernet.path)
 
     def evaluate(
-        self, architecture: Architecture, *, seed: int | None = None, report: Report = unreported
+        self,
+        architecture: Architecture,
+        *,
+        seed: int | None = None,
+        report: Report = unreported,
+        bar: Bar | None = None,
     ) -> Result:
         """Measure one candidate: build, inherit, fine-tune if the config says so, recalibrate, test.
 
@@ -93,6 +111,7 @@ class CandidateEvaluation:
             seed: of the calibration (and fine-tuning) images; the config's search seed if None. The result
                 is a function of architecture, seed and config, not of what was evaluated before.
             report: gets the metrics on a growing part of the split.
+            bar: what the fitness on a part has to reach, or the rest is left out.
 
         Raises:
             EvaluationError: a loss, a BN statistic or a metric is not finite.
@@ -110,12 +129,21 @@ class CandidateEvaluation:
             self._recalibrate(net, seed)
             _expect_finite_statistics(net, architecture)
             fold_batch_norm(net)
-            metrics = self.task.measure(net, report)
+            measured = _Measured(report, bar)
+            with suppress(HopelessError):
+                self.task.measure(net, measured)
+        metrics = measured.metrics
         for key, value in metrics.items():
             if not math.isfinite(value):
                 name = "fitness" if key == "default" else f"metric {key}"
                 raise EvaluationError(f"the {name} of {architecture} is {value}, not a finite number")
-        return Result(metrics, self._table.cost(architecture), time.perf_counter() - started)
+        return Result(
+            metrics,
+            self._table.cost(architecture),
+            time.perf_counter() - started,
+            parts=tuple(measured.parts),
+            stopped=measured.stopped,
+        )
 
     def net(self, architecture: Architecture) -> nn.Module:
         """The fixed net of an architecture with the supernet's weights, copied, in eval mode.
@@ -159,6 +187,25 @@ class CandidateEvaluation:
         images = min(settings.calibration_images, self.task.training_images)
         steps = max(1, images // settings.calibration_batch_size)
         return settings.calibration_batch_size, steps, derive_seed(seed, "calibration")
+
+
+class _Measured:
+    """The report that keeps what it gets, and ends the measuring when the bar is missed."""
+
+    def __init__(self, report: Report, bar: Bar | None) -> None:
+        self.metrics: Metrics = {}
+        self.parts: list[float] = []
+        self.stopped = False
+        self._report = report
+        self._bar = bar
+
+    def __call__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.parts.append(metrics["default"])
+        self._report(metrics)
+        if self._bar is not None and self._bar.is_missed(self.parts):
+            self.stopped = True
+            raise HopelessError
 
 
 def _expect_finite_statistics(net: nn.Module, architecture: Architecture) -> None:

@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 
 from nni.nas.execution import (
     ExecutionEngine,
-    FinalMetricEvent,
     Middleware,
     ModelEvent,
     ModelEventType,
-    TrainingEndEvent,
 )
 from nni.nas.space import ModelStatus
 
@@ -25,6 +23,7 @@ from detnas_nni.cost import CostTable
 from detnas_nni.errors import DetNASError, EvaluationError
 from detnas_nni.search.failures import Failure, FailurePolicy
 from detnas_nni.search.journal import Evaluation, Journal, JournalError
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.space import CandidateModel
 
 _log = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class JournaledEngine(Middleware):
         table: the candidates' cost.
         space: their space.
         policy: what becomes of failures.
-        outcome: the result of an architecture that was evaluated and did not come into the journal, because
-            the search was killed in between; None if there is none.
+        outcome: what became of an architecture that was evaluated and did not come into the journal, because
+            the search was killed in between; None if there is nothing.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class JournaledEngine(Middleware):
         space: str,
         *,
         policy: FailurePolicy,
-        outcome: Callable[[Ops], Metrics | None] = lambda ops: None,
+        outcome: Callable[[Ops], Outcome | None] = lambda ops: None,
     ) -> None:
         self.journal = journal
         self.error: DetNASError | None = None
@@ -102,13 +101,11 @@ class JournaledEngine(Middleware):
                 return
             self._models.append(model)
             self._started[model.ops] = time.perf_counter()
-            known = self.journal.find(model.ops)
-            if known is not None:
-                self._answer(model, known.metrics, known.error)
-            elif (metrics := self._outcome(model.ops)) is not None:
-                self._answer(model, metrics, None)
-            else:
+            known = self._known(model.ops)
+            if known is None:
                 self.engine.submit_models(model)
+            else:
+                model.end(known, self.engine)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[CandidateModel]:
         return [model for model in self._models if status is None or model.status == status]
@@ -128,14 +125,12 @@ class JournaledEngine(Middleware):
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         self.engine.shutdown()
 
-    def _answer(self, model: CandidateModel, metrics: Metrics | None, error: str | None) -> None:
-        """What an evaluation would tell the strategy."""
-        model.error = error
-        if metrics is None:
-            self.engine.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
-            return
-        self.engine.dispatch_model_event(FinalMetricEvent(model, metrics))
-        self.engine.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+    def _known(self, ops: Ops) -> Outcome | None:
+        known = self.journal.find(ops)
+        if known is None:
+            return self._outcome(ops)
+        error = None if known.error is None else Failure(known.error)
+        return Outcome(known.metrics, error, known.parts, known.stopped)
 
     def _on_metric(self, event: ModelEvent) -> None:
         metrics = dict(event.metric)
@@ -156,10 +151,11 @@ class JournaledEngine(Middleware):
             return
         metrics = self._metrics.pop(model.ops, None)
         self._tries[model.ops] += 1
-        if metrics is None and self._is_tried_again(model):
+        failed = metrics is None and not model.stopped
+        if failed and self._is_tried_again(model):
             event.stop_propagation()
             return
-        if metrics is None and getattr(model.error, "fatal", False):
+        if failed and getattr(model.error, "fatal", False):
             event.stop_propagation()
             self._stop(
                 EvaluationError(
@@ -186,6 +182,7 @@ class JournaledEngine(Middleware):
         if tries >= allowed:
             return False
         model.error = None
+        model.metrics.clear()
         # NNI's sequential engine runs it right here, within the end of the try before; so NNI means it.
         self.engine.submit_models(model)
         return True
@@ -205,11 +202,13 @@ class JournaledEngine(Middleware):
                     choices=Architecture(self._space, model.ops).choices,
                     cost={"macs": cost.macs, "params": cost.params},
                     metrics=metrics,
-                    error=None if metrics is not None else model.error or _NOTHING,
+                    error=None if metrics is not None or model.stopped else model.error or _NOTHING,
                     generation=model.generation,
                     origin=model.origin,
                     seconds=round((metrics or {}).get("seconds", seconds), 3),
                     finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
                     tries=self._tries[model.ops],
+                    parts=tuple(model.metrics.intermediates),  # of a dict NNI keeps `default`
+                    stopped=model.stopped,
                 )
             )

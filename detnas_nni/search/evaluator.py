@@ -10,6 +10,7 @@ from nni.nas.evaluator import Evaluator
 from detnas_nni.architecture import Architecture
 from detnas_nni.search.candidate import CandidateEvaluation, Result
 from detnas_nni.search.failures import describe
+from detnas_nni.search.racing import Race
 from detnas_nni.search.space import CandidateModel
 from detnas_nni.search.time_limit import time_limit
 
@@ -24,11 +25,15 @@ class DetNASEvaluator(Evaluator):
 
     Args:
         evaluation: what measures.
+        race: says which candidates are given up early; none if None.
         max_seconds: an evaluation in process that takes longer has failed; None for no limit.
     """
 
-    def __init__(self, evaluation: CandidateEvaluation, max_seconds: float | None = None) -> None:
+    def __init__(
+        self, evaluation: CandidateEvaluation, race: Race | None = None, max_seconds: float | None = None
+    ) -> None:
         self.evaluation = evaluation
+        self.race = race
         self.max_seconds = max_seconds
 
     def extra_repr(self) -> str:
@@ -42,17 +47,19 @@ class DetNASEvaluator(Evaluator):
 
     def measure(self, architecture: Architecture) -> Result:
         """Evaluate an architecture; NNI hears of the parts, not yet of the whole."""
-        result = self.evaluation.evaluate(architecture, report=nni.report_intermediate_result)
+        bar = None if self.race is None else self.race.bar()
+        result = self.evaluation.evaluate(architecture, report=nni.report_intermediate_result, bar=bar)
         _log.info(
-            "%s  fitness %.4f  %.1fM MACs  %.2fM params  %.1f s",
-            *(architecture, result.metrics["default"], result.cost.macs / 1e6, result.cost.params / 1e6),
-            result.seconds,
+            "%s  fitness %.4f%s  %.1fM MACs  %.2fM params  %.1f s",
+            *(architecture, result.metrics["default"], _part(result)),
+            *(result.cost.macs / 1e6, result.cost.params / 1e6, result.seconds),
         )
         return result
 
     def report(self, result: Result) -> None:
-        """Tell NNI the final result."""
-        nni.report_final_result(result.reported())
+        """Tell NNI the final result; a candidate that was given up has none."""
+        if not result.stopped:
+            nni.report_final_result(result.reported())
 
     def _execute(self, model: CandidateModel) -> Result:
         # NNI would freeze the model space here, which shares tensors with it; the sample is all we need.
@@ -63,6 +70,11 @@ class DetNASEvaluator(Evaluator):
         except Exception as error:
             model.error = describe(error)
             raise
+        model.stopped = result.stopped
         # Outside of the limit: an alarm in the middle of writing the journal would be in the wrong place.
         self.report(result)
         return result
+
+
+def _part(result: Result) -> str:
+    return f" on part {len(result.parts)} of the split, given up" if result.stopped else ""

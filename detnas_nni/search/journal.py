@@ -21,7 +21,7 @@ class JournalError(DetNASError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One finished or failed evaluation."""
+    """One evaluation: finished, failed, or stopped early."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # of a line that is read
 
@@ -41,6 +41,10 @@ class Evaluation:
     error: str | None = None
     tries: int = 1
     """how often it was evaluated: more than once after failures"""
+    parts: tuple[float, ...] = ()
+    """fitness on the growing parts of the search split, the last the whole unless it was stopped"""
+    stopped: bool = False
+    """given up on a part of the split, since it could not become a parent: it has no fitness"""
 
     @property
     def fitness(self) -> float | None:
@@ -48,7 +52,9 @@ class Evaluation:
 
     def to_json(self) -> str:
         values = asdict(self)
-        del values["error" if self.error is None else "metrics"]
+        for key in ("metrics", "error", "parts", "stopped"):
+            if not values[key]:
+                del values[key]
         return json.dumps(values)
 
     @classmethod
@@ -60,8 +66,9 @@ class Evaluation:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
-        if (evaluation.metrics is None) == (evaluation.error is None):
-            raise ValueError("has to have either metrics or an error")
+        ends = (evaluation.metrics is not None, evaluation.error is not None, evaluation.stopped)
+        if sum(ends) != 1:
+            raise ValueError("has to have either metrics or an error, or to be stopped")
         if evaluation.metrics is not None and not math.isfinite(evaluation.metrics.get("default", math.nan)):
             raise ValueError("metrics.default: a finite number is needed")
         return evaluation

@@ -90,6 +90,13 @@ class RestApi:
             raise KeyError(trial_id)
         return trial
 
+    def intermediate_results(self, trial_id: str) -> tuple[float, ...]:
+        """The fitness that a trial has reported on growing parts of the split, in their order."""
+        reported = self.get(f"metric-data/{trial_id}?type=PERIODICAL")
+        by_part = sorted(reported, key=lambda metric: metric["sequence"])
+        # NNI keeps a metric as JSON in JSON.
+        return tuple(json.loads(json.loads(metric["data"]))["default"] for metric in by_part)
+
     def cancel(self, trial_id: str) -> None:
         """End a trial. Of one whose machine does not answer, neither does the manager."""
         request = urllib.request.Request(f"{self._root}/trial-jobs/{trial_id}", method="DELETE")

@@ -26,6 +26,7 @@ from detnas_nni.search.failures import FailurePolicy
 from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.lock import Owner, SearchLock
+from detnas_nni.search.racing import Race
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
 from detnas_nni.search.trial_files import TrialFiles
@@ -172,7 +173,8 @@ def search_in_process(config: Config, *, fresh: bool = False) -> Path:
         evaluation = CandidateEvaluation(config, decoded=session.folder / DECODED)
         if evaluation.supernet_hash != session.identity["supernet"]:
             raise CheckpointError(f"{evaluation.supernet.path}: was replaced while the search started")
-        evaluator = DetNASEvaluator(evaluation, max_seconds=config.search.max_trial_seconds)
+        race = Race(config.search, session.journal.evaluations)
+        evaluator = DetNASEvaluator(evaluation, race, config.search.max_trial_seconds)
         return session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from nni.nas.evaluator import Evaluator
-from nni.nas.space import SimplifiedModelSpace
+from nni.nas.execution import ExecutionEngine, FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
+from nni.nas.space import ModelStatus, SimplifiedModelSpace
 
+from detnas_nni.search.outcome import Outcome
 from search_spaces.trunk import throwaway
 
 
@@ -15,6 +17,8 @@ class CandidateModel(SimplifiedModelSpace):
     generation: int = 0
     origin: str = ""
     error: str | None = None
+    stopped: bool = False
+    """whether it was given up on a part of the search split"""
 
     def proposed(self, ops: tuple[int, ...], generation: int, origin: str) -> CandidateModel:
         """This model, marked with its proposal."""
@@ -22,6 +26,18 @@ class CandidateModel(SimplifiedModelSpace):
         self.generation = generation
         self.origin = origin
         return self
+
+    def end(self, outcome: Outcome, engine: ExecutionEngine) -> None:
+        """Tell an engine's listeners what came of this model, as NNI's own engine does in process."""
+        self.stopped = outcome.stopped
+        for fitness in outcome.parts:
+            engine.dispatch_model_event(IntermediateMetricEvent(self, {"default": fitness}))
+        if outcome.metrics is not None:
+            engine.dispatch_model_event(FinalMetricEvent(self, outcome.metrics))
+        self.error = self.error or outcome.error  # a listener may have refused the metrics
+        ended_well = self.metric is not None or self.stopped
+        status = ModelStatus.Trained if ended_well else ModelStatus.Failed
+        engine.dispatch_model_event(TrainingEndEvent(self, status))
 
 
 def candidate_space(space: str, evaluator: Evaluator | None) -> CandidateModel:

@@ -27,7 +27,10 @@ from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
 from detnas_nni.search.failures import Failure, describe  # noqa: E402
 from detnas_nni.search.heartbeat import heartbeat  # noqa: E402
 from detnas_nni.search.identity import search_identity  # noqa: E402
+from detnas_nni.search.journal import Journal, journal_path  # noqa: E402
+from detnas_nni.search.outcome import Outcome  # noqa: E402
 from detnas_nni.search.process import Process, die_with_parent, lifeline  # noqa: E402
+from detnas_nni.search.racing import Race  # noqa: E402
 from detnas_nni.search.rest import ERRORS, RestApi  # noqa: E402
 from detnas_nni.search.time_limit import Watchdog  # noqa: E402
 from detnas_nni.search.trial_files import IDENTITY, Ops, Taken, TrialFiles  # noqa: E402
@@ -91,19 +94,23 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
         _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
         _report(known, files)
         return
+    race = Race(config.search, Journal(journal_path(config.search_dir)).evaluations)
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
     evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
-    metrics = DetNASEvaluator(evaluation).measure(architecture).reported()
+    outcome = DetNASEvaluator(evaluation, race).measure(architecture).outcome
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
-    files.finish(architecture.ops, metrics)
-    _report(metrics, files)
+    files.finish(architecture.ops, outcome)
+    _report(outcome, files)
 
 
-def _report(metrics: dict[str, float], files: TrialFiles) -> None:
-    """Tell NNI the final result; to a tuner that does not share the folder also what it is a result of."""
-    nni.report_final_result(
-        metrics if files.is_shared() else {**metrics, IDENTITY: json.dumps(files.identity)}
-    )
+def _report(outcome: Outcome, files: TrialFiles) -> None:
+    """Tell NNI the final result, if there is one; a tuner that does not share the folder also of what."""
+    if outcome.metrics is not None:
+        nni.report_final_result(
+            outcome.metrics
+            if files.is_shared()
+            else {**outcome.metrics, IDENTITY: json.dumps(files.identity)}
+        )
 
 
 def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> Taken:

@@ -6,7 +6,8 @@ it; and the tuner writes down which trial each proposal went to. Each file is wh
 
     proposals/TRIAL.json    the tuner's: what it proposed for a trial, under NNI's id of the trial
     trials/TRIAL.json       the trial's: what it has taken, which process it is, and the error if it failed
-    outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end
+    outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end, or
+                            that it was given up on a part of the split
     heartbeats/TRIAL        the trial's: that it runs, or has ended
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 from detnas_nni.files import write_json
 from detnas_nni.search.failures import Failure
 from detnas_nni.search.heartbeat import Beat, read_beat
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.process import Process
 
 _log = logging.getLogger(__name__)
@@ -105,14 +107,17 @@ class TrialFiles:
         """Of trials that ran for an earlier tuner; one that runs still beats again."""
         shutil.rmtree(self._folder / "heartbeats", ignore_errors=True)
 
-    def finish(self, ops: Ops, metrics: dict[str, float]) -> None:
-        """Write down an architecture's result."""
-        write_json(self._path("outcomes", _name(ops)), {"identity": self.identity, "metrics": metrics})
+    def finish(self, ops: Ops, outcome: Outcome) -> None:
+        """Write down what became of an architecture, other than a failure."""
+        values = {"metrics": outcome.metrics, "parts": outcome.parts, "stopped": outcome.stopped}
+        write_json(self._path("outcomes", _name(ops)), {"identity": self.identity, **values})
 
-    def outcome(self, ops: Ops) -> dict[str, float] | None:
-        """The result of an architecture, if a trial with this config and this supernet left one."""
+    def outcome(self, ops: Ops) -> Outcome | None:
+        """What became of an architecture, if a trial with this config and this supernet has said so."""
         values = self._read("outcomes", _name(ops))
-        return values["metrics"] if values is not None and values["identity"] == self.identity else None
+        if values is None or values["identity"] != self.identity:
+            return None
+        return Outcome(values["metrics"], parts=tuple(values["parts"]), stopped=values["stopped"])
 
     def _path(self, kind: str, name: str) -> Path:
         return self._folder / kind / f"{name}.json"

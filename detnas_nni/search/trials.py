@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nni.nas.execution import ExecutionEngine, FinalMetricEvent, TrainingEndEvent
+from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ModelStatus
 
 from detnas_nni.architecture import Architecture
@@ -157,18 +157,14 @@ class TrialEngine(ExecutionEngine):
         """An architecture was evaluated, or failed. Nothing happens if it is not in flight (any more)."""
         with self._changed:
             model = self._flying.pop(ops, None)
-            if model is None and outcome.metrics is not None:
+            if model is None and outcome.error is None:
                 # It counted as lost and waits to be proposed again, and here it is after all.
                 model = next((model for model in self._queue if model.ops == ops), None)
                 if model is not None:
                     self._queue.remove(model)
         if model is None:
             return
-        if outcome.metrics is not None:
-            self.dispatch_model_event(FinalMetricEvent(model, outcome.metrics))
-        model.error = model.error or outcome.error
-        status = ModelStatus.Failed if model.metric is None else ModelStatus.Trained
-        self.dispatch_model_event(TrainingEndEvent(model, status))
+        model.end(outcome, self)
         with self._changed:
             self._changed.notify_all()
 

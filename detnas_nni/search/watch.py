@@ -178,33 +178,43 @@ class TrialWatch:
             self._engine.take(parameter_id, taken.ops)
         elif (reported := self._reported.get(trial.id)) is not None and reported.identity is not None:
             self._expect_the_same_search(trial, reported.identity)
-        ops, metrics = self._result(trial, taken)
-        if ops is not None and metrics is not None:
-            self._engine.finish(ops, Outcome(metrics=metrics))
+        ops, outcome = self._result(trial, taken)
+        if ops is not None and outcome is not None:
+            self._engine.finish(ops, outcome)
         if not trial.ended:
             self._propose(trial)
             if self._is_silent(trial):
                 self._lose(trial)
-        elif metrics is None and (self._may_report_yet(trial, taken) or self._manager_stops()):
+        elif outcome is None and (self._may_report_yet(trial, taken) or self._manager_stops()):
             self._undecided.add(trial.id)
         else:
             self._undecided.discard(trial.id)
             self._done.add(trial.id)
-            if metrics is None and self._died_with_its_machine(trial, taken):
+            if outcome is None and self._died_with_its_machine(trial, taken):
                 self._lose(trial)
-            self._engine.end(parameter_id, None if metrics is not None else self._reason(trial, taken))
+            self._engine.end(parameter_id, None if outcome is not None else self._reason(trial, taken))
 
-    def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Metrics | None]:
-        """What a trial has evaluated, and the result; None where it has not said."""
+    def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Outcome | None]:
+        """What a trial has evaluated, and what came of it; None where it has not said."""
         reported = self._reported.get(trial.id)
+        outcome = None if reported is None else Outcome(reported.metrics)
+        if outcome is None and trial.status == "EARLY_STOPPED":
+            outcome = Outcome(parts=self._parts(trial), stopped=True)
         if taken is not None and taken.ops is not None:
-            metrics = self._files.outcome(taken.ops)
-            return taken.ops, metrics or (None if reported is None else reported.metrics)
+            return taken.ops, self._files.outcome(taken.ops) or outcome
         # Without a folder in common, the metric is all that there is. The parameter id beside it is that of
         # the parameters which the trial was handed, and so the right one even where these were swapped.
         if reported is not None:
-            return self._engine.proposed(reported.parameter_id), reported.metrics
+            return self._engine.proposed(reported.parameter_id), outcome
         return None, None
+
+    def _parts(self, trial: Trial) -> tuple[float, ...]:
+        """The fitness on the parts of the split that a trial has told NNI before an assessor stopped it."""
+        try:
+            return self._manager.intermediate_results(trial.id)
+        except ERRORS as error:
+            _log.warning("NNI's manager does not say what %s had reported (%s)", trial, error)
+            return ()
 
     def _may_report_yet(self, trial: Trial, taken: Taken | None) -> bool:
         """Whether a metric, through NNI, or a last word may still come of a trial that left no outcome."""

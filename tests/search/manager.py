@@ -47,6 +47,7 @@ class Manager:
         self.statuses: dict[str, str] = {}
         self.records: dict[str, str] = {}
         self.stderr: dict[str, str] = {}
+        self.intermediate: dict[str, list[float]] = {}
         self.canceled: list[str] = []
         self._tuner = tuner
         self._messages: queue.Queue[dict[str, str]] = queue.Queue()
@@ -166,6 +167,12 @@ def _api_of(manager: Manager) -> type[BaseHTTPRequestHandler]:
                     for job, record in list(manager.records.items())
                 ],
             }
+            for job, parts in manager.intermediate.items():
+                # The last first: NNI does not promise an order.
+                answers[f"/api/v1/nni/metric-data/{job}?type=PERIODICAL"] = [
+                    {"sequence": number, "data": json.dumps(json.dumps({"default": parts[number]}))}
+                    for number in reversed(range(len(parts)))
+                ]
             files = {f"/api/v1/nni/trial-file/{job}/stderr": text for job, text in manager.stderr.items()}
             if self.path not in answers | files:
                 self.send_error(404)

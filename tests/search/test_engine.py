@@ -14,6 +14,7 @@ from detnas_nni.errors import DataError
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.failures import FailurePolicy
 from detnas_nni.search.journal import Journal
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.space import candidate_space
 
 ALL = pytest.mark.parametrize("name", STRATEGIES)
@@ -160,7 +161,9 @@ def test_a_result_that_the_killed_search_did_not_write_down_is_taken_up_in_its_p
     whole, models = run(tmp_path / "whole.jsonl", name)
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:9]))
-    left = {ops: {"default": likeness(ops), "double": 2 * likeness(ops)} for ops in whole.evaluated[9:12]}
+    left = {
+        ops: Outcome({"default": likeness(ops), "double": 2 * likeness(ops)}) for ops in whole.evaluated[9:12]
+    }
     again, replayed = run(path, name, outcome=left.get)
     assert again.evaluated == whole.evaluated[12:]
     assert content(path) == content(tmp_path / "whole.jsonl")

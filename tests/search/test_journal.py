@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from searching import BLOCKS, tiny
@@ -60,6 +61,20 @@ def test_an_evaluation_is_one_line_of_json_with_the_keys_of_the_contract(path):
     assert set(failed) == common | {"error"}
     assert finished["ops"] == [0] * BLOCKS
     assert finished["choices"] == {f"layer_{block:02}": "shufflenet_3x3" for block in range(BLOCKS)}
+
+
+def test_one_that_was_given_up_has_its_parts_and_no_fitness(path):
+    journal = Journal(path)
+    journal.append(replace(evaluation(0, 0.5), parts=(0.25, 0.5)))
+    journal.append(replace(evaluation(1), metrics=None, parts=(0.125,), stopped=True))
+    finished, stopped = map(json.loads, path.read_text().splitlines())
+    assert finished["parts"] == [0.25, 0.5] and "stopped" not in finished
+    assert stopped["parts"] == [0.125] and stopped["stopped"] is True
+    assert not {"metrics", "error"} & set(stopped)
+    found = Journal(path)
+    assert found.evaluations == journal.evaluations
+    assert found.evaluations[1].fitness is None and found.errors == []
+    assert [e.id for e in found.best(10)] == [0]
 
 
 def test_an_architecture_is_found_by_its_ops(path):
@@ -155,6 +170,7 @@ def test_a_journal_that_another_process_changes_is_not_written_over(path, change
 
 _UNTIL_FULL = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from detnas_nni.search.journal import Evaluation, Journal, JournalError
 if sys.argv[2] != "tmpfs":

@@ -25,6 +25,7 @@ from detnas_nni.search import last_words
 from detnas_nni.search import trial as trial_module
 from detnas_nni.search.candidate import CandidateEvaluation
 from detnas_nni.search.identity import search_identity
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.process import Process, descendants
 from detnas_nni.search.session import SearchSession
 from detnas_nni.search.trial import run_trial
@@ -101,7 +102,9 @@ def files_of(config) -> TrialFiles:
 
 
 def outcome_of(config, architecture):
-    return files_of(config).outcome(architecture.ops)
+    """The metrics that are left of an architecture."""
+    outcome = files_of(config).outcome(architecture.ops)
+    return None if outcome is None else outcome.metrics
 
 
 def in_a_search(config):
@@ -202,7 +205,7 @@ def test_what_was_evaluated_before_is_reported_and_not_evaluated_again(
 ):
     """NNI starts trials again after a resume, some of which had ended while no tuner lived."""
     config = in_a_search(make_config(trained_run, evaluation={"task": "classification"}))
-    files_of(config).finish(ANOTHERS.ops, {"default": 0.625, "MACs_M": 20.0})
+    files_of(config).finish(ANOTHERS.ops, Outcome({"default": 0.625, "MACs_M": 20.0}))
     monkeypatch.setattr(CandidateEvaluation, "evaluate", None)
     run_trial(config)
     assert channel.finals() == [(7, {"default": 0.625, "MACs_M": 20.0})]
@@ -212,7 +215,7 @@ def test_a_result_with_another_supernet_is_not_taken_for_this_ones(trained_run, 
     config = in_a_search(make_config(trained_run, evaluation={"task": "classification"}))
     files = files_of(config)
     TrialFiles(config.search_dir, files.identity | {"supernet": "another"}).finish(
-        ANOTHERS.ops, {"default": 0.99}
+        ANOTHERS.ops, Outcome({"default": 0.99})
     )
     run_trial(config)
     assert channel.finals()[0][1]["default"] != 0.99

@@ -4,12 +4,14 @@ import pytest
 from searching import tiny
 
 from detnas_nni.search.failures import Failure
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.process import Process
 from detnas_nni.search.trial_files import Taken, TrialFiles
 
 OPS, OTHER = tiny(0, 1, 2, 3).ops, tiny(1).ops
 IDENTITY = {"config": "c0ffee", "supernet": "5eed"}
-METRICS = {"default": 1 / 3, "APl": -1.0}
+FINISHED = Outcome({"default": 1 / 3, "APl": -1.0}, parts=(0.25, 1 / 3))
+STOPPED = Outcome(parts=(0.1,), stopped=True)
 
 
 @pytest.fixture
@@ -17,15 +19,16 @@ def files(tmp_path):
     return TrialFiles(tmp_path / "search", IDENTITY)
 
 
-def test_an_outcome_is_read_as_it_was_written_and_belongs_to_its_architecture_alone(files):
-    files.finish(OPS, METRICS)
-    assert files.outcome(OPS) == METRICS
+@pytest.mark.parametrize("outcome", [FINISHED, STOPPED], ids=["finished", "stopped"])
+def test_an_outcome_is_read_as_it_was_written_and_belongs_to_its_architecture_alone(files, outcome):
+    files.finish(OPS, outcome)
+    assert files.outcome(OPS) == outcome
     assert files.outcome(OTHER) is None
 
 
 @pytest.mark.parametrize("key", IDENTITY)
 def test_an_outcome_of_another_config_or_supernet_does_not_count(files, tmp_path, key):
-    TrialFiles(tmp_path / "search", IDENTITY | {key: "another"}).finish(OPS, METRICS)
+    TrialFiles(tmp_path / "search", IDENTITY | {key: "another"}).finish(OPS, FINISHED)
     assert files.outcome(OPS) is None
 
 
@@ -60,12 +63,12 @@ def test_a_trial_finds_what_was_proposed_for_it(files):
 
 
 def test_an_architecture_of_the_largest_space_has_a_file_name_that_fits(files):
-    files.finish((3,) * 40, METRICS)
-    assert files.outcome((3,) * 40) == METRICS
+    files.finish((3,) * 40, FINISHED)
+    assert files.outcome((3,) * 40) == FINISHED
 
 
 def test_a_damaged_file_counts_as_none(files, tmp_path, caplog):
-    files.finish(OPS, METRICS)
+    files.finish(OPS, FINISHED)
     [path] = (tmp_path / "search/outcomes").iterdir()
     path.write_bytes(path.read_bytes()[:20])
     assert files.outcome(OPS) is None

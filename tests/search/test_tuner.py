@@ -15,7 +15,7 @@ from detnas_nni.search import trials as trials_module
 from detnas_nni.search import watch as watch_module
 from detnas_nni.search.failures import Failure
 from detnas_nni.search.lock import read_owner
-from detnas_nni.search.outcome import NO_RESULT
+from detnas_nni.search.outcome import NO_RESULT, Outcome
 from detnas_nni.search.session import SearchSession
 from detnas_nni.search.strategies import build_strategy
 from detnas_nni.search.trial_files import TrialFiles
@@ -219,6 +219,41 @@ def test_the_end_of_one_of_a_swapped_pair_does_not_fail_what_the_other_evaluates
         assert wait_for(lambda: len(journal_of(config)) == 2)
     assert journal_of(config).find(ops_of(first)).fitness == likeness(ops_of(first))
     assert evaluated_as_proposed(journal_of(config))
+
+
+def test_a_candidate_that_its_trial_gave_up_is_no_failure_and_is_not_tried_again(config_file, config, trials):
+    """The trial ends well and reports no metric; what it found stands in the folder."""
+    tuner = DetNASTuner(str(config_file), overrides=["search.retries=3"])
+    with Manager(tuner) as manager:
+        manager.start()
+        manager.request(1)
+        first = manager.proposed()
+        trials.take(first)
+        trials.files.finish(ops_of(first), Outcome(parts=(0.125, 0.25), stopped=True))
+        manager.end(first)
+        manager.request(1)
+        assert ops_of(manager.proposed()) != ops_of(first)
+        assert wait_for(lambda: len(journal_of(config)) == 1)
+    [given_up] = journal_of(config).evaluations
+    assert given_up.ops == ops_of(first) and given_up.stopped and given_up.parts == (0.125, 0.25)
+    assert (given_up.metrics, given_up.error, given_up.tries) == (None, None, 1)
+
+
+def test_a_trial_that_an_assessor_stopped_is_given_up_too(config_file, config, trials):
+    """With NNI's Medianstop in the experiment's YAML: it kills the trial, which leaves no outcome."""
+    tuner = DetNASTuner(str(config_file), overrides=["search.retries=3"])
+    with Manager(tuner) as manager:
+        manager.start()
+        manager.request(1)
+        first = manager.proposed()
+        trials.take(first)
+        manager.intermediate[first.job] = [0.0625, 0.125]
+        manager.end(first, "EARLY_STOPPED")
+        manager.request(1)
+        assert ops_of(manager.proposed()) != ops_of(first)
+        assert wait_for(lambda: len(journal_of(config)) == 1)
+    [given_up] = journal_of(config).evaluations
+    assert given_up.stopped and given_up.parts == (0.0625, 0.125) and given_up.error is None
 
 
 def test_a_trial_that_is_killed_is_charged_to_what_it_had_taken(tuner, config, trials):

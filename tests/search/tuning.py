@@ -14,6 +14,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.search.failures import Failure
 from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.process import Process
 from detnas_nni.search.trial_files import Taken, TrialFiles
 
@@ -68,4 +69,4 @@ class Trials:
     def finish(self, trial: Proposed, of: Proposed | None = None) -> None:
         """A trial ends its evaluation; that of another's candidate if it was handed that one."""
         self.take(trial, of)
-        self.files.finish(ops_of(of or trial), metrics_of(of or trial))
+        self.files.finish(ops_of(of or trial), Outcome(metrics_of(of or trial)))
