@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import nni
@@ -58,8 +60,13 @@ def run_trial(config: Config) -> None:
     if not parameters:
         raise UsageError("this command is started by NNI, for a trial; see `nnictl create --config`")
     files = TrialFiles(config.search_dir, {})
-    with heartbeat(files.heartbeat_path(nni.get_trial_id())):
-        _run(config, parameters, files, watchdog)
+    try:
+        with heartbeat(files.heartbeat_path(nni.get_trial_id())):
+            _run(config, parameters, files, watchdog)
+    except KeyboardInterrupt:
+        # NNI has stopped this trial. One that then ends with a status of its own counts as failed there.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
 
 
 def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog: Watchdog) -> None:
@@ -82,6 +89,9 @@ def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog
         files.take(_taken(files, ops))
         with watchdog.limit(config.search.max_trial_seconds, on_late=failed):
             _evaluate(config, architecture, files)
+    except KeyboardInterrupt:
+        files.take(replace(_taken(files, ops), interrupted=True))
+        raise
     except Exception as error:
         failed(describe(error))
         raise

@@ -5,7 +5,8 @@ carries nothing. So a trial writes down which architecture it takes, before it e
 it; and the tuner writes down which trial each proposal went to. Each file is whole or not there:
 
     proposals/TRIAL.json    the tuner's: what it proposed for a trial, under NNI's id of the trial
-    trials/TRIAL.json       the trial's: what it has taken, which process it is, and the error if it failed
+    trials/TRIAL.json       the trial's: what it has taken, which process it is, and the error if it failed,
+                            or that it was told to end
     outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end, or
                             that it was given up on a part of the split
     heartbeats/TRIAL        the trial's: that it runs, or has ended
@@ -47,6 +48,8 @@ class Taken:
     identity: Identity
     process: Process
     error: Failure | None = None
+    interrupted: bool = False
+    """whether it was told to end: by an assessor of NNI's, by a user in the web UI, or with its experiment"""
 
 
 class TrialFiles:
@@ -88,6 +91,7 @@ class TrialFiles:
             identity=values["identity"],
             process=Process(**values["process"]),
             error=None if error is None else Failure(error["text"], fatal=error["fatal"]),
+            interrupted=values["interrupted"],
         )
 
     def all_taken(self) -> list[Taken]:

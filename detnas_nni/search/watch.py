@@ -198,7 +198,7 @@ class TrialWatch:
         """What a trial has evaluated, and what came of it; None where it has not said."""
         reported = self._reported.get(trial.id)
         outcome = None if reported is None else Outcome(reported.metrics)
-        if outcome is None and trial.status == "EARLY_STOPPED":
+        if outcome is None and self._is_given_up(trial, taken):
             outcome = Outcome(parts=self._parts(trial), stopped=True)
         if taken is not None and taken.ops is not None:
             return taken.ops, self._files.outcome(taken.ops) or outcome
@@ -208,8 +208,16 @@ class TrialWatch:
             return self._engine.proposed(reported.parameter_id), outcome
         return None, None
 
+    def _is_given_up(self, trial: Trial, taken: Taken | None) -> bool:
+        """Whether an assessor or a user has stopped this one trial.
+
+        NNI means to say EARLY_STOPPED of the former, but notes why it stops a trial only when that has ended.
+        """
+        interrupted = trial.ended and taken is not None and taken.interrupted
+        return interrupted and not self._manager_stops()
+
     def _parts(self, trial: Trial) -> tuple[float, ...]:
-        """The fitness on the parts of the split that a trial has told NNI before an assessor stopped it."""
+        """The fitness on the parts of the split that a trial had told NNI before it was stopped."""
         try:
             return self._manager.intermediate_results(trial.id)
         except ERRORS as error:

@@ -37,9 +37,10 @@ def test_an_outcome_of_another_config_or_supernet_does_not_count(files, tmp_path
     [
         Taken("a1B2c", OPS, IDENTITY, Process.current()),
         Taken("a1B2c", OPS, IDENTITY, Process.current(), Failure("RuntimeError: no memory")),
+        Taken("a1B2c", OPS, IDENTITY, Process.current(), interrupted=True),
         Taken("a1B2c", None, {}, Process.current(), Failure("DataError: no images", fatal=True)),
     ],
-    ids=["runs", "failed", "failed before it knew"],
+    ids=["runs", "failed", "told to end", "failed before it knew"],
 )
 def test_what_a_trial_says_of_itself_is_read_as_it_was_written(files, taken):
     files.take(taken)

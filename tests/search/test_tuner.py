@@ -239,16 +239,17 @@ def test_a_candidate_that_its_trial_gave_up_is_no_failure_and_is_not_tried_again
     assert (given_up.metrics, given_up.error, given_up.tries) == (None, None, 1)
 
 
-def test_a_trial_that_an_assessor_stopped_is_given_up_too(config_file, config, trials):
-    """With NNI's Medianstop in the experiment's YAML: it kills the trial, which leaves no outcome."""
+@pytest.mark.parametrize("status", ["EARLY_STOPPED", "USER_CANCELED"])
+def test_a_candidate_whose_trial_was_told_to_end_is_given_up_too(config_file, config, trials, status):
+    """By an assessor of NNI's, or by a user in the web UI: it leaves no outcome."""
     tuner = DetNASTuner(str(config_file), overrides=["search.retries=3"])
     with Manager(tuner) as manager:
         manager.start()
         manager.request(1)
         first = manager.proposed()
-        trials.take(first)
+        trials.take(first, interrupted=True)
         manager.intermediate[first.job] = [0.0625, 0.125]
-        manager.end(first, "EARLY_STOPPED")
+        manager.end(first, status)
         manager.request(1)
         assert ops_of(manager.proposed()) != ops_of(first)
         assert wait_for(lambda: len(journal_of(config)) == 1)

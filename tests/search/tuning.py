@@ -59,12 +59,18 @@ class Trials:
         return TrialFiles(self._config.search_dir, identity)
 
     def take(
-        self, trial: Proposed, of: Proposed | None = None, error: Failure | None = None, **identity: str
+        self,
+        trial: Proposed,
+        of: Proposed | None = None,
+        error: Failure | None = None,
+        interrupted: bool = False,
+        **identity: str,
     ) -> None:
-        """A trial begins with its own candidate, or with another's; `error`: and fails."""
+        """A trial begins with its own candidate, or with another's; and fails, or is told to end."""
         files = self.files
-        taken = Taken(trial.job, ops_of(of or trial), files.identity | identity, Process.current(), error)
-        files.take(taken)
+        identity = files.identity | identity
+        ops, process = ops_of(of or trial), Process.current()
+        files.take(Taken(trial.job, ops, identity, process, error, interrupted))
 
     def finish(self, trial: Proposed, of: Proposed | None = None) -> None:
         """A trial ends its evaluation; that of another's candidate if it was handed that one."""
