@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-slow lint clean
+.PHONY: quickstart test test-slow lint benchmarks clean
 
 quickstart: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/quickstart/run.sh
@@ -20,6 +20,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m search_spaces --check
+
+# Half an hour on two cores that do nothing else; `$(BIN)/python -m benchmarks --only ap` runs one.
+benchmarks: $(INSTALLED)
+	$(BIN)/python -m benchmarks
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \

@@ -8,7 +8,10 @@ by each protocol, all on the whole search split:
 - `reference`: 500 batches of 8 with the losses computed, images decoded each time, BN not folded, AP by
   pycocotools: the paper's, but for the plain mean over the batches; `reference_again`, on demand, is the
   same with another seed, and says how well the reference agrees with itself;
-- `config`: what a search with this config does; `calibration_N` the same on N images.
+- `config`: what a search with this config does; and the same with other values, once for each `--also`.
+
+The reference takes most of the time: `--reference FILE` has its figures from what this script printed before
+about the same candidates.
 
 For each protocol: seconds a candidate (of CPU, on a CPU) over the reference's, Kendall's τ with the
 reference's fitness, and where the candidate that it ranks first stands in the reference, from 1.
@@ -39,8 +42,14 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=40, metavar="N")
     parser.add_argument("--iterations", type=int, default=500, metavar="N", help="of the reference")
     parser.add_argument(
-        "--calibration", type=int, nargs="*", default=[], metavar="N", help="also on N images"
+        "--also",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="also with these changes of the config; may be given again",
     )
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="what this printed before")
     parser.add_argument("--again", action="store_true", help="also the reference with another seed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -57,20 +66,24 @@ def main() -> None:
         protocols: dict[str, Protocol] = {
             "reference": lambda candidate: thorough(plain, candidate, options.iterations, seed=0),
             "config": ours("config"),
-            **{
-                f"calibration_{images}": ours(str(images), f"evaluation.calibration_images={images}")
-                for images in options.calibration
-            },
+            **{" ".join(changes): ours(f"also_{n}", *changes) for n, changes in enumerate(options.also)},
         }
         if options.again:
             protocols["reference_again"] = lambda candidate: thorough(
                 plain, candidate, options.iterations, seed=1
             )
         chosen = candidates(plain, options.candidates, options.seed)
-        for protocol in protocols.values():
-            protocol(chosen[0])  # decodes what is kept, and warms torch up
         fitness: dict[str, list[float]] = {name: [] for name in protocols}
         seconds: dict[str, list[float]] = {name: [] for name in protocols}
+        if options.reference is not None:
+            before = json.loads(options.reference.read_text())
+            if before["architectures"] != [str(candidate) for candidate in chosen]:
+                parser.error(f"--reference {options.reference}: is about other candidates")
+            del protocols["reference"]
+            fitness["reference"] = before["fitness"]["reference"]
+            seconds["reference"] = before["seconds"]["reference"]
+        for protocol in protocols.values():
+            protocol(chosen[0])  # decodes what is kept, and warms torch up
         for candidate in chosen:
             for name, protocol in protocols.items():
                 result: list[float] = []
@@ -96,7 +109,9 @@ def main() -> None:
                     for name, values in fitness.items()
                     if name != "reference"
                 },
+                "architectures": [str(candidate) for candidate in chosen],
                 "fitness": fitness,
+                "seconds": seconds,
             },
             indent=2,
         )

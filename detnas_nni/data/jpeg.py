@@ -9,6 +9,12 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
+# JPEG's markers, the byte after 0xFF [ITU-T T.81, table B.1; T.871 for JFIF].
+_SCAN = 0xDA
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_TABLES = (0xDB, 0xC4, 0xDD, 0xFE)  # quantisation, Huffman, restart interval; comment
+_JFIF = 0xE0
+
 _RGB = 3  # torchvision.io.ImageReadMode.RGB, which will go together with the decoder
 
 
@@ -30,6 +36,30 @@ def decode_jpeg(data: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | Non
     except RuntimeError:
         return None
     return pixels if pixels.shape == (3, size[1], size[0]) else None
+
+
+def header_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a JPEG file states, from its first bytes; None unless its header is plain.
+
+    Plain is one with nothing that Pillow would look into: tables, comments, JFIF's own segment, and a frame
+    of 8 bits in grey or in three colours. With EXIF, a colour profile or Adobe's segment it is not.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    at, size = 2, None
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        segment = data[at + 4 : at + 2 + length]
+        if marker == _SCAN:
+            return size
+        if marker in _FRAMES:
+            if size is not None or len(segment) < 6 or segment[0] != 8 or segment[5] not in (1, 3):
+                return None
+            size = int.from_bytes(segment[3:5], "big"), int.from_bytes(segment[1:3], "big")
+        elif marker not in _TABLES and not (marker == _JFIF and segment[:5] == b"JFIF\0"):
+            return None
+        at += 2 + length
+    return None
 
 
 @cache

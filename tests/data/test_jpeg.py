@@ -80,6 +80,31 @@ def test_a_decoder_that_rounds_otherwise_is_left_out(read, monkeypatch):
         jpeg._decoder.cache_clear()
 
 
+def test_a_plain_header_states_the_size_and_any_other_is_left_to_pillow():
+    for options in ({}, {"progressive": True}, {"mode": "L"}, {"comment": b"no more"}):
+        assert jpeg.header_size(photo(320, 240, **options)) == (320, 240)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for data in (photo(exif=exif), photo(icc_profile=b"colours"), photo(mode="CMYK"), b"\xff\xd8", b"BM6"):
+        assert jpeg.header_size(data) is None
+
+
+def test_pillow_is_not_asked_about_a_plain_file_of_any_length(read, monkeypatch):
+    plain = [photo(), photo(900, 700, quality=95)]
+    expected = [by_pillow(data) for data in plain]
+    assert jpeg._decoder() is not None  # compares itself with Pillow, once
+    monkeypatch.setattr(images.Image, "open", None)
+    assert len(plain[0]) < images._HEADER < len(plain[1])
+    assert all(torch.equal(read(data), pixels) for data, pixels in zip(plain, expected, strict=True))
+
+
+@pytest.mark.parametrize("stated", [(45, 67), (66, 45)])
+def test_a_plain_file_of_another_size_than_annotated_is_bad(tmp_path, stated):
+    (tmp_path / "image.jpg").write_bytes(photo())
+    with pytest.raises(BadImageError, match=f"is 67x45 pixels, its annotation says {stated[0]}x{stated[1]}"):
+        read_image(tmp_path / "image.jpg", stated)
+
+
 def test_damaged_files_give_the_same_pixels_or_the_same_reason(read, monkeypatch):
     draw = random.Random(0)
     seeds = [photo(), photo(progressive=True), photo(mode="L"), photo(subsampling="4:4:4")]
