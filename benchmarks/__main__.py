@@ -35,6 +35,7 @@ class Benchmark:
 
 def _candidate(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield "a candidate's evaluation over its bare forward passes", found["ours_over_floor"]
+    yield "the same over these in its own memory layout", found["ours_over_floor_channels_last"]
 
 
 def _protocol(found: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -7,7 +7,7 @@ minutes. Three things are timed in turn, candidate by candidate, on the same ima
 
 - `floor`: the fixed net's passes alone, on batches that lie decoded, resized and padded in memory: in train
   mode over the calibration images up to the last BN, then in eval mode over the search split, up to the box
-  head's outputs;
+  head's outputs; `floor_channels_last` the same in the memory layout that ours takes;
 - `ours`: `CandidateEvaluation.evaluate` as a search calls it: it builds the net, inherits weights, takes the
   images from the search's decoded ones, resizes, recalibrates, folds BN, detects, and measures AP;
 - `paper`: the paper's protocol as its authors' code runs it: 500 calibration batches of 8 with the losses
@@ -66,7 +66,11 @@ def main() -> None:
         batches = _Resized(ours, chosen[0])
         rows = []
         for candidate in chosen:
-            row = {"candidate": str(candidate), "floor": _floor(ours, candidate, batches)}
+            row = {
+                "candidate": str(candidate),
+                "floor": _floor(ours, candidate, batches, torch.contiguous_format),
+                "floor_channels_last": _floor(ours, candidate, batches, torch.channels_last),
+            }
             row["ours"] = seconds_of(lambda candidate=candidate: ours.evaluate(candidate))
             if options.iterations:
                 row["paper"] = seconds_of(
@@ -76,6 +80,7 @@ def main() -> None:
             rows.append(row)
     ratios = {
         "ours_over_floor": _median(row["ours"] / row["floor"] for row in rows),
+        "ours_over_floor_channels_last": _median(row["ours"] / row["floor_channels_last"] for row in rows),
         "paper_over_ours": None
         if not options.iterations
         else _median(row["paper"] / row["ours"] for row in rows),
@@ -137,8 +142,10 @@ class _Resized:
 
 
 @torch.no_grad()
-def _floor(evaluation: CandidateEvaluation, candidate: Architecture, batches: _Resized) -> float:
-    detector = evaluation.net(candidate).detector
+def _floor(
+    evaluation: CandidateEvaluation, candidate: Architecture, batches: _Resized, layout: torch.memory_format
+) -> float:
+    detector = evaluation.net(candidate).to(memory_format=layout).detector
     roi_heads = getattr(detector, "roi_heads", None)
 
     def calibrate() -> None:
@@ -211,7 +218,7 @@ def _parts(evaluation: CandidateEvaluation, candidate: Architecture) -> dict[str
             yield batch
 
     with timed("build and inherit"):
-        net = evaluation.net(candidate)
+        net = evaluation.net(candidate).to(memory_format=torch.channels_last)
     _time_calls(net.detector.transform, lambda: timed("resize"))
     batches = each(iter(task.training_batches(*evaluation._calibration(seed))))
     with timed("calibrate"):
