@@ -54,6 +54,7 @@ class JournaledEngine(Middleware):
         policy: what becomes of failures.
         outcome: what became of an architecture that was evaluated and did not come into the journal, because
             the search was killed in between; None if there is nothing.
+        written: called when the journal has grown.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class JournaledEngine(Middleware):
         *,
         policy: FailurePolicy,
         outcome: Callable[[Ops], Outcome | None] = lambda ops: None,
+        written: Callable[[], None] = lambda: None,
     ) -> None:
         self.journal = journal
         self.error: DetNASError | None = None
@@ -72,6 +74,7 @@ class JournaledEngine(Middleware):
         self._space = space
         self._policy = policy
         self._outcome = outcome
+        self._written = written
         self._models: list[CandidateModel] = []
         self._metrics: dict[Ops, Metrics] = {}
         self._started: dict[Ops, float] = {}
@@ -212,3 +215,4 @@ class JournaledEngine(Middleware):
                     stopped=model.stopped,
                 )
             )
+            self._written()

@@ -19,6 +19,7 @@ from detnas_nni.cost import Constraint, FeasibleSet, cost_table
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
+from detnas_nni.progress_bar import ProgressBar
 from detnas_nni.search.candidate import DECODED, CandidateEvaluation
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
@@ -114,6 +115,11 @@ class SearchSession:
             JournalError: the journal cannot be written.
             SearchStoppedError: the engine was shut down before the strategy had ended.
         """
+        total, done = self.config.search.evaluations, len(self.journal)
+        with ProgressBar(max(total, done), self.config.search.name, "candidate", done=done) as bar:
+            return self._run(engine, evaluator, bar)
+
+    def _run(self, engine: ExecutionEngine, evaluator: Evaluator | None, bar: ProgressBar) -> Path:
         policy = FailurePolicy.of(self.config)
         journaled = JournaledEngine(
             engine,
@@ -122,6 +128,7 @@ class SearchSession:
             self.config.space.name,
             policy=policy,
             outcome=self.files.outcome,
+            written=lambda: self._show(bar),
         )
         if self.journal.evaluations:
             _log.info("%s: %d candidates are evaluated; going on", self.journal.path, len(self.journal))
@@ -142,6 +149,10 @@ class SearchSession:
         self.lock.update(ended=True)
         return path
 
+    def _show(self, bar: ProgressBar) -> None:
+        best = self.journal.best()
+        bar.to(len(self.journal), **({"best": f"{best[0].fitness:.4f}"} if best else {}))
+
     def _expect_a_search(self) -> None:
         """A search named `finetune` or `data` must neither be written into such a folder nor clear it."""
         if self.folder.exists() and not self._identity.exists() and any(self.folder.iterdir()):
@@ -161,7 +172,7 @@ class SearchSession:
                         "name of its own with search.name"
                     )
         write_json(path, self.identity)
-        self.lock.update()
+        self.lock.update(evaluations=self.config.search.evaluations)
 
 
 def search_in_process(config: Config, *, fresh: bool = False) -> Path:
