@@ -160,6 +160,10 @@ def _kind(annotation: Any, constraints: list[Any], names: dict[type[Section], st
         return f"[{', '.join(_kind(part, [], names) for part in arguments)}]"
     if origin is dict:
         return "mapping"
+    for constraint in constraints:
+        known = getattr(getattr(constraint, "func", None), "known", None)
+        if known is not None:
+            return f"{', '.join(f'`{name}`' for name in known)}, [package.module:factory](extending.md)"
     plain = {int: "whole number", float: "number", bool: "true, false", str: "text", Path: "path"}
     return f"{plain[annotation]}{_limits(constraints)}"
 

@@ -53,6 +53,7 @@ class SearchSession:
         owner: who searches; this process, by `detnas search`, if None.
 
     Raises:
+        ConfigError: a strategy of the user's own cannot be imported.
         CheckpointError: there is no supernet, it is of another space or detector, or the folder holds a
             search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
@@ -73,6 +74,7 @@ class SearchSession:
         limits = config.search.constraint
         self.feasible = FeasibleSet(self.table, Constraint(limits.max_macs, limits.max_params))
         self.feasible.raise_if_empty()
+        self.strategy = build_strategy(config, self.feasible)
         checkpoint = supernet_weights(config)
         # Both doors check this: under nnictl the trials would otherwise fail one by one.
         kind = config.detector.name if config.evaluation.task == "detection" else CLASSIFIER
@@ -88,7 +90,6 @@ class SearchSession:
             self._claim()
             self.journal = Journal(journal_path(self.folder))
             self.files = TrialFiles(self.folder, self.identity)
-            self.strategy = build_strategy(config, self.feasible)
         except BaseException:
             self.lock.release()
             raise
@@ -129,6 +130,7 @@ class SearchSession:
             policy=policy,
             outcome=self.files.outcome,
             written=lambda: self._show(bar),
+            feasible=self.feasible,
         )
         if self.journal.evaluations:
             _log.info("%s: %d candidates are evaluated; going on", self.journal.path, len(self.journal))
