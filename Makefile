@@ -20,6 +20,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m search_spaces --check
+	$(BIN)/python -m docs.generate --check
 
 # Half an hour on two cores that do nothing else; `$(BIN)/python -m benchmarks --only ap` runs one.
 benchmarks: $(INSTALLED)

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from detnas_nni.errors import ConfigError
+from detnas_nni.own_parts import KnownOrOwn
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
@@ -181,7 +182,9 @@ class Data(Section):
 class Detector(Section):
     """The detector around the trunk, torchvision's. [M] is maskrcnn-benchmark, which [R] builds on."""
 
-    name: Literal["faster_rcnn", "retinanet"] = Field("faster_rcnn", description="the meta-architecture")
+    name: Annotated[str, AfterValidator(KnownOrOwn(("faster_rcnn", "retinanet")))] = Field(
+        "faster_rcnn", description="the meta-architecture"
+    )
     min_size: Positive = Field(800, description="shorter image side after resizing, in pixels [R]")
     max_size: Positive = Field(1333, description="limit of the longer side, in pixels [R]")
     fpn_channels: Positive = Field(256, description="channels of every pyramid level [R]")
@@ -357,8 +360,8 @@ class Search(Section):
     """Which candidates are proposed."""
 
     name: Name = Field("search", description="folder of this search under run_dir")
-    strategy: Literal["detnas", "regularized_evolution", "random"] = Field(
-        "detnas", description="the paper's evolution, NNI's RegularizedEvolution, or random search"
+    strategy: Annotated[str, AfterValidator(KnownOrOwn(("detnas", "regularized_evolution", "random")))] = (
+        Field("detnas", description="the paper's evolution, NNI's RegularizedEvolution, or random search")
     )
     seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
     population: Positive = Field(50, description="candidates a generation [P]")
@@ -403,9 +406,10 @@ class Search(Section):
             )
         if self.strategy == "regularized_evolution" and self.tournament > self.population:
             raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
-        if self.strategy == "regularized_evolution" and self.racing is not None:
+        if self.strategy not in ("detnas", "random") and self.racing is not None:
             raise ValueError(
-                "racing needs strategy detnas or random: in regularized evolution any candidate may breed"
+                "racing needs strategy detnas or random: in "
+                f"{self.strategy.replace('_', ' ')} any candidate may breed"
             )
         return self
 

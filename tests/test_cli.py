@@ -22,27 +22,13 @@ from detnas_nni.cli import _COMMANDS, main
 from detnas_nni.cli_arguments import parser
 from detnas_nni.cost import counts
 from detnas_nni.training.checkpoints import CheckpointFolder
+from docs.generate import commands
 from search_spaces import layout
 from tests.test_reference import authors_state
 from tests.trainings import checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
-COMMANDS = (
-    "data",
-    "data shapes",
-    "pretrain",
-    "finetune",
-    "search",
-    "trial",
-    "follow",
-    "export",
-    "sample",
-    "retrain",
-    "import-reference",
-    "reproduce",
-    "count",
-    "evaluate",
-)
+COMMANDS = ("data", *(words for words, _, _ in commands()))
 FPN_300M = "2,1,2,0,2,1,1,2,3,3,1,3,0,0,3,1,3,1,3,2"
 OPS = (0,) * len(layout("tiny"))
 TINY = ",".join(map(str, OPS))

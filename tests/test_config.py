@@ -105,7 +105,8 @@ def test_an_unknown_key_of_a_voc_split_is_told_the_keys_of_one(
         ({"run_dir": 3}, "run_dir: Input should be a valid string, got 3"),
         (
             {"detector": {"name": "yolo"}},
-            "detector.name: Input should be 'faster_rcnn' or 'retinanet', got 'yolo'",
+            "detector.name: expected faster_rcnn, retinanet, or package.module:factory of your own, "
+            "got 'yolo'",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from detnas_nni.data.drawing import SHAPES, draw_scene
 from detnas_nni.errors import DataError, UsageError
+from detnas_nni.progress_bar import ProgressBar
 
 # With gaps, as COCO's are: what confuses ids and labels shows at once.
 _CATEGORY_IDS = (1, 3, 4, 7, 8, 11, 12, 16)
@@ -79,17 +80,20 @@ def generate_shapes(
     if not _must_write(out, parameters, overwrite):
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary,
+        ProgressBar(sum(counts.values()), "drawing", "image") as bar,
+    ):
         new = Path(temporary) / "new"
         for split, code in (("train", 0), ("val", 1)):
             streams = (seed, code)
             folder = new / "classification" / split
-            _write_classification(
-                folder, streams, classes, counts[f"classification_{split}"], classification_size
-            )
+            count = counts[f"classification_{split}"]
+            _write_classification(folder, streams, classes, count, classification_size, bar)
         for split, code in (("train", 2), ("search", 3), ("test", 4)):
             folder = new / "detection" / split
-            _write_detection(folder, (seed, code), classes, counts[f"detection_{split}"], detection_size)
+            count = counts[f"detection_{split}"]
+            _write_detection(folder, (seed, code), classes, count, detection_size, bar)
         (new / _RECORD).write_text(json.dumps(parameters, indent=2) + "\n")
         if out.exists():
             out.rename(Path(temporary) / "old")
@@ -138,7 +142,7 @@ def _must_write(out: Path, parameters: dict[str, Any], overwrite: bool) -> bool:
 
 
 def _write_classification(
-    folder: Path, streams: tuple[int, int], classes: int, count: int, size: int
+    folder: Path, streams: tuple[int, int], classes: int, count: int, size: int, bar: ProgressBar
 ) -> None:
     for label in range(classes):
         (folder / SHAPES[label]).mkdir(parents=True)
@@ -147,10 +151,16 @@ def _write_classification(
         rng = np.random.default_rng((*streams, index))
         image, _ = draw_scene(rng, size, size, [label], (0.35 * size, 0.9 * size))
         _save(image, folder / SHAPES[label] / f"{index:06d}.jpg")
+        bar.advance()
 
 
 def _write_detection(
-    folder: Path, streams: tuple[int, int], classes: int, count: int, sides: tuple[int, int]
+    folder: Path,
+    streams: tuple[int, int],
+    classes: int,
+    count: int,
+    sides: tuple[int, int],
+    bar: ProgressBar,
 ) -> None:
     folder.mkdir(parents=True)
     images: list[dict[str, Any]] = []
@@ -162,6 +172,7 @@ def _write_detection(
         image, shapes = draw_scene(rng, width, height, labels, (16.0, 0.6 * min(width, height)))
         name = f"{index:06d}.jpg"
         _save(image, folder / name)
+        bar.advance()
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         for shape in shapes:
             x1, y1, x2, y2 = shape.box

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from nni.nas.space import current_model
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FasterRCNN, RetinaNet
@@ -20,6 +21,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from detnas_nni import config as cfg
 from detnas_nni.errors import ConfigError
+from detnas_nni.own_parts import is_own, load_factory
 from search_spaces import build_trunk
 
 # RetinaNet starts at C3: it takes the trunk's last three features [facts: search space].
@@ -39,7 +41,8 @@ class DetectorSpace(ModelSpace):
         options: keyword arguments of the trunk.
 
     Raises:
-        ConfigError: the trunk gives more pyramid levels than there are anchor sizes.
+        ConfigError: the trunk gives more pyramid levels than there are anchor sizes, or a detector of the
+            user's own cannot be imported, or does not keep the trunk where it is looked for.
     """
 
     def __init__(
@@ -51,7 +54,8 @@ class DetectorSpace(ModelSpace):
     ) -> None:
         super().__init__()
         trunk = build_trunk(space, **(options or {}))
-        build = _faster_rcnn if settings.name == "faster_rcnn" else _retinanet
+        self._is_own = is_own(settings.name)
+        build = _own if self._is_own else _BUILD[settings.name]
         self.detector = build(trunk, num_classes, settings)
 
     @property
@@ -75,6 +79,9 @@ class DetectorSpace(ModelSpace):
         there. The net is in training mode.
         """
         detector = self.detector
+        if self._is_own:  # nothing is known of where its BN are
+            detector(images, targets)
+            return
         batch, targets = detector.transform(images, targets)
         features = detector.backbone(batch.tensors)
         if not isinstance(detector, FasterRCNN):
@@ -214,6 +221,32 @@ def _retinanet(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> _R
         detections_per_img=settings.detections_per_image,
         **_image_arguments(settings),
     )
+
+
+_BUILD = {"faster_rcnn": _faster_rcnn, "retinanet": _retinanet}
+
+
+def _own(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> nn.Module:
+    """What the factory in `detector.name` makes around the trunk."""
+    detector = load_factory("detector.name", settings.name)(trunk, num_classes, settings)
+    if not isinstance(detector, nn.Module):
+        raise ConfigError(f"detector.name: {settings.name!r} gave {type(detector).__name__}, no nn.Module")
+    if getattr(getattr(detector, "backbone", None), "trunk", None) is not trunk:
+        raise ConfigError(
+            f"detector.name: the detector of {settings.name!r} has to keep the trunk that it is given as "
+            "`backbone.trunk`, where its weights are looked for (TrunkWithFPN does)"
+        )
+    # Under model_context every LayerChoice has become its chosen candidate.
+    if current_model() is None and _choices(detector) != _choices(trunk):
+        raise ConfigError(
+            f"detector.name: the detector of {settings.name!r} has a LayerChoice outside of the trunk, "
+            "which no search would choose in; put choices into the space"
+        )
+    return detector
+
+
+def _choices(net: nn.Module) -> int:
+    return sum(isinstance(module, LayerChoice) for module in net.modules())
 
 
 def _anchors(settings: cfg.Detector, levels: int, scales: int) -> AnchorGenerator:

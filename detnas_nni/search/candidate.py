@@ -19,9 +19,10 @@ from detnas_nni.config import Config
 from detnas_nni.cost import Cost, cost_table
 from detnas_nni.errors import EvaluationError
 from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.progress_bar import watched
 from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.racing import Bar, HopelessError
-from detnas_nni.search.tasks import Metrics, Report, open_task, unreported
+from detnas_nni.search.tasks import LONG, Metrics, Report, open_task, unreported
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.calibrate import recalibrate
 from detnas_nni.supernet.inherit import choice_prefixes, inherit
@@ -166,6 +167,7 @@ class CandidateEvaluation:
         net.train()
         seed = derive_seed(seed, "finetune")
         batches = self.task.training_batches(settings.batch_size, iterations, seed)
+        batches = watched(batches, iterations, "fine-tuning the candidate", "step", delay=LONG)
         for step, batch in enumerate(batches, start=1):
             optimizer.zero_grad(set_to_none=True)
             loss = self.task.loss(net, batch)
@@ -179,7 +181,9 @@ class CandidateEvaluation:
         net.eval()
 
     def _recalibrate(self, net: nn.Module, seed: int) -> None:
-        batches = self.task.training_batches(*self._calibration(seed))
+        size, steps, seed = self._calibration(seed)
+        batches = self.task.training_batches(size, steps, seed)
+        batches = watched(batches, steps, "recalibrating BN", "batch", delay=LONG)
         recalibrate(net, batches, self.task.calibrate, self.config.evaluation.calibration_momentum)
 
     def _calibration(self, seed: int) -> tuple[int, int, int]:

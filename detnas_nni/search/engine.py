@@ -19,8 +19,8 @@ from nni.nas.execution import (
 from nni.nas.space import ModelStatus
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost import CostTable
-from detnas_nni.errors import DetNASError, EvaluationError
+from detnas_nni.cost import CostTable, FeasibleSet
+from detnas_nni.errors import ConstraintError, DetNASError, EvaluationError
 from detnas_nni.search.failures import Failure, FailurePolicy
 from detnas_nni.search.journal import Evaluation, Journal, JournalError
 from detnas_nni.search.outcome import Outcome
@@ -54,6 +54,8 @@ class JournaledEngine(Middleware):
         policy: what becomes of failures.
         outcome: what became of an architecture that was evaluated and did not come into the journal, because
             the search was killed in between; None if there is nothing.
+        written: called when the journal has grown.
+        feasible: what may be proposed, by whatever strategy; everything if None.
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class JournaledEngine(Middleware):
         *,
         policy: FailurePolicy,
         outcome: Callable[[Ops], Outcome | None] = lambda ops: None,
+        written: Callable[[], None] = lambda: None,
+        feasible: FeasibleSet | None = None,
     ) -> None:
         self.journal = journal
         self.error: DetNASError | None = None
@@ -72,6 +76,8 @@ class JournaledEngine(Middleware):
         self._space = space
         self._policy = policy
         self._outcome = outcome
+        self._written = written
+        self._feasible = feasible
         self._models: list[CandidateModel] = []
         self._metrics: dict[Ops, Metrics] = {}
         self._started: dict[Ops, float] = {}
@@ -99,6 +105,9 @@ class JournaledEngine(Middleware):
         for model in models:
             if self.error is not None:
                 return
+            # A strategy that knows of NNI alone freezes models and does not say which ops they are.
+            model.ops = model.ops or Architecture.from_choices(self._space, model.sample).ops
+            self._expect_feasible(model.ops)
             self._models.append(model)
             self._started[model.ops] = time.perf_counter()
             known = self._known(model.ops)
@@ -124,6 +133,13 @@ class JournaledEngine(Middleware):
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
         self.engine.shutdown()
+
+    def _expect_feasible(self, ops: Ops) -> None:
+        if self._feasible is not None and not self._feasible.contains(ops):
+            raise ConstraintError(
+                f"the strategy proposed {Architecture(self._space, ops)}, which does not keep "
+                f"{self._feasible.constraint}; propose by its Proposer, which keeps the constraint"
+            )
 
     def _known(self, ops: Ops) -> Outcome | None:
         known = self.journal.find(ops)
@@ -212,3 +228,4 @@ class JournaledEngine(Middleware):
                     stopped=model.stopped,
                 )
             )
+            self._written()

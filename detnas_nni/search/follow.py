@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.errors import EvaluationError, UsageError
-from detnas_nni.search.lock import read_owner
+from detnas_nni.progress_bar import ProgressBar, is_watched
+from detnas_nni.search.journal import Journal, JournalError, journal_path
+from detnas_nni.search.lock import Owner, read_owner
 from detnas_nni.search.rest import ERRORS, RestApi
 
 _TIMEOUT = 10  # seconds for one answer
@@ -27,6 +29,8 @@ _SETTLED = 10
 def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
     """Print each trial of the experiment on 127.0.0.1:`port` as it ends; return when the search has ended.
 
+    On a terminal a bar below them shows what is done of the search, and how long it will still take.
+
     Args:
         port: the web UI's.
         every: seconds between two looks.
@@ -38,14 +42,15 @@ def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
     profile = _get(api, "experiment")
     print(f"experiment {profile['id']}: web UI at http://127.0.0.1:{port}", flush=True)
     try:
-        _follow(api, profile, every)
+        with _SearchBar(Path(profile["logDir"]) / "log", profile["id"]) as bar:
+            _follow(api, profile, every, bar)
     finally:
         if stop:
             subprocess.run(["nnictl", "stop", profile["id"]], check=False, stdout=subprocess.DEVNULL)
             print(f"stopped; `nnictl view {profile['id']}` opens the web UI again", flush=True)
 
 
-def _follow(api: RestApi, profile: dict[str, Any], every: float) -> None:
+def _follow(api: RestApi, profile: dict[str, Any], every: float, bar: _SearchBar) -> None:
     def get(path: str) -> Any:
         try:
             return _get(api, path)
@@ -64,7 +69,8 @@ def _follow(api: RestApi, profile: dict[str, Any], every: float) -> None:
         for job in sorted(jobs, key=lambda job: job.get("endTime", 0)):
             if job["status"] not in _UNFINISHED and job["trialJobId"] not in shown:
                 shown.add(job["trialJobId"])
-                print(_line(job, len(shown), limit), flush=True)
+                bar.write(_line(job, len(shown), limit))
+        bar.look()
         if status["status"] in ("ERROR", "STOPPED", "STOPPING"):
             reason = _reason(log) or " ".join(status.get("errors", []))
             raise EvaluationError(
@@ -100,11 +106,59 @@ _MARK = "search_dir.txt"
 
 def _has_ended(log: Path, experiment: str) -> bool | None:
     """Whether the search has, by its own word; None if that cannot be read, as from another machine."""
+    search = _search(log, experiment)
+    return None if search is None else search[1].ended
+
+
+def _search(log: Path, experiment: str) -> tuple[Path, Owner] | None:
+    """The folder of the experiment's search, and what it says of itself; None if it cannot be read."""
     try:
-        owner = read_owner(Path((log / _MARK).read_text(encoding="utf-8")))
+        folder = Path((log / _MARK).read_text(encoding="utf-8"))
+        owner = read_owner(folder)
     except OSError:
         return None
-    return owner.ended if owner is not None and owner.experiment == experiment else None
+    return (folder, owner) if owner is not None and owner.experiment == experiment else None
+
+
+class _SearchBar:
+    """A bar below the trials: how many candidates the search's journal holds, of those that it is to.
+
+    It comes when the search has begun, and never where its folder cannot be read, as from another machine.
+    """
+
+    def __init__(self, log: Path, experiment: str) -> None:
+        self._log = log
+        self._experiment = experiment
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> _SearchBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def write(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is None:
+            print(text, flush=True)
+        else:
+            self._bar.write(text)
+
+    def look(self) -> None:
+        """Show where the search stands."""
+        search = _search(self._log, self._experiment) if is_watched() else None
+        if search is None or search[1].evaluations is None:
+            return
+        folder, total = search[0], search[1].evaluations
+        try:
+            journal = Journal(journal_path(folder))
+        except (JournalError, OSError):
+            return  # the search itself tells what is wrong with it
+        if self._bar is None:
+            self._bar = ProgressBar(total, folder.name, "candidate", done=len(journal), lines=False)
+        best = journal.best()
+        self._bar.to(len(journal), **({"best": f"{best[0].fitness:.4f}"} if best else {}))
 
 
 def _reason(log: Path) -> str | None:

@@ -42,6 +42,8 @@ class Owner:
     """of NNI's web UI"""
     ended: bool = False
     """whether the search has come to its end; NNI's manager and the tuner may live on for the web UI"""
+    evaluations: int | None = None
+    """how many candidates the search is to evaluate"""
 
     @classmethod
     def here(cls, door: str, **nni: Any) -> Owner:

@@ -19,6 +19,7 @@ from detnas_nni.cost import Constraint, FeasibleSet, cost_table
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
+from detnas_nni.progress_bar import ProgressBar
 from detnas_nni.search.candidate import DECODED, CandidateEvaluation
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
@@ -52,6 +53,7 @@ class SearchSession:
         owner: who searches; this process, by `detnas search`, if None.
 
     Raises:
+        ConfigError: a strategy of the user's own cannot be imported.
         CheckpointError: there is no supernet, it is of another space or detector, or the folder holds a
             search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
@@ -72,6 +74,7 @@ class SearchSession:
         limits = config.search.constraint
         self.feasible = FeasibleSet(self.table, Constraint(limits.max_macs, limits.max_params))
         self.feasible.raise_if_empty()
+        self.strategy = build_strategy(config, self.feasible)
         checkpoint = supernet_weights(config)
         # Both doors check this: under nnictl the trials would otherwise fail one by one.
         kind = config.detector.name if config.evaluation.task == "detection" else CLASSIFIER
@@ -87,7 +90,6 @@ class SearchSession:
             self._claim()
             self.journal = Journal(journal_path(self.folder))
             self.files = TrialFiles(self.folder, self.identity)
-            self.strategy = build_strategy(config, self.feasible)
         except BaseException:
             self.lock.release()
             raise
@@ -114,6 +116,11 @@ class SearchSession:
             JournalError: the journal cannot be written.
             SearchStoppedError: the engine was shut down before the strategy had ended.
         """
+        total, done = self.config.search.evaluations, len(self.journal)
+        with ProgressBar(max(total, done), self.config.search.name, "candidate", done=done) as bar:
+            return self._run(engine, evaluator, bar)
+
+    def _run(self, engine: ExecutionEngine, evaluator: Evaluator | None, bar: ProgressBar) -> Path:
         policy = FailurePolicy.of(self.config)
         journaled = JournaledEngine(
             engine,
@@ -122,6 +129,8 @@ class SearchSession:
             self.config.space.name,
             policy=policy,
             outcome=self.files.outcome,
+            written=lambda: self._show(bar),
+            feasible=self.feasible,
         )
         if self.journal.evaluations:
             _log.info("%s: %d candidates are evaluated; going on", self.journal.path, len(self.journal))
@@ -142,6 +151,10 @@ class SearchSession:
         self.lock.update(ended=True)
         return path
 
+    def _show(self, bar: ProgressBar) -> None:
+        best = self.journal.best()
+        bar.to(len(self.journal), **({"best": f"{best[0].fitness:.4f}"} if best else {}))
+
     def _expect_a_search(self) -> None:
         """A search named `finetune` or `data` must neither be written into such a folder nor clear it."""
         if self.folder.exists() and not self._identity.exists() and any(self.folder.iterdir()):
@@ -161,7 +174,7 @@ class SearchSession:
                         "name of its own with search.name"
                     )
         write_json(path, self.identity)
-        self.lock.update()
+        self.lock.update(evaluations=self.config.search.evaluations)
 
 
 def search_in_process(config: Config, *, fresh: bool = False) -> Path:

@@ -20,8 +20,10 @@ from nni.nas.strategy.base import Strategy
 from numpy.typing import ArrayLike
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import Config
+from detnas_nni.config import Config, Search
 from detnas_nni.cost import FeasibleSet
+from detnas_nni.errors import ConfigError
+from detnas_nni.own_parts import is_own, load_factory
 from detnas_nni.search.space import CandidateModel
 from detnas_nni.seeding import derive_seed, generator
 from search_spaces import layout
@@ -91,15 +93,20 @@ class Proposer:
         return ops
 
 
-class _ProposingStrategy(Strategy):
-    """A strategy with a proposer that ends after `evaluations` candidates, or with the space."""
+class ProposingStrategy(Strategy):
+    """A strategy with a proposer that ends after `evaluations` candidates, or with the space.
+
+    The base of strategies of your own, too: `_run` proposes candidates by `self.proposer`, makes NNI's models
+    of them by `model`, gives them to `self.engine`, and returns when the search is over.
+    """
 
     def __init__(self, proposer: Proposer, evaluations: int) -> None:
         super().__init__()
         self.proposer = proposer
         self.evaluations = evaluations
 
-    def _model(self, ops: Ops, generation: int, origin: str) -> CandidateModel:
+    def model(self, ops: Ops, generation: int, origin: str) -> CandidateModel:
+        """NNI's model of a candidate; generation and origin are for the journal."""
         sample = Architecture(self.proposer.space, ops).choices
         return self.model_space.freeze(sample).proposed(ops, generation, origin)
 
@@ -107,7 +114,7 @@ class _ProposingStrategy(Strategy):
         return f"evaluations={self.evaluations}"
 
 
-class Random(_ProposingStrategy):
+class Random(ProposingStrategy):
     """Uniformly random architectures: the paper's baseline at the same budget.
 
     `generation_size` only numbers the generations, so that curves of different strategies compare.
@@ -125,10 +132,10 @@ class Random(_ProposingStrategy):
             if ops is None:
                 _log.warning("the space is exhausted after %d candidates", number)
                 return
-            self.engine.submit_models(self._model(ops, number // self.generation_size, "random"))
+            self.engine.submit_models(self.model(ops, number // self.generation_size, "random"))
 
 
-class DetNASEvolution(_ProposingStrategy):
+class DetNASEvolution(ProposingStrategy):
     """The paper's evolution [P, section 3.3; R].
 
     The first generation is random. The parents of every later one are the best of *all* generations so far;
@@ -188,7 +195,7 @@ class DetNASEvolution(_ProposingStrategy):
             ops, origin = self._child(origin, elite)
             if ops is None:
                 return
-            yield self._model(ops, generation, origin)
+            yield self.model(ops, generation, origin)
 
     def _origins(self, has_parents: bool) -> list[str]:
         if not has_parents:
@@ -261,9 +268,14 @@ def wait_for_worker(engine: ExecutionEngine, poll_seconds: float = 0.05) -> bool
 
 
 def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
-    """The strategy that the config names, seeded by its search seed."""
+    """The strategy that the config names, seeded by its search seed.
+
+    Raises ConfigError for one of the user's own that cannot be imported, or is no `Strategy` of NNI.
+    """
     search, seed = config.search, config.search_seed
     proposer = Proposer(config.space.name, feasible, generator(seed, "search", search.strategy))
+    if is_own(search.strategy):
+        return _own(search, proposer)
     if search.strategy == "random":
         return Random(proposer, search.evaluations, generation_size=search.population)
     if search.strategy == "regularized_evolution":
@@ -284,3 +296,13 @@ def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
         crossovers=search.crossovers,
         mutation_probability=search.mutation_probability,
     )
+
+
+def _own(search: Search, proposer: Proposer) -> Strategy:
+    """What the factory in `search.strategy` makes."""
+    strategy = load_factory("search.strategy", search.strategy)(proposer, search)
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(
+            f"search.strategy: {search.strategy!r} gave {type(strategy).__name__}, expected a Strategy of NNI"
+        )
+    return strategy

@@ -29,6 +29,7 @@ from detnas_nni.errors import DataError
 from detnas_nni.hardware import prepare
 from detnas_nni.metrics import coco_box_ap, top1
 from detnas_nni.models import ClassifierSpace, DetectorSpace
+from detnas_nni.progress_bar import watched
 from detnas_nni.training.runs import finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER
 from detnas_nni.voc_metric import voc_map
@@ -41,6 +42,9 @@ Report = Callable[[Metrics], None]
 
 Split = Literal["search", "test"]
 """The split that a task measures on: the one that guides the search, or the one that no search has seen."""
+
+LONG = 3.0
+"""Seconds from which on a part of an evaluation has a bar of its own."""
 
 _VOC_KEYS = {"voc07": "mAP07", "voc": "mAP"}
 
@@ -139,7 +143,8 @@ class Task(ABC):
         # one batch is held back to know which is the last.
         due = _evenly(len(loader), self.config.evaluation.intermediate_results)
         held: Any = None
-        for number, batch in enumerate(loader):
+        batches = watched(loader, len(loader), "measuring", "batch", delay=LONG)
+        for number, batch in enumerate(batches):
             if held is not None:
                 yield held, number in due
             held = self._to_device(batch)

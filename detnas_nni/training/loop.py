@@ -154,7 +154,7 @@ def _fit(
             enable_model_summary=False,
             logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
             callbacks=[
-                Progress(settings.steps, settings.log_every),
+                Progress(settings.steps, settings.log_every, run.folder.name),
                 Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints),
             ],
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
-from tqdm import tqdm
 
+from detnas_nni.progress_bar import ProgressBar, duration
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.weights import write_tensors
 
@@ -23,28 +22,30 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """A line every `every` steps (and TensorBoard's scalars), a bar instead where stderr is a terminal.
+    """A line every `every` steps (and TensorBoard's scalars), a bar instead where someone watches.
 
     Losses are means over the steps since the last line: paths differ, and one step says little.
     """
 
-    def __init__(self, steps: int, every: int) -> None:
+    def __init__(self, steps: int, every: int, what: str = "training") -> None:
         self._steps = steps
+        self._what = what
         self._every = every
-        self._bar: tqdm | None = None
+        self._bar: ProgressBar | None = None
         self._since = (0, 0.0)
         self._losses: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = (trainer.global_step, time.perf_counter())
-        if sys.stderr.isatty() and trainer.is_global_zero:
-            self._bar = tqdm(total=self._steps, initial=trainer.global_step, unit="step")
+        if trainer.is_global_zero:
+            done = trainer.global_step
+            self._bar = ProgressBar(self._steps, self._what, "step", done=done, lines=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._bar is not None:
-            self._bar.update(trainer.global_step - self._bar.n)
+            self._bar.to(trainer.global_step)
         self._losses.append(outputs["losses"])
         step = trainer.global_step
         if step % self._every and step != self._steps:
@@ -64,8 +65,8 @@ class Progress(Callback):
             },
             step,
         )
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{total:.3f}", lr=f"{lr:.2g}")
+        if self._bar is not None and self._bar.is_live:
+            self._bar.to(step, loss=f"{total:.3f}", lr=f"{lr:.2g}")
             return
         terms = "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) if len(losses) > 1 else ""
         _log.info(
@@ -152,10 +153,3 @@ class CheckpointFile(TorchCheckpointIO):
 
 def _write(trainer: Trainer, path: Path) -> None:
     trainer.save_checkpoint(path, weights_only=False)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

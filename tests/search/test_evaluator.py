@@ -21,7 +21,7 @@ MIXED = tiny(1, 2, 3, 0)
 
 def run(evaluation, max_seconds=None):
     """Submit one candidate to NNI's engine; gives the model and every metric that NNI heard of."""
-    space = candidate_space("tiny", DetNASEvaluator(evaluation, max_seconds))
+    space = candidate_space("tiny", DetNASEvaluator(evaluation, max_seconds=max_seconds))
     model = space.freeze(MIXED.choices).proposed(MIXED.ops, 0, "random")
     engine, heard = SequentialExecutionEngine(continue_on_failure=True), []
     for kind in (ModelEventType.IntermediateMetric, ModelEventType.FinalMetric):
