@@ -41,6 +41,7 @@ COMMANDS = (
     "import-reference",
     "reproduce",
     "count",
+    "latency",
     "evaluate",
 )
 FPN_300M = "2,1,2,0,2,1,1,2,3,3,1,3,0,0,3,1,3,1,3,2"

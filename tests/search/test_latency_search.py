@@ -1,4 +1,4 @@
-"""A search within milliseconds, from the config to the journal; and that one without is what it always was."""
+"""A search within milliseconds, from the config to the journal; without, it is what it always was."""
 
 import json
 from pathlib import Path
