@@ -87,7 +87,9 @@ def _whole_nets(sizes: Sequence[int], measured: Measurements, *, robust: bool) -
         residuals = np.abs(took - seen @ weights)
         scale = 1 / np.sqrt(np.maximum(residuals, 0.1 * np.median(residuals)))
         weights = np.linalg.lstsq(seen * scale[:, None], took * scale, rcond=None)[0]
-    return lambda ops: float(np.dot(design(ops), weights))
+    # A fit gives the mean; the constant is moved to what is typical, as in the other methods.
+    shift = measure._typical((took - seen @ weights).tolist())
+    return lambda ops: shift + float(np.dot(design(ops), weights))
 
 
 def _design(sizes: Sequence[int], ops: Ops) -> list[float]:
