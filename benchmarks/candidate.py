@@ -37,10 +37,10 @@ from torchvision.models.detection import FasterRCNN
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config_file import load_config
-from detnas_nni.cost import Constraint, FeasibleSet
 from detnas_nni.models.detector import _proposals, _up_to_the_last_norm
 from detnas_nni.models.folding import fold_batch_norm
 from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.search.limits import feasible_set
 from detnas_nni.search.strategies import Proposer
 from detnas_nni.seeding import generator
 from detnas_nni.supernet.calibrate import recalibrate
@@ -106,8 +106,7 @@ def main() -> None:
 
 def candidates(evaluation: CandidateEvaluation, count: int, seed: int) -> list[Architecture]:
     """Random ones that keep the config's constraint."""
-    limits = evaluation.config.search.constraint
-    feasible = FeasibleSet(evaluation._table, Constraint(limits.max_macs, limits.max_params))
+    feasible = feasible_set(evaluation.config)
     proposer = Proposer(evaluation.config.space.name, feasible, generator(seed, "benchmark"))
     return [Architecture(evaluation.config.space.name, proposer.random()) for _ in range(count)]
 

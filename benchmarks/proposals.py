@@ -19,6 +19,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from nni.nas.space import ModelStatus
 from nni.nas.strategy.base import Strategy
 
 from detnas_nni.cost import Constraint, FeasibleSet, cost_table
+from detnas_nni.latency.table import read_latency_table
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
     ConstrainedRegularizedEvolution,
@@ -43,12 +45,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--space", default="small")
     parser.add_argument("--max-macs", type=int, default=300_000_000, metavar="N")
+    parser.add_argument(
+        "--latency-table", type=Path, metavar="FILE", help="that `detnas latency` has written"
+    )
+    parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="a limit by that table")
     parser.add_argument("--proposals", type=int, default=100_000, metavar="N", help="of each strategy")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
 
-    feasible = FeasibleSet(cost_table(options.space), Constraint(max_macs=options.max_macs))
+    costs = cost_table(options.space)
+    if options.latency_table is not None:
+        costs = costs.with_latency(read_latency_table(options.latency_table, space=options.space))
+    feasible = FeasibleSet(costs, Constraint(options.max_macs, None, options.max_latency_ms))
     feasible.raise_if_empty()
     print(
         json.dumps(

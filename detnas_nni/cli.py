@@ -181,7 +181,25 @@ def _doctor(options: argparse.Namespace) -> int:
 def _count(options: argparse.Namespace) -> None:
     from detnas_nni.cost import counts
 
-    print(json.dumps(counts(_architecture(options, options.space), options.resolution), indent=2))
+    architecture, latency = _architecture(options, options.space), None
+    if options.latency_table is not None:
+        from detnas_nni.latency.table import read_latency_table
+
+        latency = read_latency_table(options.latency_table, space=architecture.space)
+    print(json.dumps(counts(architecture, options.resolution, latency), indent=2))
+
+
+def _latency(options: argparse.Namespace) -> None:
+    config = None if options.config is None else _config(options)
+    import_at_once()
+    from detnas_nni.latency.command import Order, summary
+
+    order = Order.of_space(options.space, options.resolution) if config is None else Order.of_config(config)
+    order = order.changed(
+        resolution=options.resolution, device=options.device, threads=options.threads, out=options.out
+    )
+    table = order.measure(batch_size=options.batch, rounds=options.rounds, check=options.check)
+    print(summary(table, order.out))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -272,11 +290,12 @@ def _print_result(path: Path) -> None:
     best = read_document(path)
     fitness = "AP" if best["provenance"]["task"] == "detection" else "top-1"
     cost = best["cost"]
+    latency = f", {cost['latency_ms']:g} ms" if "latency_ms" in cost else ""
     print(f"{path}\n  ops     {','.join(map(str, best['ops']))}")
     print(f"  {fitness:<7} {best['metrics']['default']:.4f} on the search split")
     print(
         f"  cost    {cost['macs'] / 1e6:.2f}M MACs at {cost['resolution']} px, "
-        f"{cost['params'] / 1e6:.3f}M parameters"
+        f"{cost['params'] / 1e6:.3f}M parameters" + latency
     )
 
 
@@ -302,6 +321,7 @@ _COMMANDS = {
     "import-reference": _import_reference,
     "reproduce": _reproduce,
     "count": _count,
+    "latency": _latency,
     "evaluate": _evaluate,
 }
 

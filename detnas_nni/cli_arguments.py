@@ -206,6 +206,33 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--resolution", type=_positive, default=224, help="image side, pixels (default: 224)"
     )
+    command.add_argument(
+        "--latency-table", type=Path, metavar="FILE", help="also the latency, by such a table"
+    )
+
+    command = _command(
+        commands,
+        "latency",
+        "measure how long each candidate of each block takes here",
+        "Measure a table that predicts any architecture's latency on this device, and say how well. "
+        "Writes search.constraint.latency_table, or RUN_DIR/latency.json.",
+        "detnas latency -c experiments/quickstart/detnas.yaml --threads 1",
+    )
+    group = command.add_mutually_exclusive_group(required=True)
+    group.add_argument("-c", "--config", metavar="FILE", help="an experiment's YAML")
+    group.add_argument("--space", metavar="NAME", help="or a space: tiny, small, large, 3.8g, …")
+    _add_overrides(command)
+    command.add_argument("--resolution", type=_positive, metavar="PIXELS", help="image side")
+    command.add_argument("--batch", type=_positive, default=1, metavar="N", help="images (default: 1)")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    command.add_argument("--threads", type=_positive, metavar="N", help="torch's on a CPU")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
+    command.add_argument(
+        "--check", type=_natural, default=30, metavar="N", help="nets to predict (default: %(default)s)"
+    )
+    command.add_argument(
+        "--rounds", type=_positive, default=200, metavar="N", help="of measuring (default: %(default)s)"
+    )
 
     command = _step(
         commands,

@@ -353,7 +353,21 @@ class Constraint(Section):
 
     max_macs: int | None = Field(None, ge=1, description="multiply-adds of one image")
     max_params: int | None = Field(None, ge=1, description="parameters")
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=1e9, description="milliseconds of a forward pass, as `latency_table` predicts them"
+    )
+    latency_table: ConfigPath | None = Field(
+        None, description="the file that `detnas latency` has measured on the device that counts"
+    )
     resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
+
+    @model_validator(mode="after")
+    def _latency_is_known(self) -> Constraint:
+        if self.max_latency_ms is not None and self.latency_table is None:
+            raise ValueError(
+                "max_latency_ms needs latency_table, a file that `detnas latency` writes for the space"
+            )
+        return self
 
 
 class Search(Section):

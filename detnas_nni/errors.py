@@ -38,3 +38,7 @@ class ConstraintError(DetNASError):
 
 class EvaluationError(DetNASError):
     """A candidate could not be evaluated."""
+
+
+class LatencyError(DetNASError):
+    """A latency table is missing, damaged, or of another space."""

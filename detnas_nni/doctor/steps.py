@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config_file import load_config
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
 from detnas_nni.errors import DetNASError
+from detnas_nni.hardware import uses_gpu
+from detnas_nni.latency.stopwatch import device_name
+from detnas_nni.search.limits import latency_table
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
 from search_spaces import is_fixed
@@ -54,6 +59,7 @@ def examine_run(config: Config, path: str) -> list[Finding]:
     return [
         *(_state(training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
+        *_latency(config, path),
         _next(config, path, trainings),
         *_disk(config, trainings),
     ]
@@ -96,6 +102,30 @@ def _start(config: Config) -> Iterator[Finding]:
         text = "is pretrain, but there is no data.classification to pre-train on"
         remedy = "--set finetune.init=scratch   # or name a supernet as finetune.weights"
         yield Finding("finetune.init", "problem", text, remedy)
+
+
+def _latency(config: Config, path: str) -> Iterator[Finding]:
+    """Whether the latency table is there, and was measured under this machine's conditions."""
+    name, file = "search.constraint.latency_table", config.search.constraint.latency_table
+    if file is None:
+        return
+    again = f"detnas latency -c {path}"
+    try:
+        table = latency_table(config)
+        here = torch.device("cuda" if uses_gpu(config.hardware) else "cpu")
+    except DetNASError as error:
+        yield Finding(name, "problem", str(error), again)
+        return
+    there = table.conditions
+    found = [("device", there.device, device_name(here)), ("torch", there.torch, torch.__version__)]
+    if here.type == "cpu":
+        found.append(("threads", there.threads, config.hardware.threads or torch.get_num_threads()))
+    other = [f"{what} {its}, here {ours}" for what, its, ours in found if its != ours]
+    if other:
+        remedy = f"{again}   # unless it is the other one that counts"
+        yield Finding(name, "warning", f"{file}: measured elsewhere ({'; '.join(other)})", remedy)
+    else:
+        yield Finding(name, "ok", f"{file}: {table.check or 'not checked'}")
 
 
 def _next(config: Config, path: str, trainings: list[Training]) -> Finding:

@@ -16,10 +16,11 @@ from torch.optim import SGD
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.cost import Cost, cost_table
+from detnas_nni.cost import Cost
 from detnas_nni.errors import EvaluationError
 from detnas_nni.models.folding import fold_batch_norm
 from detnas_nni.progress_bar import watched
+from detnas_nni.search.limits import candidate_costs
 from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.racing import Bar, HopelessError
 from detnas_nni.search.tasks import LONG, Metrics, Report, open_task, unreported
@@ -51,11 +52,13 @@ class Result:
         return Outcome(metrics, parts=self.parts, stopped=self.stopped)
 
     def reported(self) -> dict[str, float]:
-        """The one flat dict of numbers that NNI gets: metrics, cost in millions, seconds."""
+        """The one flat dict of numbers that NNI gets: metrics, cost (latency where it is known), seconds."""
+        cost = self.cost.to_dict()
         return {
             **self.metrics,
-            "MACs_M": self.cost.macs / 1e6,
-            "params_M": self.cost.params / 1e6,
+            "MACs_M": cost.pop("macs") / 1e6,
+            "params_M": cost.pop("params") / 1e6,
+            **cost,
             "seconds": self.seconds,
         }
 
@@ -74,6 +77,7 @@ class CandidateEvaluation:
     Raises:
         CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.
         DataError: a split is missing or damaged.
+        LatencyError: the config names a latency table that is missing, damaged or of another space.
     """
 
     def __init__(self, config: Config, supernet: Path | None = None, *, decoded: Path | None = None) -> None:
@@ -90,7 +94,7 @@ class CandidateEvaluation:
         space = self.task.build()
         expect_state(space, self.supernet)
         self._prefixes = choice_prefixes(space)
-        self._table = cost_table(config.space.name, config.search.constraint.resolution)
+        self._table = candidate_costs(config)
 
     @cached_property
     def supernet_hash(self) -> str:

@@ -209,14 +209,13 @@ class JournaledEngine(Middleware):
 
     def _write(self, model: CandidateModel, metrics: Metrics | None) -> None:
         seconds = time.perf_counter() - self._started.pop(model.ops)
-        cost = self._table.cost(model.ops)
         with self._lock:
             self.journal.append(
                 Evaluation(
                     id=len(self.journal),
                     ops=model.ops,
                     choices=Architecture(self._space, model.ops).choices,
-                    cost={"macs": cost.macs, "params": cost.params},
+                    cost=self._table.cost(model.ops).to_dict(),
                     metrics=metrics,
                     error=None if metrics is not None or model.stopped else model.error or _NOTHING,
                     generation=model.generation,

@@ -49,10 +49,12 @@ class DetNASEvaluator(Evaluator):
         """Evaluate an architecture; NNI hears of the parts, not yet of the whole."""
         bar = None if self.race is None else self.race.bar()
         result = self.evaluation.evaluate(architecture, report=nni.report_intermediate_result, bar=bar)
+        latency = result.cost.latency_us
         _log.info(
-            "%s  fitness %.4f%s  %.1fM MACs  %.2fM params  %.1f s",
+            "%s  fitness %.4f%s  %.1fM MACs  %.2fM params%s  %.1f s",
             *(architecture, result.metrics["default"], _part(result)),
-            *(result.cost.macs / 1e6, result.cost.params / 1e6, result.seconds),
+            *(result.cost.macs / 1e6, result.cost.params / 1e6),
+            *("" if latency is None else f"  {latency / 1000:.2f} ms", result.seconds),
         )
         return result
 

@@ -29,8 +29,8 @@ class Evaluation:
     """position in the search, from 0"""
     ops: tuple[int, ...]
     choices: dict[str, Any]
-    cost: dict[str, int]
-    """macs and params, backbone convention"""
+    cost: dict[str, int | float]
+    """macs and params, backbone convention, and latency_ms of a search with a latency table"""
     generation: int
     origin: str
     """random, mutation or crossover"""

@@ -8,8 +8,9 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.cost import Constraint, FeasibleSet, cost_table
+from detnas_nni.cost import FeasibleSet
 from detnas_nni.errors import ConstraintError, UsageError
+from detnas_nni.search.limits import feasible_set
 from detnas_nni.seeding import generator
 from search_spaces import is_fixed
 
@@ -22,6 +23,7 @@ def sample(config: Config, count: int) -> list[Path]:
 
     Raises:
         ConstraintError: there are not so many; none is written then.
+        LatencyError: the config names a latency table that is missing, damaged or of another space.
         UsageError: the space is one fixed net.
     """
     if is_fixed(config.space.name):
@@ -29,17 +31,13 @@ def sample(config: Config, count: int) -> list[Path]:
             f"space.name is {config.space.name}, one fixed net, of which there is nothing to draw; "
             f"`detnas retrain --arch search_spaces/published/{config.space.name}.json` trains it"
         )
-    limits = config.search.constraint
-    table = cost_table(config.space.name, limits.resolution)
-    feasible = FeasibleSet(table, Constraint(limits.max_macs, limits.max_params))
-    feasible.raise_if_empty()
+    feasible = feasible_set(config)
     paths = []
     for number, ops in enumerate(_draw(feasible, count, generator(config.search_seed, "sample"))):
-        cost = table.cost(ops)
         path = config.run_dir / "samples" / f"random_{number:02d}.json"
         Architecture(config.space.name, ops).save(
             path,
-            cost={"macs": cost.macs, "params": cost.params, "resolution": limits.resolution},
+            cost={**feasible.table.cost(ops).to_dict(), "resolution": feasible.table.resolution},
             provenance={"origin": "random", "seed": config.search_seed},
         )
         paths.append(path)

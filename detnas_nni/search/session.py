@@ -15,7 +15,6 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 
 from detnas_nni.config import Config
-from detnas_nni.cost import Constraint, FeasibleSet, cost_table
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
 from detnas_nni.export import export_best
 from detnas_nni.files import write_json
@@ -26,6 +25,7 @@ from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.failures import FailurePolicy
 from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.limits import feasible_set
 from detnas_nni.search.lock import Owner, SearchLock
 from detnas_nni.search.racing import Race
 from detnas_nni.search.space import candidate_space
@@ -58,6 +58,7 @@ class SearchSession:
             search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
         JournalError: the journal is damaged.
+        LatencyError: the config names a latency table that is missing, damaged or of another space.
         SearchRunsError: another process searches in the folder.
         UsageError: the space is a fixed net, or the folder holds something else than a search.
     """
@@ -70,10 +71,8 @@ class SearchSession:
             )
         self.config = config
         self.folder = config.search_dir
-        self.table = cost_table(config.space.name, config.search.constraint.resolution)
-        limits = config.search.constraint
-        self.feasible = FeasibleSet(self.table, Constraint(limits.max_macs, limits.max_params))
-        self.feasible.raise_if_empty()
+        self.feasible = feasible_set(config)
+        self.table = self.feasible.table
         self.strategy = build_strategy(config, self.feasible)
         checkpoint = supernet_weights(config)
         # Both doors check this: under nnictl the trials would otherwise fail one by one.

@@ -18,11 +18,13 @@ from PIL import Image
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config_file import load_config
+from detnas_nni.cost import cost_table
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.images import read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import CheckpointError
+from detnas_nni.latency.table import read_latency_table
 from detnas_nni.reference import import_reference
 from detnas_nni.search.journal import Evaluation, Journal
 from detnas_nni.training.weights import (
@@ -37,6 +39,7 @@ from tests.fuzz.checkpoints import mutate_checkpoint, saved
 from tests.fuzz.documents import JSON, XML, YAML
 from tests.fuzz.fuzzing import Target
 from tests.fuzz.mutation import mutate_bytes
+from tests.latency.latencies import by_hand
 from tests.test_reference import authors_state
 
 REPOSITORY = Path(__file__).parents[2]
@@ -232,6 +235,23 @@ def journal(folder: Path) -> Target:
     return Target("journal", (seed, seed.splitlines(keepends=True)[0]), JSON.mutate_lines, parse)
 
 
+def latency_table(folder: Path) -> Target:
+    """A latency table, with its check and without."""
+    file = folder / "latency.json"
+    by_hand().save(file)
+    seed = file.read_bytes()
+    bare = {key: value for key, value in json.loads(seed).items() if key not in ("check", "passes")}
+
+    def parse(data: bytes) -> None:
+        _put(file, data)
+        found = read_latency_table(file, space="tiny", options={})
+        assert found.predict(NET.ops) == cost_table("tiny").with_latency(found).cost(NET).latency_us
+        found.save(file)
+        assert read_latency_table(file, space="tiny", options={}).fingerprint == found.fingerprint
+
+    return Target("latency table", (seed, json.dumps(bare).encode()), JSON.mutate, parse)
+
+
 def weights(folder: Path) -> Target:
     """Our own files of weights, a supernet's and a single net's, and what a training resumes from."""
     file = folder / "weights.pt"
@@ -319,6 +339,7 @@ _BUILDERS = {
     "VOC annotation": voc_annotation,
     "VOC image set": voc_image_set,
     "journal": journal,
+    "latency table": latency_table,
     "weights": weights,
     "reference": reference,
     "image": image,
