@@ -43,7 +43,7 @@ def _training(axes: Axes, training: Training) -> None:
             colour = style.SERIES[number % len(style.SERIES)]
             name = name.removeprefix("loss_").replace("_", " ")
             axes.plot(*zip(*steps, strict=True), color=colour, linewidth=1.0, label=name)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.08 * max(value for curve in training.curves for _, value in curve.loss))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_title(training.title)
     axes.set_xlabel("step")

@@ -211,8 +211,8 @@ def _ranking(search: Search, config: Config) -> Exhibit:
     rows = tuple(_agreement_row(agreement) for agreement in found)
     caption = (
         f"Nets of this search that were trained on their own as well (n = {total}): the {search.fitness} "
-        "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ and "
-        "Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets that "
+        "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ "
+        "and Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets that "
         "started their training differently are not mixed."
     )
     if all(agreement.tau is None for agreement in found):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -33,7 +34,7 @@ _MOST_BANDS_NAMED = 25
 _MOST_CELLS_NAMED = 24  # blocks, up to which a share fits into its cell
 
 # The middle of viridis: its ends are lost on white, or on black.
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 0.9, 256)), "generations")
+_GENERATIONS = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 0.9, 40)), "generations")
 _ENDING_COLOURS = dict(zip(ENDINGS, (style.BLUE, style.VERMILLION, style.PURPLE), strict=True))
 _ENDING_MARKERS = dict(zip(ENDINGS, ("o", "x", "|"), strict=True))
 
@@ -65,7 +66,7 @@ def progress(search: Search) -> Figure:
         axes.annotate(
             f"{best[x]:.4f}", (x, best[x]), (0, 5), textcoords="offset points", ha="center", weight="bold"
         )
-        axes.margins(y=0.14)
+        axes.margins(y=0.18)
     at_the_foot = blended_transform_factory(axes.transData, axes.transAxes)
     for end in ("failed", "stopped"):
         places = [x for x, e in enumerate(evaluations) if ending(e) == end]
@@ -130,8 +131,7 @@ def cost(search: Search, published: Sequence[PublishedNet], constraint: Constrai
     if len({e.generation for e in search.finished}) > 1:
         bar = figure.colorbar(points, ax=both, shrink=0.7, pad=0.015, label="generation")
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        bar.outline.set_visible(False)
-        bar.solids.set_rasterized(False)
+        _plain(bar)
     handles, labels = both[0].get_legend_handles_labels()
     more = dict(zip(*reversed(both[1].get_legend_handles_labels()), strict=True))
     named = dict(zip(labels, handles, strict=True)) | more
@@ -219,9 +219,14 @@ def choices(layout: Sequence[Choice], search: Search, top: Sequence[Evaluation])
             _write_shares(axes, shares)
     both[1].set_xlabel("block")
     bar = figure.colorbar(mesh, ax=both, shrink=0.8, pad=0.015, label="share of the architectures")
-    bar.outline.set_visible(False)
-    bar.solids.set_rasterized(False)
+    _plain(bar)
     return figure
+
+
+def _plain(bar: Colorbar) -> None:
+    """Without a frame, and without the hair lines that viewers draw between its steps."""
+    bar.outline.set_visible(False)
+    bar.solids.set(alpha=1, rasterized=False, edgecolor="face", linewidth=0.4)
 
 
 def _write_shares(axes: Axes, shares: np.ndarray) -> None:
@@ -276,7 +281,8 @@ def seconds(search: Search) -> Figure:
                 zorder=3,
             )
     axes.set_xlim(-0.7, len(search.evaluations) - 0.3)
-    axes.set_ylim(bottom=0)
+    longest = max((e.seconds for e in search.evaluations if e.seconds is not None), default=0.0)
+    axes.set_ylim(0, 1.1 * longest or 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("evaluation, in the order in which they ended")
     axes.set_ylabel("seconds")

@@ -12,7 +12,8 @@ from detnas_nni.report.exhibits import TOP, Exhibit, Table
 from detnas_nni.report.page_style import CSS
 from detnas_nni.report.searches import Search
 from detnas_nni.report.svg import inline
-from detnas_nni.report.wording import millions, number
+from detnas_nni.report.wording import millions
+from detnas_nni.search.journal import Evaluation
 from search_spaces import layout
 
 # A browser then refuses whatever a name in a journal could smuggle in, and tells in its console.
@@ -60,7 +61,7 @@ def _header(config: Config, search: Search) -> str:
         "seed": str(search.seed),
         "supernet": "unknown" if search.supernet is None else f"sha256 {search.supernet[:16]}…",
         "first and last result": " to ".join(
-            dict.fromkeys((search.evaluations[0].finished_at, search.evaluations[-1].finished_at))
+            dict.fromkeys(map(_moment, (search.evaluations[0], search.evaluations[-1])))
         ),
     }
     tiles = {
@@ -74,13 +75,13 @@ def _header(config: Config, search: Search) -> str:
     state = ""
     if done < planned:
         state = (
-            f'<p class="note">{done} of {planned} planned evaluations are in the journal: the search runs, was '
-            "stopped, or has exhausted its space. Call the same command again for a newer report.</p>"
+            f'<p class="note">{done} of {planned} planned evaluations are in the journal: the search runs, '
+            "was stopped, or has exhausted its space. Call the same command again for a newer report.</p>"
         )
     if search.config_changed:
         state += (
-            '<p class="note warning">The config (or a path in it) is not the one that this search was started '
-            "with: constraint, strategy and seed above are the config's of now.</p>"
+            '<p class="note warning">The config (or a path in it) is not the one that this search was '
+            "started with: constraint, strategy and seed above are the config's of now.</p>"
         )
     return (
         f'<header><p class="kicker">DetNAS search report</p><h1>{escape(search.strategy_name)} in the space '
@@ -93,6 +94,10 @@ def _header(config: Config, search: Search) -> str:
         + "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
         + "</dl></header>"
     )
+
+
+def _moment(evaluation: Evaluation) -> str:
+    return evaluation.finished_at.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _best_table(config: Config, search: Search) -> str:
@@ -111,7 +116,8 @@ def _best_table(config: Config, search: Search) -> str:
         rows.append(
             f'<tr><td class="n">{rank}</td><td class="n">{e.fitness:.4f}</td>'
             f'<td class="n">{e.cost["macs"] / 1e6:.2f}</td><td class="n">{e.cost["params"] / 1e6:.3f}</td>'
-            f'<td class="ops"><span class="squares" aria-hidden="true">{squares}</span><code>{ops}</code></td>'
+            f'<td class="ops"><span class="squares" aria-hidden="true">{squares}</span>'
+            f"<code>{ops}</code></td>"
             f'<td class="n">{e.generation}</td><td>{escape(e.origin)}</td><td class="n">{e.id}</td></tr>'
         )
     head = "".join(
@@ -127,13 +133,15 @@ def _best_table(config: Config, search: Search) -> str:
             ("id", True),
         )
     )
+    heading = "The only one with a result" if len(best) == 1 else f"The {len(best)} best"
     return (
-        f'<section id="best"><h2>The {number(len(best), "best") if len(best) == 1 else f"{len(best)} best"}</h2>'
+        f'<section id="best"><h2>{heading}</h2>'
         f'<div class="scroll"><table class="best"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
         f"{_legend(config)}<p class='caption'>By {escape(search.fitness)} on the search split, of "
         f"{len(search.finished)} with a result; ops are one candidate's index a block, id is the line of "
-        "journal.jsonl, counted from 0. <code>detnas export --rank N</code> writes one as JSON.</p></section>\n"
+        "journal.jsonl, counted from 0. <code>detnas export --rank N</code> writes one as JSON.</p>"
+        "</section>\n"
     )
 
 

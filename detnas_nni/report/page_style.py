@@ -46,6 +46,7 @@ th, td {{ text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid va
 th {{ color: var(--muted); font-weight: 500; white-space: nowrap; }}
 .n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .best {{ width: 100%; margin-top: 0; }}
+.best .ops {{ width: 45%; padding-left: 14px; }}
 code {{ font: .86em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }}
 .ops code {{ display: block; color: var(--muted); font-size: .76rem; }}
 .squares i, .legend i {{ display: inline-block; width: 11px; height: 13px; border-radius: 2px;
