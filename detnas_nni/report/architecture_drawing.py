@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from search_spaces import SIZES, STAGES, layout
 _ROW = 0.25  # inches
 _GUTTER = 1.75  # of the stages' names
 _WIDEST = 1.9
+_LINE = 0.18
+_LETTERS = 13  # of a bold name, an inch
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,12 @@ def draw_architectures(columns: Sequence[Column]) -> Figure:
     space = columns[0].architecture.space
     blocks = layout(space)
     parts = stages(space)
-    head = 0.36 + 0.19 * max(len(column.notes) for column in columns)
+    width = min(_WIDEST, (style.WIDTH - _GUTTER) / len(columns))
+    heads = [[*textwrap.wrap(column.name, int(_LETTERS * width)), *column.notes] for column in columns]
+    head = 0.2 + _LINE * max(map(len, heads))
     gaps = 0.14 * len(parts)
     rows = len(blocks) + (1 if parts else 0)
     height = head + rows * _ROW + gaps + 0.1
-    width = min(_WIDEST, (style.WIDTH - _GUTTER) / len(columns))
     figure = Figure(figsize=(_GUTTER + width * len(columns) + 0.1, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(0, _GUTTER + width * len(columns) + 0.1)
@@ -67,17 +71,21 @@ def draw_architectures(columns: Sequence[Column]) -> Figure:
     axes.axis("off")
     tops = _tops(len(blocks), parts, head)
     if parts:
+        detail = f"{SIZES[space].stem} channels, stride 2"
+        _text(axes, _GUTTER - 0.2, head + _ROW / 2, detail, ha="right", color=style.MUTED, fontsize=7)
         _draw_stages(axes, parts, tops)
     else:
         for block, choice in enumerate(blocks):
             _text(axes, _GUTTER - 0.12, tops[block] + _ROW / 2, choice.label, ha="right", color=style.MUTED)
     for index, column in enumerate(columns):
         left = _GUTTER + index * width
-        _draw_head(axes, column, left, width)
+        for number, text in enumerate(reversed(heads[index])):  # all end on one line, above the first box
+            is_name = number >= len(column.notes)
+            look = {"weight": "bold"} if is_name else {"color": style.MUTED, "fontsize": 7}
+            _text(axes, left + width / 2 - 0.04, head - 0.14 - _LINE * number, text, **look)
         if parts:
             _box(axes, left, head, width, style.GRID)
-            stem = SIZES[space].stem
-            _text(axes, left + width / 2 - 0.04, head + _ROW / 2, f"stem 3×3, {stem} ch, ↓2", color=style.INK)
+            _text(axes, left + width / 2 - 0.04, head + _ROW / 2, "stem 3×3 ↓2", color=style.INK)
         for block, op in enumerate(column.architecture.ops):
             _box(axes, left, tops[block], width, style.OPS[op % len(style.OPS)])
             label = style.pretty(str(blocks[block].candidates[op]))
@@ -113,13 +121,6 @@ def _draw_stages(axes: Axes, parts: Sequence[Stage], tops: Sequence[float]) -> N
         )
         detail = f"{part.channels} channels, stride {part.stride}"
         _text(axes, _GUTTER - 0.2, middle + 0.09, detail, ha="right", color=style.MUTED, fontsize=7)
-
-
-def _draw_head(axes: Axes, column: Column, left: float, width: float) -> None:
-    middle = left + width / 2 - 0.04
-    _text(axes, middle, 0.14, column.name, weight="bold", fontsize=7.5)
-    for number, note in enumerate(column.notes):
-        _text(axes, middle, 0.36 + 0.19 * number, note, color=style.MUTED, fontsize=7)
 
 
 def _box(axes: Axes, left: float, top: float, width: float, colour: str) -> None:

@@ -74,7 +74,7 @@ def compared(panels: Sequence[Panel]) -> Figure:
                 marker="o" if len(arm.mean) == 1 else None,
                 label=f"{arm.label}, mean and range of {n} seeds" if n > 1 else arm.label,
             )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("evaluations")
         axes.set_ylabel(f"best {panel.fitness} so far")
         axes.legend(loc="lower right")

@@ -84,17 +84,16 @@ def _progress(search: Search) -> Exhibit:
     caption = (
         f"Each point is a candidate, measured with the supernet's weights on the search split "
         f"(n = {number(n, 'evaluation')}, {len(finished)} of them with a result, in "
-        f"{number(generations, 'generation')}, which are the bands). The line is the best so far."
+        f"{number(generations, 'generation')}, which are the bands)."
     )
+    caption += " The line is the best so far." if finished else f" No candidate has {search.fitness} yet."
     if search.failed:
         caption += f" A cross at the foot is a candidate that failed ({len(search.failed)})."
     if search.stopped:
         caption += (
-            f" A stroke at the foot is one that was stopped early, as it could not become a parent, and so "
-            f"has no {search.fitness} ({len(search.stopped)})."
+            " A stroke at the foot is one that was given up on a part of the search split, by racing or in "
+            f"NNI, and so has no {search.fitness} ({len(search.stopped)})."
         )
-    if not finished:
-        caption += f" No candidate has {search.fitness} yet."
     return Exhibit("progress", title, caption, figures.progress(search))
 
 
@@ -146,7 +145,7 @@ def _architecture(search: Search, published: Sequence[PublishedNet], config: Con
     ]
     columns += [
         Column(
-            _two_words_less(net.name),
+            net.name,
             ("published", *_cost_notes(net.cost.macs, net.cost.params)),
             net.architecture,
         )
@@ -158,8 +157,8 @@ def _architecture(search: Search, published: Sequence[PublishedNet], config: Con
     if published:
         caption += (
             f"First the best of this search (n = {len(search.finished)} with a result), then the "
-            f"{number(len(published), 'published net')} of the same space, found or made by hand for other "
-            "data; their AP is not given, since it was not measured here."
+            f"{number(len(published), 'published net')} of the same space, as their authors give "
+            "them; their AP is not shown, since it was not measured here."
         )
     else:
         caption += (
@@ -173,11 +172,6 @@ def _architecture(search: Search, published: Sequence[PublishedNet], config: Con
 
 def _cost_notes(macs: int, params: int) -> tuple[str, str]:
     return f"{millions(macs)} MACs", f"{millions(params)} params"
-
-
-def _two_words_less(name: str) -> str:
-    """Without the family's name, which all but the hand-crafted share, as the columns are narrow."""
-    return name.removeprefix("DetNAS ")
 
 
 def _choices(search: Search, config: Config) -> Exhibit:
@@ -212,8 +206,8 @@ def _ranking(search: Search, config: Config) -> Exhibit:
     caption = (
         f"Nets of this search that were trained on their own as well (n = {total}): the {search.fitness} "
         "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ "
-        "and Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets that "
-        "started their training differently are not mixed."
+        "and Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets "
+        "that started their training differently are not mixed."
     )
     if all(agreement.tau is None for agreement in found):
         few = f"Too few for a rank correlation, which takes {LEAST} that differ. "

@@ -59,14 +59,16 @@ def progress(search: Search) -> Figure:
             label=origin,
             zorder=3,
         )
-    best = best_so_far(evaluations)
-    axes.plot(best, color=style.INK, drawstyle="steps-post", linewidth=1.3, label="best so far", zorder=4)
     if finished:
+        best = best_so_far(evaluations)
+        axes.plot(best, color=style.INK, drawstyle="steps-post", linewidth=1.3, label="best so far", zorder=4)
         x = int(np.nanargmax(best))
         axes.annotate(
             f"{best[x]:.4f}", (x, best[x]), (0, 5), textcoords="offset points", ha="center", weight="bold"
         )
         axes.margins(y=0.18)
+    else:
+        axes.set_yticks([])
     at_the_foot = blended_transform_factory(axes.transData, axes.transAxes)
     for end in ("failed", "stopped"):
         places = [x for x, e in enumerate(evaluations) if ending(e) == end]
@@ -83,7 +85,7 @@ def progress(search: Search) -> Figure:
                 zorder=3,
             )
     axes.set_xlim(-0.7, len(evaluations) - 0.3)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("evaluation, in the order in which they ended")
     axes.set_ylabel(f"{search.fitness} on the search split")
     style.legend_above(axes)
@@ -130,7 +132,7 @@ def cost(search: Search, published: Sequence[PublishedNet], constraint: Constrai
     both[0].set_ylabel(f"{search.fitness} on the search split")
     if len({e.generation for e in search.finished}) > 1:
         bar = figure.colorbar(points, ax=both, shrink=0.7, pad=0.015, label="generation")
-        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _plain(bar)
     handles, labels = both[0].get_legend_handles_labels()
     more = dict(zip(*reversed(both[1].get_legend_handles_labels()), strict=True))
@@ -201,7 +203,10 @@ def choices(layout: Sequence[Choice], search: Search, top: Sequence[Evaluation])
     names, blocks = candidate_names(layout), len(layout)
     figure = style.new_figure(0.9 + 2 * (0.35 + 0.27 * len(names)))
     both = figure.subplots(2, 1, sharex=True)
-    titles = (f"the {len(top)} best", f"all {len(search.evaluations)} evaluated")
+    titles = (
+        "the best" if len(top) == 1 else f"the {len(top)} best",
+        f"all {len(search.evaluations)} evaluated",
+    )
     for axes, title, evaluations in zip(both, titles, (top, search.evaluations), strict=True):
         shares = choice_shares(layout, [e.ops for e in evaluations])
         mesh = axes.pcolormesh(
@@ -283,7 +288,7 @@ def seconds(search: Search) -> Figure:
     axes.set_xlim(-0.7, len(search.evaluations) - 0.3)
     longest = max((e.seconds for e in search.evaluations if e.seconds is not None), default=0.0)
     axes.set_ylim(0, 1.1 * longest or 1.0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("evaluation, in the order in which they ended")
     axes.set_ylabel("seconds")
     style.legend_above(axes)

@@ -29,7 +29,7 @@ dd {{ margin: 0; overflow-wrap: anywhere; }}
 .tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 10px; }}
 .tiles div {{ background: var(--paper); border: 1px solid var(--grid); border-radius: 10px;
   padding: 10px 14px; }}
-.tiles dd {{ font-size: 1.3rem; font-weight: 600; font-variant-numeric: tabular-nums; }}
+.tiles dd {{ font-size: 1.2rem; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }}
 .facts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 10px 24px;
   margin: 18px 2px; font-size: .93rem; }}
 .note {{ border-left: 3px solid var(--accent); padding: 2px 12px; margin: 14px 0; }}
@@ -48,6 +48,8 @@ th {{ color: var(--muted); font-weight: 500; white-space: nowrap; }}
 .best {{ width: 100%; margin-top: 0; }}
 .best .ops {{ width: 45%; padding-left: 14px; }}
 code {{ font: .86em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }}
+.best td {{ overflow-wrap: normal; }}
+.best code {{ overflow-wrap: anywhere; }}
 .ops code {{ display: block; color: var(--muted); font-size: .76rem; }}
 .squares i, .legend i {{ display: inline-block; width: 11px; height: 13px; border-radius: 2px;
   margin-right: 2px; vertical-align: -2px; }}
