@@ -36,6 +36,7 @@ COMMANDS = (
     "trial",
     "follow",
     "export",
+    "report",
     "sample",
     "retrain",
     "import-reference",

@@ -31,7 +31,6 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
         EvaluationError: a search has evaluated nothing yet.
         JournalError: a journal is damaged.
         ArchitectureError: a candidate, or a results.json, does not belong to the space, or is damaged.
-        DataError: TensorBoard's events cannot be read.
         UsageError: `compare` names something that is no search.
     """
     from detnas_nni.report.searches import of_config, to_compare

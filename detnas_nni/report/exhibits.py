@@ -60,7 +60,7 @@ NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "trai
 def exhibits(config: Config, search: Search, others: Sequence[Search]) -> list[Exhibit]:
     """All of a report; the comparison is there if there are others to compare with.
 
-    Raises ArchitectureError for a damaged results.json, DataError for a damaged event file.
+    Raises ArchitectureError for a damaged results.json.
     """
     published = published_nets(config.space.name, config.search.constraint.resolution)
     make: list[Callable[[], Exhibit]] = [
@@ -105,7 +105,7 @@ def _cost(search: Search, published: Sequence[PublishedNet], config: Config) -> 
     fitness = [e.fitness for e in finished]
     fronts = [len(pareto_front([e.cost[key] for e in finished], fitness)) for key in ("macs", "params")]
     caption = (
-        f"Candidates with a result (n = {len(finished)}); darker is a later generation. Costs are those of "
+        f"Candidates with a result (n = {len(finished)}); the colour is the generation. Costs are those of "
         "the backbone, without the detector around it. Ringed and joined are the Pareto fronts: nothing "
         f"evaluated is both cheaper and better ({fronts[0]} over MACs, {fronts[1]} over parameters)."
     )
@@ -256,7 +256,7 @@ def _training(config: Config) -> Exhibit:
         return Exhibit(
             "training",
             title,
-            f"The folders of this run ({config.run_dir}) have no TensorBoard events: the trainings ran "
+            f"The folders of this run ({config.run_dir}) have no TensorBoard events that can be read: the trainings ran "
             "elsewhere, or have not begun.",
         )
     parts = [f"{training.title} ({number(len(training.curves), 'net')})" for training in found]

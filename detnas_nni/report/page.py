@@ -19,6 +19,8 @@ from search_spaces import layout
 # A browser then refuses whatever a name in a journal could smuggle in, and tells in its console.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+_WIDE = 24  # blocks, beyond which their squares are narrow
+
 
 def page(config: Config, search: Search, exhibits: Sequence[Exhibit], svgs: Mapping[str, str]) -> str:
     """HTML; `svgs` are the figures' SVG files by the exhibits' names."""
@@ -105,6 +107,7 @@ def _best_table(config: Config, search: Search) -> str:
     if not best:
         return '<section id="best"><h2>The best</h2><p>No candidate has a result yet.</p></section>'
     blocks = layout(config.space.name)
+    kind = "squares" if len(blocks) <= _WIDE else "squares many"
     rows = []
     for rank, e in enumerate(best, start=1):
         squares = "".join(
@@ -116,7 +119,7 @@ def _best_table(config: Config, search: Search) -> str:
         rows.append(
             f'<tr><td class="n">{rank}</td><td class="n">{e.fitness:.4f}</td>'
             f'<td class="n">{e.cost["macs"] / 1e6:.2f}</td><td class="n">{e.cost["params"] / 1e6:.3f}</td>'
-            f'<td class="ops"><span class="squares" aria-hidden="true">{squares}</span>'
+            f'<td class="ops"><span class="{kind}" aria-hidden="true">{squares}</span>'
             f"<code>{ops}</code></td>"
             f'<td class="n">{e.generation}</td><td>{escape(e.origin)}</td><td class="n">{e.id}</td></tr>'
         )

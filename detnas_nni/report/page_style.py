@@ -26,7 +26,7 @@ section {{ background: var(--paper); border: 1px solid var(--grid); border-radiu
 dl {{ margin: 0; }}
 dt {{ color: var(--muted); font-size: .8rem; }}
 dd {{ margin: 0; overflow-wrap: anywhere; }}
-.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: 10px; }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(142px, 1fr)); gap: 10px; }}
 .tiles div {{ background: var(--paper); border: 1px solid var(--grid); border-radius: 10px;
   padding: 10px 14px; }}
 .tiles dd {{ font-size: 1.2rem; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }}
@@ -53,6 +53,7 @@ code {{ font: .86em ui-monospace, "SF Mono", Menlo, Consolas, monospace; }}
 .ops code {{ display: block; color: var(--muted); font-size: .76rem; }}
 .squares i, .legend i {{ display: inline-block; width: 11px; height: 13px; border-radius: 2px;
   margin-right: 2px; vertical-align: -2px; }}
+.many i {{ width: 8px; margin-right: 1px; }}
 .squares {{ white-space: nowrap; }}
 .legend {{ font-size: .84rem; color: var(--muted); margin: .8rem 0 0; }}
 .legend span {{ margin-right: 1.2em; white-space: nowrap; }}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.config import Config
-from detnas_nni.errors import DataError
 
 Steps = tuple[tuple[int, float], ...]
 
@@ -31,10 +30,7 @@ class Training:
 
 
 def trainings(config: Config) -> list[Training]:
-    """The trainings of a run that have logged anything, in the order of the steps.
-
-    Raises DataError for an event file that cannot be read.
-    """
+    """The trainings of a run that have logged anything, in the order of the steps."""
     retrained = sorted(path for path in (config.run_dir / "retrain").glob("*") if path.is_dir())
     folders = {
         "supernet, pretrain": [("supernet", config.pretrain_dir or config.run_dir / "pretrain")],
@@ -51,7 +47,10 @@ def trainings(config: Config) -> list[Training]:
 
 
 def read_curve(name: str, folder: Path) -> Curve | None:
-    """Of the training in a folder; None if it has logged nothing. A resumed training counts as one."""
+    """Of the training in a folder; None if it has logged nothing. A resumed training counts as one.
+
+    As TensorBoard does, it reads a file as far as it is whole: that of a running training ends anywhere.
+    """
     events = folder / "tensorboard"
     if not any(events.glob("events.out.tfevents.*")):
         return None
@@ -68,13 +67,7 @@ def _scalars(events: Path) -> dict[str, Steps]:
 
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells how long it reads, at each file
     accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0})
-    try:
-        accumulator.Reload()
-    except Exception as error:  # it lets the parsers' errors through, each of a class of its own
-        raise DataError(
-            f"{events}: cannot be read as TensorBoard's events ({type(error).__name__}: {error}); move the "
-            "damaged file away to report without it"
-        ) from error
+    accumulator.Reload()
     scalars = {}
     for tag in accumulator.Tags()["scalars"]:
         # A step that was trained again after a crash stands there twice: the later one counts.

@@ -10,8 +10,8 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost import cost_table
-from detnas_nni.files import write_json
-from detnas_nni.search.journal import Evaluation, Journal, journal_path
+from detnas_nni.files import write_json, write_text
+from detnas_nni.search.journal import Evaluation, journal_path
 from search_spaces import layout
 
 Fitness = Callable[[int], float]
@@ -38,9 +38,10 @@ def write_journal(
     """
     rng = np.random.default_rng(seed)
     blocks, table = len(layout(space)), cost_table(space)
-    journal, seen = Journal(journal_path(folder)), set()
-    while len(journal) < count:
-        number = len(journal)
+    evaluations: list[Evaluation] = []
+    seen = set()
+    while len(evaluations) < count:
+        number = len(evaluations)
         ops = tuple(rng.integers(4, size=blocks).tolist())
         if ops in seen:
             continue
@@ -48,7 +49,7 @@ def write_journal(
         value = float(rng.uniform(0.2, 0.4)) if fitness is None else fitness(number)
         cost = table.cost(ops)
         has_result = number not in failed | stopped
-        journal.append(
+        evaluations.append(
             Evaluation(
                 id=number,
                 ops=ops,
@@ -65,7 +66,9 @@ def write_journal(
                 stopped=number in stopped,
             )
         )
-    return journal.evaluations
+    # At once: a Journal brings each to the disk, which takes its time for a thousand.
+    write_text(journal_path(folder), "".join(evaluation.to_json() + "\n" for evaluation in evaluations))
+    return evaluations
 
 
 def write_result(run_dir: Path, ops: tuple[int, ...], ap: float, *, init: str = "classification") -> Path:
