@@ -256,8 +256,8 @@ def _training(config: Config) -> Exhibit:
         return Exhibit(
             "training",
             title,
-            f"The folders of this run ({config.run_dir}) have no TensorBoard events that can be read: the trainings ran "
-            "elsewhere, or have not begun.",
+            f"The folders of this run ({config.run_dir}) have no TensorBoard events that can be read: the "
+            "trainings ran elsewhere, or have not begun.",
         )
     parts = [f"{training.title} ({number(len(training.curves), 'net')})" for training in found]
     caption = (

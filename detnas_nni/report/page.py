@@ -124,16 +124,16 @@ def _best_table(config: Config, search: Search) -> str:
             f'<td class="n">{e.generation}</td><td>{escape(e.origin)}</td><td class="n">{e.id}</td></tr>'
         )
     head = "".join(
-        f"<th{' class=n' if right else ''}>{escape(text)}</th>"
-        for text, right in (
-            ("rank", True),
-            (search.fitness, True),
-            ("MACs, M", True),
-            ("params, M", True),
-            ("ops", False),
-            ("gen", True),
-            ("origin", False),
-            ("id", True),
+        f'<th class="{kind_of_cell}">{escape(text)}</th>'
+        for text, kind_of_cell in (
+            ("rank", "n"),
+            (search.fitness, "n"),
+            ("MACs, M", "n"),
+            ("params, M", "n"),
+            ("ops", "ops"),
+            ("gen", "n"),
+            ("origin", ""),
+            ("id", "n"),
         )
     )
     heading = "The only one with a result" if len(best) == 1 else f"The {len(best)} best"

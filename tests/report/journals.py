@@ -37,12 +37,12 @@ def write_journal(
     `stopped` are evaluations that end so.
     """
     rng = np.random.default_rng(seed)
-    blocks, table = len(layout(space)), cost_table(space)
+    candidates, table = [len(choice.candidates) for choice in layout(space)], cost_table(space)
     evaluations: list[Evaluation] = []
     seen = set()
     while len(evaluations) < count:
         number = len(evaluations)
-        ops = tuple(rng.integers(4, size=blocks).tolist())
+        ops = tuple(rng.integers(candidates).tolist())
         if ops in seen:
             continue
         seen.add(ops)

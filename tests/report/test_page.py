@@ -113,6 +113,26 @@ def test_published_nets_stand_in_the_table_of_the_space_that_has_them(reported):
     assert "0.364" not in text  # its published AP, on another split
 
 
+def test_a_trunk_of_ones_own_has_a_report(reported, monkeypatch):
+    """Its blocks differ in their candidates, some of them numbers, and it has no known stages."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "search_spaces"))
+    _, search, text = reported(5, config={"space": {"name": "foreign:mobile"}})
+    assert "foreign:mobile" in text and ">kernel_3<" in text
+    best = search.best(1)[0]
+    assert f'title="high: {best.ops[1]}"' in text
+    assert [row[4] for row in Tables(text).tables["best"][1:]] == [
+        ",".join(map(str, e.ops)) for e in search.best(10)
+    ]
+
+
+def test_a_search_that_top1_guides_says_so(reported):
+    sections = {"evaluation": {"task": "classification"}}
+    _, search, text = reported(5, config=sections, metrics={"seconds": 1.0})
+    assert search.fitness == "top-1"
+    assert Tables(text).tables["best"][0][1] == "top-1"
+    assert "<h2>top-1 as the search went on</h2>" in text and "top-1 of classifier (ClsNAS)" in text
+
+
 def test_the_same_inputs_give_the_same_bytes(reported):
     config, _, _ = reported(12, failed={3})
     folder = config.run_dir / "report"
