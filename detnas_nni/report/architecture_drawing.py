@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -136,6 +137,6 @@ def _box(axes: Axes, left: float, top: float, width: float, colour: str) -> None
     )
 
 
-def _text(axes: Axes, x: float, y: float, text: str, **style_of_text) -> None:
+def _text(axes: Axes, x: float, y: float, text: str, **style_of_text: Any) -> None:
     values = {"ha": "center", "va": "center", "fontsize": 7.5} | style_of_text
     axes.text(x, y, text, **values)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.report import curve_figures, figures
 from detnas_nni.report.agreement import LEAST, Agreement, agreements
@@ -133,8 +134,6 @@ def _architecture(search: Search, published: Sequence[PublishedNet], config: Con
     shown = search.best(1 if published else 3)
     if not shown:
         return Exhibit("architecture", "The best architecture", f"No candidate has {search.fitness} yet.")
-    from detnas_nni.architecture import Architecture
-
     columns = [
         Column(
             f"found, rank {rank}",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -141,7 +142,7 @@ def cost(search: Search, published: Sequence[PublishedNet], constraint: Constrai
     return figure
 
 
-def _cost_panel(axes: Axes, search: Search, key: str):
+def _cost_panel(axes: Axes, search: Search, key: str) -> PathCollection:
     finished = search.finished
     costs = np.array([e.cost[key] / 1e6 for e in finished])
     fitness = np.array([e.fitness for e in finished])

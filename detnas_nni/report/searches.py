@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from detnas_nni.config import Config
 from detnas_nni.config_file import load_config
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
 from detnas_nni.search.identity import search_identity
-from detnas_nni.search.journal import Evaluation, Journal, journal_path
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
 
 STRATEGIES = {
     "detnas": "DetNAS evolution",
@@ -72,12 +73,13 @@ def of_config(config: Config, name: str) -> Search:
 
     Raises:
         EvaluationError: it has evaluated nothing yet.
-        JournalError: its journal is damaged.
+        JournalError: its journal is damaged, or has numbers that cannot be.
         ArchitectureError: the journal holds candidates of another space than the config's.
     """
     folder = config.search_dir
     evaluations = _evaluations(folder, f"`detnas search -c {name}`")
     for evaluation in evaluations:
+        _check_numbers(evaluation, journal_path(folder))
         try:
             Architecture(config.space.name, evaluation.ops)
         except ArchitectureError as error:
@@ -150,6 +152,18 @@ def _evaluations(folder: Path, command: str) -> tuple[Evaluation, ...]:
             "report can be made as soon as the first candidate is evaluated"
         )
     return evaluations
+
+
+def _check_numbers(evaluation: Evaluation, path: Path) -> None:
+    """What the search itself never writes, but a hand can, and what would end in the middle of a figure."""
+    missing = {"macs", "params"} - evaluation.cost.keys()
+    if missing:
+        raise JournalError(f"{path}: evaluation {evaluation.id}: cost lacks {' and '.join(sorted(missing))}")
+    if evaluation.seconds is not None and not 0 <= evaluation.seconds < math.inf:
+        raise JournalError(
+            f"{path}: evaluation {evaluation.id}: seconds is {evaluation.seconds}, expected a finite number "
+            "from 0"
+        )
 
 
 def _identity(folder: Path) -> Mapping[str, str]:

@@ -1,5 +1,7 @@
 """The numbers of a report: each one follows from the journal by hand."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ from detnas_nni.report.data import (
 from detnas_nni.report.published import published_nets
 from detnas_nni.report.searches import of_config, of_folder, to_compare
 from detnas_nni.report.wording import duration, listed, millions, number
-from detnas_nni.search.journal import journal_path
+from detnas_nni.search.journal import JournalError, journal_path
 from search_spaces import Choice, layout
 from tests.report.journals import write_journal
 
@@ -123,6 +125,25 @@ def test_candidates_of_another_space_are_refused(make_config, tmp_path):
     config = make_config(tmp_path / "run", space={"name": "small"})
     write_journal(config.search_dir, 2)
     with pytest.raises(ArchitectureError, match=r"journal\.jsonl: evaluation 0 is not of the config's space"):
+        of_config(config, "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cost": {"macs": 1}}, "evaluation 1: cost lacks params"),
+        ({"seconds": float("nan")}, "evaluation 1: seconds is nan, expected a finite number"),
+        ({"seconds": -1.0}, "evaluation 1: seconds is -1.0, expected a finite number"),
+    ],
+)
+def test_numbers_that_cannot_be_are_named(make_config, tmp_path, change, message):
+    config = make_config(tmp_path / "run")
+    write_journal(config.search_dir, 3)
+    path = journal_path(config.search_dir)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1].update(change)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(JournalError, match=message):
         of_config(config, "a.yaml")
 
 
