@@ -155,6 +155,13 @@ def _export(options: argparse.Namespace) -> None:
     _print_result(export_best(config, journal, rank=options.rank, out=options.out))
 
 
+def _report(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from detnas_nni.report import write_report
+
+    print(write_report(config, name=options.config, compare=options.compare, out=options.out))
+
+
 def _stop(options: argparse.Namespace) -> None:
     from detnas_nni.search.stop import stop
 
@@ -314,6 +321,7 @@ _COMMANDS = {
     "trial": _trial,
     "follow": _follow,
     "export": _export,
+    "report": _report,
     "stop": _stop,
     "doctor": _doctor,
     "sample": _sample,

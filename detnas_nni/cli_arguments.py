@@ -107,6 +107,25 @@ def parser() -> argparse.ArgumentParser:
 
     command = _step(
         commands,
+        "report",
+        "show what a search has found, as a page with figures",
+        "Show a search that runs or has ended: AP over evaluations and over cost, the best architectures, "
+        "time and failures, training curves, how well the supernet ranks. Writes RUN_DIR/report/report.html, "
+        "which needs no network, and its figures as PNG and SVG.",
+    )
+    command.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="SEARCH",
+        help="other searches, each by its config or its folder (runs/NAME/search), at an equal budget; "
+        "seeds of one strategy become a mean and a range",
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: RUN_DIR/report")
+
+    command = _step(
+        commands,
         "sample",
         "draw random architectures",
         "Draw random architectures within the constraint: the paper's random baseline, to be retrained. "

@@ -84,8 +84,14 @@ class FailurePolicy:
         )
 
 
+def kinds(errors: Sequence[str]) -> list[tuple[str, int]]:
+    """Errors that are alike but for their numbers (sizes, addresses, lines): the first of each kind, and how
+    many; the most frequent first.
+    """
+    of_kind = [re.sub(r"0x[0-9a-f]+|\d+", "#", error) for error in errors]
+    return [(errors[of_kind.index(kind)], count) for kind, count in Counter(of_kind).most_common()]
+
+
 def most_common(errors: Sequence[str]) -> tuple[str, int]:
-    """The error that most have in common, whatever its numbers (sizes, addresses, lines), and how many."""
-    kinds = [re.sub(r"0x[0-9a-f]+|\d+", "#", error) for error in errors]
-    kind, count = Counter(kinds).most_common(1)[0]
-    return errors[kinds.index(kind)], count
+    """The error that most have in common, whatever its numbers, and how many have it."""
+    return kinds(errors)[0]

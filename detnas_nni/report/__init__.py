@@ -1,0 +1,60 @@
+"""`detnas report`: what a search has found, as one page with its figures, while it runs or after.
+
+The parts, from the journal to the page: `searches` (which search), `data`, `agreement`, `training_curves`,
+`comparison` and `published` (numbers), `figures`, `curve_figures` and `architecture_drawing` (matplotlib),
+`exhibits` (figures with their captions), `svg` and `page` (HTML).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detnas_nni.config import Config
+
+PAGE = "report.html"
+
+
+def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
+    """Write the report of a config's search; gives the path of its page.
+
+    The same inputs give the same bytes. Each file is replaced as a whole, the page last; figures of an
+    earlier report that this one does not have are removed.
+
+    Args:
+        config: the search's config.
+        name: the config's file, as the user named it.
+        compare: configs or folders of other searches.
+        out: the folder; `RUN_DIR/report` if None.
+
+    Raises:
+        EvaluationError: a search has evaluated nothing yet.
+        JournalError: a journal is damaged.
+        ArchitectureError: a candidate, or a results.json, does not belong to the space, or is damaged.
+        UsageError: `compare` names something that is no search.
+    """
+    from detnas_nni.report.searches import of_config, to_compare
+
+    search = of_config(config, name)  # before matplotlib, which takes its time
+    others = [to_compare(path) for path in compare]
+
+    from detnas_nni.files import replace_file, write_text
+    from detnas_nni.report.exhibits import NAMES, exhibits
+    from detnas_nni.report.page import page
+    from detnas_nni.report.style import look
+    from detnas_nni.report.svg import to_png, to_svg
+
+    folder = out or config.run_dir / "report"
+    with look():
+        shown = exhibits(config, search, others)
+        svgs = {e.name: to_svg(e.figure, e.name) for e in shown if e.figure is not None}
+        pngs = {e.name: to_png(e.figure) for e in shown if e.figure is not None}
+    text = page(config, search, shown, svgs)
+    for figure, svg in svgs.items():
+        write_text(folder / f"{figure}.svg", svg)
+        replace_file(folder / f"{figure}.png", lambda path, png=pngs[figure]: path.write_bytes(png))
+    for figure in set(NAMES) - set(svgs):
+        for ending in ("svg", "png"):
+            (folder / f"{figure}.{ending}").unlink(missing_ok=True)
+    write_text(folder / PAGE, text)
+    return folder / PAGE

@@ -1,0 +1,88 @@
+"""Several searches at one budget: the best fitness so far of each, and of seeds the mean and the range."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnas_nni.report.data import best_so_far
+from detnas_nni.report.searches import Search
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One search, or the seeds of one strategy. Arrays are (budget,), NaN while a search has no result."""
+
+    label: str
+    searches: tuple[Search, ...]
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The arms that one axis may carry: those guided by the same measure."""
+
+    fitness: str
+    arms: tuple[Arm, ...]
+
+    @property
+    def supernets(self) -> int:
+        """How many supernets the arms' fitness was measured with; 0 if it is not known of all of them."""
+        hashes = [search.supernet for arm in self.arms for search in arm.searches]
+        return 0 if None in hashes else len(set(hashes))
+
+
+def budget(searches: Sequence[Search]) -> int:
+    """The evaluations that every search has made, failed and stopped ones included."""
+    return min(len(search.evaluations) for search in searches)
+
+
+def panels(searches: Sequence[Search]) -> list[Panel]:
+    """The searches, cut to the shortest, by what guides them.
+
+    Searches of one strategy in one space are seeds of one arm if their seeds are known and differ; else they
+    are something else that differs, and each stands for itself.
+    """
+    length = budget(searches)
+    groups: dict[tuple[str, str | None, str | None], list[Search]] = defaultdict(list)
+    for search in searches:
+        groups[search.fitness, search.strategy, search.space].append(search)
+    arms: dict[str, list[Arm]] = defaultdict(list)
+    for (fitness, _, _), members in groups.items():
+        if _are_seeds(members):
+            arms[fitness].append(_arm(members[0].strategy_name, members, length))
+        else:
+            for search in members:
+                label = (
+                    search.strategy_name if len(members) == 1 else f"{search.strategy_name}, {search.name}"
+                )
+                arms[fitness].append(_arm(label, [search], length))
+    return [Panel(fitness, _with_spaces(found)) for fitness, found in arms.items()]
+
+
+def _are_seeds(searches: Sequence[Search]) -> bool:
+    seeds = {search.seed for search in searches}
+    known = searches[0].strategy is not None and None not in seeds
+    return len(searches) > 1 and known and len(seeds) == len(searches)
+
+
+def _arm(label: str, searches: Sequence[Search], length: int) -> Arm:
+    curves = np.array([best_so_far(search.evaluations[:length]) for search in searches])
+    # NaN as long as one of the seeds has nothing: a mean over fewer of them would jump.
+    return Arm(label, tuple(searches), curves.mean(0), curves.min(0), curves.max(0))
+
+
+def _with_spaces(arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Arms of one label in different spaces are told apart by these."""
+    labels = [arm.label for arm in arms]
+    return tuple(
+        arm
+        if labels.count(arm.label) == 1
+        else Arm(f"{arm.label}, space {arm.searches[0].space}", arm.searches, arm.mean, arm.low, arm.high)
+        for arm in arms
+    )

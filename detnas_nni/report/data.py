@@ -1,0 +1,121 @@
+"""Numbers of a journal: what the figures draw, without any drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from detnas_nni.search.journal import Evaluation
+from search_spaces import Choice
+
+
+def best_so_far(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """The highest fitness up to each evaluation, (N,) float64; NaN before the first that has one.
+
+    A candidate that failed or was stopped has none: the best stays as it was.
+    """
+    values = [np.nan if e.fitness is None else e.fitness for e in evaluations]
+    return np.fmax.accumulate(np.array(values, dtype=float))
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a generation lies among the evaluations, counted from 0: `first` and `last`, both included."""
+
+    generation: int
+    first: int
+    last: int
+
+
+def generation_bands(evaluations: Sequence[Evaluation]) -> list[Band]:
+    """One band a generation, in order and without gaps.
+
+    With several trials at a time the last of a generation may end after the first of the next: a band begins
+    where a generation is met for the first time.
+    """
+    bands: list[Band] = []
+    for position, evaluation in enumerate(evaluations):
+        if bands and evaluation.generation <= bands[-1].generation:
+            bands[-1] = Band(bands[-1].generation, bands[-1].first, position)
+        else:
+            bands.append(Band(evaluation.generation, position, position))
+    return bands
+
+
+def pareto_front(costs: Sequence[float], fitness: Sequence[float]) -> list[int]:
+    """The positions that nothing beats in both: no other costs at most as much and is at least as fit.
+
+    Ascending by cost, and so by fitness; of equal ones the first alone.
+    """
+    front: list[int] = []
+    for position in sorted(range(len(costs)), key=lambda i: (costs[i], -fitness[i], i)):
+        if not front or fitness[position] > fitness[front[-1]]:
+            front.append(position)
+    return front
+
+
+def candidate_names(layout: Sequence[Choice]) -> list[str]:
+    """Every candidate of a space, as text, in the order in which its blocks name them."""
+    return list(dict.fromkeys(str(name) for choice in layout for name in choice.candidates))
+
+
+def choice_shares(layout: Sequence[Choice], ops: Sequence[Sequence[int]]) -> np.ndarray:
+    """How often each candidate is chosen in each block, (candidates, blocks), shares of one.
+
+    NaN where a block does not have the candidate. `ops` is of at least one architecture.
+    """
+    names = candidate_names(layout)
+    shares = np.full((len(names), len(layout)), np.nan)
+    chosen = np.array(ops)
+    for block, choice in enumerate(layout):
+        for op, name in enumerate(choice.candidates):
+            shares[names.index(str(name)), block] = np.mean(chosen[:, block] == op)
+    return shares
+
+
+@dataclass(frozen=True)
+class Times:
+    """Where the time went, in seconds; None where the journal does not say."""
+
+    total: float
+    """of all evaluations, one after the other"""
+    wall: float | None
+    """from the start of the first to the end of the last, with any pause between"""
+    median: dict[str, float]
+    """of an evaluation, by how it ended: finished, failed, stopped"""
+
+
+def ending(evaluation: Evaluation) -> str:
+    """How an evaluation has ended: `finished`, `failed` or `stopped`."""
+    if evaluation.stopped:
+        return "stopped"
+    return "finished" if evaluation.error is None else "failed"
+
+
+ENDINGS = ("finished", "failed", "stopped")
+
+
+def times(evaluations: Sequence[Evaluation]) -> Times:
+    timed = [e for e in evaluations if e.seconds is not None]
+    by_ending = {end: [e.seconds for e in timed if ending(e) == end] for end in ENDINGS}
+    ends = [(end, e) for e in timed if (end := _moment(e.finished_at)) is not None]
+    wall = None
+    if ends:
+        starts = [end - timedelta(seconds=e.seconds) for end, e in ends]
+        wall = (max(end for end, _ in ends) - min(starts)).total_seconds()
+    return Times(
+        total=float(sum(e.seconds for e in timed)),
+        wall=wall,
+        median={end: float(np.median(values)) for end, values in by_ending.items() if values},
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,0 +1,317 @@
+"""What a report shows, in order: each figure with its title, its caption, and a table where numbers help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config
+from detnas_nni.report import curve_figures, figures
+from detnas_nni.report.agreement import LEAST, Agreement, agreements
+from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
+from detnas_nni.report.comparison import Panel, budget, panels
+from detnas_nni.report.data import ENDINGS, best_so_far, pareto_front, times
+from detnas_nni.report.published import PublishedNet, published_nets
+from detnas_nni.report.searches import Search
+from detnas_nni.report.training_curves import trainings
+from detnas_nni.report.wording import duration, listed, millions, number
+from detnas_nni.search.failures import kinds
+from search_spaces import layout
+
+TOP = 10
+"""The best that are listed, and set against all."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text, a row a tuple; the columns after the first `texts` hold numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int = 1
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One section of the report.
+
+    Attributes:
+        name: of its files.
+        title: the heading.
+        caption: what one sees, and of how many.
+        figure: None where there is nothing to draw; the caption then says why.
+        table: numbers beside the figure.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure | None = None
+    table: Table | None = None
+
+
+NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "training", "comparison")
+"""Of all exhibits, in order."""
+
+
+def exhibits(config: Config, search: Search, others: Sequence[Search]) -> list[Exhibit]:
+    """All of a report; the comparison is there if there are others to compare with.
+
+    Raises ArchitectureError for a damaged results.json.
+    """
+    published = published_nets(config.space.name, config.search.constraint.resolution)
+    make: list[Callable[[], Exhibit]] = [
+        lambda: _progress(search),
+        lambda: _cost(search, published, config),
+        lambda: _architecture(search, published, config),
+        lambda: _choices(search, config),
+        lambda: _ranking(search, config),
+        lambda: _time(search),
+        lambda: _training(config),
+    ]
+    if others:
+        make.append(lambda: _comparison([search, *others]))
+    return [one() for one in make]
+
+
+def _progress(search: Search) -> Exhibit:
+    n, finished = len(search.evaluations), search.finished
+    generations = len({e.generation for e in search.evaluations})
+    title = f"{search.fitness} as the search went on"
+    caption = (
+        f"Each point is a candidate, measured with the supernet's weights on the search split "
+        f"(n = {number(n, 'evaluation')}, {len(finished)} of them with a result, in "
+        f"{number(generations, 'generation')}, which are the bands)."
+    )
+    caption += " The line is the best so far." if finished else f" No candidate has {search.fitness} yet."
+    if search.failed:
+        caption += f" A cross at the foot is a candidate that failed ({len(search.failed)})."
+    if search.stopped:
+        caption += (
+            " A stroke at the foot is one that was given up on a part of the search split, by racing or in "
+            f"NNI, and so has no {search.fitness} ({len(search.stopped)})."
+        )
+    return Exhibit("progress", title, caption, figures.progress(search))
+
+
+def _cost(search: Search, published: Sequence[PublishedNet], config: Config) -> Exhibit:
+    title = f"{search.fitness} and cost"
+    finished = search.finished
+    if not finished:
+        return Exhibit("cost", title, f"No candidate has {search.fitness} yet.")
+    fitness = [e.fitness for e in finished]
+    fronts = [len(pareto_front([e.cost[key] for e in finished], fitness)) for key in ("macs", "params")]
+    caption = (
+        f"Candidates with a result (n = {len(finished)}); the colour is the generation. Costs are those of "
+        "the backbone, without the detector around it. Ringed and joined are the Pareto fronts: nothing "
+        f"evaluated is both cheaper and better ({fronts[0]} over MACs, {fronts[1]} over parameters)."
+    )
+    limit = config.search.constraint
+    if limit.max_macs is not None or limit.max_params is not None:
+        caption += " The solid line is the limit that candidates keep."
+    table = None
+    if published:
+        caption += (
+            " Dotted lines are the published nets of this space, by the letters of the table. Only their "
+            f"cost is comparable: their {search.fitness} in this supernet was not measured."
+        )
+        rows = tuple(
+            (chr(ord("A") + i), net.name, f"{net.cost.macs / 1e6:.1f}", f"{net.cost.params / 1e6:.3f}")
+            for i, net in enumerate(published)
+        )
+        table = Table(("", "published net", "MACs, M", "parameters, M"), rows, texts=2)
+    else:
+        caption += " There are no published nets of this space to mark."
+    return Exhibit("cost", title, caption, figures.cost(search, published, limit), table)
+
+
+def _architecture(search: Search, published: Sequence[PublishedNet], config: Config) -> Exhibit:
+    space = config.space.name
+    shown = search.best(1 if published else 3)
+    if not shown:
+        return Exhibit("architecture", "The best architecture", f"No candidate has {search.fitness} yet.")
+    columns = [
+        Column(
+            f"found, rank {rank}",
+            (f"{search.fitness} {e.fitness:.4f}", *_cost_notes(e.cost["macs"], e.cost["params"])),
+            Architecture(space, e.ops),
+        )
+        for rank, e in enumerate(shown, start=1)
+    ]
+    columns += [
+        Column(
+            net.name,
+            ("published", *_cost_notes(net.cost.macs, net.cost.params)),
+            net.architecture,
+        )
+        for net in published
+    ]
+    caption = "The image comes in above; each row is a block, its colour and label the candidate in it. "
+    if stages(space):
+        caption += "↓2 halves height and width. "
+    if published:
+        caption += (
+            f"First the best of this search (n = {len(search.finished)} with a result), then the "
+            f"{number(len(published), 'published net')} of the same space, as their authors give "
+            "them; their AP is not shown, since it was not measured here."
+        )
+    else:
+        caption += (
+            f"The best {len(columns)} of this search (n = {len(search.finished)} with a result); there are "
+            "no published nets of this space."
+            if len(columns) > 1
+            else "The only candidate with a result; there are no published nets of this space."
+        )
+    return Exhibit("architecture", "The best architecture", caption, draw_architectures(columns))
+
+
+def _cost_notes(macs: int, params: int) -> tuple[str, str]:
+    return f"{millions(macs)} MACs", f"{millions(params)} params"
+
+
+def _choices(search: Search, config: Config) -> Exhibit:
+    title = "What the best have in common"
+    top = search.best(TOP)
+    blocks = layout(config.space.name)
+    if not top:
+        return Exhibit("choices", title, f"No candidate has {search.fitness} yet.")
+    caption = (
+        f"How often each candidate stands in each block, in percent: above among the {len(top)} of highest "
+        f"{search.fitness}, below among all {len(search.evaluations)} evaluated, with those that failed or "
+        "were stopped. A cell that is darker above than below is a choice that the best share; the below is "
+        "itself drawn towards it, since evolution breeds from the best."
+    )
+    if len(top) == len(search.evaluations):
+        caption += " Here the two are the same architectures."
+    return Exhibit("choices", title, caption, figures.choices(blocks, search, top))
+
+
+def _ranking(search: Search, config: Config) -> Exhibit:
+    title = "Does the supernet rank as training does?"
+    found = agreements(search, config.run_dir, config.space.name)
+    total = sum(len(agreement.pairs) for agreement in found)
+    if not total:
+        return Exhibit(
+            "ranking",
+            title,
+            "Unknown: no net of this search has been trained on its own yet (n = 0). `detnas retrain` trains "
+            f"one; from {LEAST} of them on there is a rank correlation.",
+        )
+    rows = tuple(_agreement_row(agreement) for agreement in found)
+    caption = (
+        f"Nets of this search that were trained on their own as well (n = {total}): the {search.fitness} "
+        "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ "
+        "and Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets "
+        "that started their training differently are not mixed."
+    )
+    if all(agreement.tau is None for agreement in found):
+        few = f"Too few for a rank correlation, which takes {LEAST} that differ. "
+        caption = few + caption
+    table = Table(("start", "n", "Kendall's τ", "Spearman's ρ"), rows)
+    return Exhibit("ranking", title, caption, figures.ranking(search, found), table)
+
+
+def _agreement_row(agreement: Agreement) -> tuple[str, ...]:
+    n = len(agreement.pairs)
+    why = "too few" if n < LEAST else "all the same"
+    values = [why if v is None else f"{v:.3f}" for v in (agreement.tau, agreement.rho)]
+    return (agreement.init, str(n), *values)
+
+
+def _time(search: Search) -> Exhibit:
+    spent = times(search.evaluations)
+    again = sum(e.tries > 1 for e in search.evaluations)
+    caption = (
+        f"Seconds of each evaluation (n = {len(search.evaluations)}), {duration(spent.total)} in all"
+        + (
+            ""
+            if spent.wall is None
+            else f", within {duration(spent.wall)} from the first start to the last end"
+        )
+        + ". "
+    )
+    medians = [f"{value:.1f} s of one that {_ENDED[end]}" for end, value in spent.median.items()]
+    caption += f"The median is {listed(medians)}. " if medians else ""
+    caption += (
+        f"{number(len(search.failed), 'candidate')} failed, {len(search.stopped)} "
+        f"{'was' if len(search.stopped) == 1 else 'were'} given up early, {again} took more than one try."
+    )
+    rows = tuple((text, str(count)) for text, count in kinds([e.error for e in search.failed]))
+    table = Table(("error (numbers differ)", "candidates"), rows) if rows else None
+    return Exhibit("time", "Time and failures", caption, figures.seconds(search), table)
+
+
+_ENDED = dict(zip(ENDINGS, ("finished", "failed", "was stopped early"), strict=True))
+
+
+def _training(config: Config) -> Exhibit:
+    title = "Training"
+    found = trainings(config)
+    if not found:
+        return Exhibit(
+            "training",
+            title,
+            f"The folders of this run ({config.run_dir}) have no TensorBoard events that can be read: the "
+            "trainings ran elsewhere, or have not begun.",
+        )
+    parts = [f"{training.title} ({number(len(training.curves), 'net')})" for training in found]
+    caption = (
+        f"Training loss over steps, each point the mean since the last: {listed(parts)}. In a supernet each "
+        "step trains another path, so its loss is that of the average path; a detector's loss is the sum of "
+        "the thin lines."
+    )
+    return Exhibit("training", title, caption, curve_figures.losses(found))
+
+
+def _comparison(searches: Sequence[Search]) -> Exhibit:
+    length = budget(searches)
+    found = panels(searches)
+    caption = (
+        f"The best so far over evaluations, of {number(len(searches), 'search')} cut to the shortest: "
+        f"{number(length, 'evaluation')} each, failed and stopped ones included. "
+    )
+    if any(len(arm.searches) > 1 for panel in found for arm in panel.arms):
+        caption += "Of several seeds the line is the mean, the band the range from the least to the most. "
+    if len(found) > 1:
+        caption += (
+            f"The searches were guided by different measures ({listed([panel.fitness for panel in found])}), "
+            "which are no one scale: each has its own panel, and heights compare within a panel only. "
+        )
+    caption += " ".join(note for panel in found if (note := _supernet_note(panel)))
+    return Exhibit(
+        "comparison",
+        "Searches compared",
+        caption.strip(),
+        curve_figures.compared(found),
+        Table(
+            ("search", "guided by", "seed", "evaluations", f"best of {length}", "best of all", "time"),
+            tuple(_comparison_row(search, length) for search in searches),
+            texts=2,
+        ),
+    )
+
+
+def _supernet_note(panel: Panel) -> str:
+    if sum(len(arm.searches) for arm in panel.arms) < 2 or panel.supernets == 1:
+        return ""
+    which = (
+        f"{panel.supernets} different supernets" if panel.supernets else "supernets that are not all known"
+    )
+    return (
+        f"{panel.fitness} here was measured with {which}: a height may be the supernet's, not the search's."
+    )
+
+
+def _comparison_row(search: Search, length: int) -> tuple[str, ...]:
+    best = best_so_far(search.evaluations)
+    at_budget, at_end = (
+        ("–" if np.isnan(value) else f"{value:.4f}") for value in (best[length - 1], best[-1])
+    )
+    seed = "?" if search.seed is None else str(search.seed)
+    spent = duration(times(search.evaluations).total)
+    name = f"{search.strategy_name}: {search.name}"
+    return (name, search.fitness, seed, str(len(search.evaluations)), at_budget, at_end, spent)

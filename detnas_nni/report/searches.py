@@ -1,0 +1,192 @@
+"""A search as a report reads it: its journal, and what it was, from a config or from the search's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detnas_nni.architecture import Architecture, read_document
+from detnas_nni.config import Config
+from detnas_nni.config_file import load_config
+from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
+from detnas_nni.search.identity import search_identity
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
+
+STRATEGIES = {
+    "detnas": "DetNAS evolution",
+    "regularized_evolution": "regularized evolution (NNI)",
+    "random": "random search",
+}
+"""The config's strategies as a reader names them."""
+
+AP, VOC_MAP, TOP1 = "AP", "VOC mAP", "top-1"
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search, finished or not. What a folder alone does not tell is None."""
+
+    name: str
+    """what tells it from others: the config's file or the folder, as the user named it"""
+    folder: Path
+    evaluations: tuple[Evaluation, ...]
+    """in the journal's order; at least one"""
+    fitness: str
+    """what guides it: AP, VOC mAP or top-1, all fractions of one"""
+    space: str | None
+    strategy: str | None
+    """a key of the config: detnas, regularized_evolution or random"""
+    seed: int | None
+    supernet: str | None
+    """SHA-256 of the supernet's file"""
+    config_changed: bool = False
+    """whether the config, read now, is another than the one that the search was started with"""
+
+    @property
+    def strategy_name(self) -> str:
+        return "strategy unknown" if self.strategy is None else STRATEGIES.get(self.strategy, self.strategy)
+
+    @property
+    def finished(self) -> list[Evaluation]:
+        return [evaluation for evaluation in self.evaluations if evaluation.fitness is not None]
+
+    @property
+    def failed(self) -> list[Evaluation]:
+        return [evaluation for evaluation in self.evaluations if evaluation.error is not None]
+
+    @property
+    def stopped(self) -> list[Evaluation]:
+        """Those that were given up on a part of the search split."""
+        return [evaluation for evaluation in self.evaluations if evaluation.stopped]
+
+    def best(self, count: int) -> list[Evaluation]:
+        """Those of highest fitness, best first; the earlier one where two are equal."""
+        return sorted(self.finished, key=lambda e: (-e.fitness, e.id))[:count]
+
+
+def of_config(config: Config, name: str) -> Search:
+    """The search of a config.
+
+    Raises:
+        EvaluationError: it has evaluated nothing yet.
+        JournalError: its journal is damaged, or has numbers that cannot be.
+        ArchitectureError: the journal holds candidates of another space than the config's.
+    """
+    folder = config.search_dir
+    evaluations = _evaluations(folder, f"`detnas search -c {name}`")
+    for evaluation in evaluations:
+        _check_numbers(evaluation, journal_path(folder))
+        try:
+            Architecture(config.space.name, evaluation.ops)
+        except ArchitectureError as error:
+            raise ArchitectureError(
+                f"{journal_path(folder)}: evaluation {evaluation.id} is not of the config's space ({error}); "
+                "pass the config that the search was made with"
+            ) from None
+    identity = _identity(folder)
+    supernet = identity.get("supernet")
+    now = search_identity(config, str(supernet))["config"]
+    metric = AP if config.evaluation.metric == "coco" else VOC_MAP
+    return Search(
+        name=name,
+        folder=folder,
+        evaluations=evaluations,
+        fitness=metric if config.evaluation.task == "detection" else TOP1,
+        space=config.space.name,
+        strategy=config.search.strategy,
+        seed=config.search_seed,
+        supernet=supernet,
+        config_changed=identity.get("config") not in (None, now),
+    )
+
+
+def of_folder(folder: Path) -> Search:
+    """The search in a folder, such as runs/NAME/search; its strategy is known once an export has written it.
+
+    Raises EvaluationError, JournalError or ArchitectureError as `of_config`, the last of a damaged
+    best_architecture.json.
+    """
+    evaluations = _evaluations(folder, "`detnas search`")
+    best = folder / "best_architecture.json"
+    document: Mapping[str, Any] = read_document(best) if best.is_file() else {}
+    provenance = document.get("provenance")
+    provenance = provenance if isinstance(provenance, Mapping) else {}
+    seed = provenance.get("seed")
+    return Search(
+        name=str(folder),
+        folder=folder,
+        evaluations=evaluations,
+        fitness=_fitness(evaluations),
+        space=_text(document.get("space")),
+        strategy=_text(provenance.get("strategy")),
+        seed=seed if isinstance(seed, int) else None,
+        supernet=_identity(folder).get("supernet"),
+    )
+
+
+def to_compare(path: Path) -> Search:
+    """A search named by its config or by its folder. Raises UsageError if it is neither."""
+    if path.is_dir():
+        if not journal_path(path).exists():
+            raise UsageError(
+                f"--compare {path}: no search's folder, which has a journal.jsonl (runs/NAME/search); name "
+                "that, or the config of the search"
+            )
+        return of_folder(path)
+    if not path.is_file():
+        raise UsageError(f"--compare {path}: is not there; name a config, or the folder of a search")
+    return of_config(load_config(path), str(path))
+
+
+def _evaluations(folder: Path, command: str) -> tuple[Evaluation, ...]:
+    path = journal_path(folder)
+    evaluations = tuple(Journal(path).evaluations)
+    if not evaluations:
+        state = "has no evaluation yet" if path.exists() else "is not there"
+        raise EvaluationError(
+            f"{path}: {state}, so there is nothing to report; {command} (or nnictl create) makes it, and a "
+            "report can be made as soon as the first candidate is evaluated"
+        )
+    return evaluations
+
+
+def _check_numbers(evaluation: Evaluation, path: Path) -> None:
+    """What the search itself never writes, but a hand can, and what would end in the middle of a figure."""
+    missing = {"macs", "params"} - evaluation.cost.keys()
+    if missing:
+        raise JournalError(f"{path}: evaluation {evaluation.id}: cost lacks {' and '.join(sorted(missing))}")
+    if evaluation.seconds is not None and not 0 <= evaluation.seconds < math.inf:
+        raise JournalError(
+            f"{path}: evaluation {evaluation.id}: seconds is {evaluation.seconds}, expected a finite number "
+            "from 0"
+        )
+
+
+def _identity(folder: Path) -> Mapping[str, str]:
+    path = folder / "search.json"
+    if not path.is_file():
+        return {}
+    try:
+        identity = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"{path}: is not JSON ({error}); restore it, or search again") from None
+    if not isinstance(identity, dict):
+        raise EvaluationError(f"{path}: holds no JSON object; restore it, or search again")
+    return {key: value for key, value in identity.items() if isinstance(value, str)}
+
+
+def _fitness(evaluations: Sequence[Evaluation]) -> str:
+    """By the names of the metrics: VOC's and COCO's each have their own, and top-1 has none beside it."""
+    for evaluation in evaluations:
+        if evaluation.metrics is not None:
+            names = evaluation.metrics.keys()
+            return VOC_MAP if "mAP07" in names else AP if "AP50" in names else TOP1
+    return "fitness"
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,109 @@
+"""How figures look: a palette that colour-blind readers can tell apart, sizes, and the colours of the page.
+
+INK, MUTED, GRID, BAND and PAPER are replaced by the page's own in the figures that it holds (`svg.py`), so
+that they follow a dark theme; no other colour may be equal to one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#1f2933"
+MUTED = "#5f6b7a"
+GRID = "#dfe3e8"
+BAND = "#f3f5f7"
+PAPER = "#ffffff"
+
+# Okabe and Ito's, 2008.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00"),
+    *("#cc79a7", "#56b4e9"),
+)
+SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+MARKERS = ("o", "^", "s", "D", "v", "P")
+
+OPS = ("#77aadd", "#bbcc33", "#eedd88", "#ee8866", "#99ddff", "#44bb99", "#ffaabb", "#aaaa00")
+"""Of candidates, by op: Tol's light scheme, on which dark text reads well; begins anew after eight."""
+ON_COLOUR = "#101418"
+"""Text on any of OPS, in either theme."""
+
+WIDTH = 9.0
+"""Inches of a figure that is as wide as the page."""
+
+_PARAMETERS = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "figure.facecolor": PAPER,
+    "font.family": ["DejaVu Sans"],  # matplotlib brings it along: the same on every machine
+    "font.size": 8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 150,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,  # a name may have a dollar sign in it
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Within it figures are made, and written, in this style, whatever the user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_PARAMETERS)
+        yield
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure, in inches; without pyplot, which would keep it and ask for a display."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend_above(axes: Axes, columns: int = 6) -> None:
+    """The legend in a row above the axes, where it hides no point; none if nothing has a name."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=columns,
+            columnspacing=1.4,
+            handletextpad=0.5,
+        )
+
+
+def marker_area(points: int) -> float:
+    """The size of a scatter's points, in points squared: of many, each is smaller."""
+    return 30.0 if points <= 60 else 18.0 if points <= 300 else 9.0
+
+
+def pretty(candidate: str) -> str:
+    """A candidate's name in few letters."""
+    family, _, kernel = candidate.rpartition("_")
+    words = {"shufflenet": "Shuffle", "xception": "Xception"}
+    return f"{words[family]} {kernel.replace('x', '×')}" if family in words else candidate
