@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional
 
 from detnas_nni.data.jpeg import decode_jpeg
@@ -16,12 +16,14 @@ MAX_PIXELS = 2**26
 # What image sets consist of. Pillow's other readers are left out: some run other programs (EPS, Ghostscript).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
+_ORIENTATION = ExifTags.Base.Orientation
+
 
 class BadImageError(Exception):
     """An image file that cannot be used; the text says why, without the file's name."""
 
 
-def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
+def read_image(file: Path, size: tuple[int, int] | None = None, *, upright: bool = False) -> torch.Tensor:
     """Decode `file` to uint8 RGB (3, H, W).
 
     Args:
@@ -29,6 +31,7 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
         size: width and height that its annotation states. A photo whose EXIF orientation turns it to that
             size is turned; without a stated size EXIF is not looked at, as in the reference's ImageNet
             reader.
+        upright: turn a photo as its EXIF orientation says, as viewers show it.
 
     Raises:
         BadImageError: the file is missing, truncated, no image, too large, or not of `size`.
@@ -41,6 +44,8 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
                     f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are allowed"
                 )
             if size is not None and image.size != size and image.size == size[::-1]:
+                image = ImageOps.exif_transpose(image)
+            if upright and image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
             if size is not None and image.size != size:
                 raise BadImageError(f"is {width}x{height} pixels, its annotation says {size[0]}x{size[1]}")
