@@ -35,7 +35,7 @@ SUFFIXES: dict[Format, str] = {"torch": ".pt", "torchscript": ".torchscript", "o
 METADATA = "detnas.json"
 """The extra file of a TorchScript file that has its metadata as JSON: `torch.jit.load(…, _extra_files=…)`."""
 
-_CHECKED = 4  # images of the data that a detector is checked on
+_CHECKED = 8  # images of the data that a detector is checked on
 
 
 def export(

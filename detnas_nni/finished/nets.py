@@ -75,6 +75,7 @@ class FinishedBackbone(nn.Module):
         super().__init__()
         self.description = description
         self.trunk = trunk
+        self.training = trunk.training
         self.names = tuple(trunk.out_channels)
         self.out_channels = list(trunk.out_channels.values())
         self.strides = self._strides()

@@ -9,9 +9,36 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.onnx.operators import shape_as_tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
 from detnas_nni.models.folding import fold_batch_norm
+
+
+class _ExactResize(GeneralizedRCNNTransform):
+    """torchvision's, which traced computes an image's new sides in float32, and else in float64.
+
+    For one image in eight of the generated ones a side is then a pixel less, and its boxes are others: 96 / 125
+    times 125 has to give 96.
+    """
+
+    def __init__(self, plain: GeneralizedRCNNTransform) -> None:
+        super().__init__(plain.min_size, plain.max_size, plain.image_mean, plain.image_std)
+        self.eval()
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Images (3, H, W) in eval mode alone."""
+        sides = shape_as_tensor(image)[-2:].to(torch.float64)
+        # Not number / tensor, which torch takes for number * (1 / tensor).
+        limits = torch.tensor([self.min_size[-1], self.max_size], dtype=torch.float64, device=sides.device)
+        scale = (limits / torch.stack([sides.min(), sides.max()])).min()
+        height, width = (sides * scale).floor().to(torch.int64)
+        resized = interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)
+        return resized[0], target
 
 
 class OneImage(nn.Module):
@@ -27,6 +54,8 @@ class OneImage(nn.Module):
     def __init__(self, detector: FinishedDetector) -> None:
         super().__init__()
         self.detector = detector
+        inner = detector.net.detector
+        inner.transform = _ExactResize(inner.transform)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """RGB image (3, H, W), float in 0..1, to boxes (M, 4), labels (M,) int64, scores (M,)."""
