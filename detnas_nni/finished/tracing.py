@@ -20,8 +20,7 @@ from detnas_nni.models.folding import fold_batch_norm
 class _ExactResize(GeneralizedRCNNTransform):
     """torchvision's, which traced computes an image's new sides in float32, and else in float64.
 
-    For one image in eight of the generated ones a side is then a pixel less, and its boxes are others: 96 / 125
-    times 125 has to give 96.
+    For one in eight of the quickstart's images a side is then a pixel more or less, and its boxes are others.
     """
 
     def __init__(self, plain: GeneralizedRCNNTransform) -> None:
