@@ -302,7 +302,7 @@ def _architecture(options: argparse.Namespace, space: str | None) -> Architectur
     from detnas_nni.architecture import Architecture, parse_ops
 
     if options.arch is not None:
-        return Architecture.from_json(options.arch)
+        return Architecture.from_json(options.arch, trusted=() if space is None else (space,))
     if space is None:
         raise UsageError("--ops needs --space, the space that they are of")
     try:

@@ -122,7 +122,7 @@ def build(
             model_context(description.architecture.choices),
         ):
             net = _unfilled(description)
-    except (SpaceError, ConfigError) as error:
+    except (SpaceError, ConfigError, RuntimeError) as error:  # torch's of sizes that no number holds
         raise CheckpointError(f"{source}: its net cannot be built: {error}") from None
     _fill(net, weights, source)
     net.eval()

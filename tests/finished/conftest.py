@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,19 @@ class Trained:
     def config(self) -> Config:
         return load_config(self.yaml)
 
+    @cached_property
+    def net(self) -> DetectorSpace:
+        """The models of the trainings, without anything of what is tested."""
+        weights = load_weights(self.weights)
+        with model_context(NET.choices):
+            net = DetectorSpace("tiny", len(weights.info.classes), self.config.detector).eval()
+        net.load_state_dict(weights.state)
+        return net
+
     @torch.no_grad()
     def detections(self, image: Tensor) -> dict[str, Tensor]:
-        """Of an RGB uint8 image, by the models of the trainings, without anything of what is tested."""
-        info = load_weights(self.weights).info
-        with model_context(NET.choices):
-            net = DetectorSpace("tiny", len(info.classes), self.config.detector).eval()
-        net.load_state_dict(load_weights(self.weights).state)
-        bgr = image[[2, 1, 0]].to(torch.float32)
-        return net([bgr])[0]
+        """Of an RGB uint8 image."""
+        return self.net([image[[2, 1, 0]].to(torch.float32)])[0]
 
 
 @pytest.fixture(scope="session")
