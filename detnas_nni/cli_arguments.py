@@ -156,7 +156,7 @@ def parser() -> argparse.ArgumentParser:
         "Detect in images: writes a copy of each with the boxes drawn, and all detections in COCO's form of "
         "results. Status 1 if an image could not be read. Without -c, --weights is a file that says all "
         "itself, such as `detnas export --weights` writes.",
-        "detnas predict --weights detector.pt photo.jpg holiday/",
+        "detnas predict -c experiments/quickstart/detnas.yaml --weights net.pt photo.jpg holiday/",
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns")
     command.add_argument("-c", "--config", metavar="FILE", help="the experiment's YAML")
