@@ -147,12 +147,57 @@ def _follow(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    if options.weights is not None:
+        _export_net(options)
+        return
+    for name in ("format", "part", "arch", "size"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} is for a finished net, which --weights names")
     from detnas_nni.export import export_best
     from detnas_nni.search.journal import Journal, journal_path
 
     config = _config(options)
     journal = Journal(journal_path(config.search_dir))
-    _print_result(export_best(config, journal, rank=options.rank, out=options.out))
+    _print_result(export_best(config, journal, rank=options.rank or 1, out=options.out))
+
+
+def _export_net(options: argparse.Namespace) -> None:
+    if options.rank is not None:
+        raise UsageError("--rank is for the search's architectures; a net's is named by --arch")
+    config = _config(options)
+    import_at_once()
+    from detnas_nni.finished.exporting import export
+
+    path = export(
+        config,
+        options.weights,
+        form=options.format or "torch",
+        part=options.part or "detector",
+        architecture=options.arch,
+        out=options.out,
+        size=None if options.size is None else tuple(options.size),
+    )
+    print(path)
+
+
+def _predict(options: argparse.Namespace) -> int:
+    if options.config is None and options.overrides:
+        raise UsageError("--set changes a config, which -c names")
+    config = None if options.config is None else _config(options)
+    import_at_once()
+    from detnas_nni.finished.predicting import predict
+
+    predicted = predict(
+        options.weights,
+        options.images,
+        config=config,
+        architecture=options.arch,
+        score=options.score,
+        out=options.out,
+        json=options.json,
+    )
+    print(predicted)
+    return 1 if predicted.unreadable else 0
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -322,6 +367,7 @@ _COMMANDS = {
     "follow": _follow,
     "export": _export,
     "report": _report,
+    "predict": _predict,
     "stop": _stop,
     "doctor": _doctor,
     "sample": _sample,

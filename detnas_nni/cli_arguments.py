@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from detnas_nni import __version__
+
+_FINISHED_WEIGHTS = "of a single net; or of a supernet, with --arch"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,14 +99,22 @@ def parser() -> argparse.ArgumentParser:
     command = _step(
         commands,
         "export",
-        "write the best architecture of a search as JSON",
-        "Step 4. Write best_architecture.json from the journal of a search, also while it runs. A search "
-        "that ends has written it already.",
+        "write a search's best architecture, or a finished net",
+        "Step 4. Write the best architecture of a search, also while it runs, as JSON. With --weights, a "
+        "finished net: the whole detector or its backbone, by default to RUN_DIR/export/.",
+        "--weights net.pt --format onnx",
     )
-    command.add_argument("--rank", type=_positive, default=1, metavar="N", help="the N-th best (default: 1)")
+    command.add_argument("--rank", type=_positive, metavar="N", help="of the search: the N-th best")
+    command.add_argument("--weights", type=Path, metavar="FILE", help=_FINISHED_WEIGHTS)
+    command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
     command.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: RUN_DIR/search/best_architecture.json"
+        "--format", choices=("torch", "torchscript", "onnx"), help="of the net (default: torch)"
     )
+    command.add_argument("--part", choices=("detector", "backbone"), help="(default: detector)")
+    command.add_argument(
+        "--size", type=_positive, nargs=2, metavar=("H", "W"), help="of ONNX: one size alone, pixels"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
 
     command = _step(
         commands,
@@ -156,6 +167,28 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_fresh(command)
     _add_fast_dev_run(command)
+
+    command = _command(
+        commands,
+        "predict",
+        "detect in images with a finished net",
+        "Detect in images: writes a copy of each with the boxes drawn, and all detections in COCO's form of "
+        "results. Status 1 if an image could not be read. Without -c, --weights is a file that says all "
+        "itself, such as `detnas export --weights` writes.",
+        "detnas predict -c experiments/quickstart/detnas.yaml --weights net.pt photo.jpg holiday/",
+    )
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns")
+    command.add_argument("-c", "--config", metavar="FILE", help="the experiment's YAML")
+    _add_overrides(command)
+    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help=_FINISHED_WEIGHTS)
+    command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
+    command.add_argument(
+        "--score", type=_share, default=0.5, metavar="S", help="the least that is shown (default: 0.5)"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: RUN_DIR/predictions, or predictions"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="default: DIR/detections.json")
 
     command = _command(
         commands,
@@ -350,6 +383,16 @@ def _init(text: str) -> str | Path:
             f"{text!r} is neither classification, supernet nor scratch, nor a file of weights that is there"
         )
     return Path(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
 
 
 def _natural(text: str) -> int:

@@ -140,6 +140,9 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("import-reference a.pth", "the following arguments are required: --out"),
         ("import-reference a.pth --out a.pt --shuffle odd", "invalid choice: 'odd'"),
         ("evaluate -c a.yaml --ops 1 --split train", "invalid choice: 'train'"),
+        ("export -c a.yaml --weights a.pt --format tflite", "invalid choice: 'tflite'"),
+        ("predict --weights a.pt", "the following arguments are required: IMAGE"),
+        ("predict --weights a.pt a.jpg --score 2", "'2' is not a number from 0 to 1"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_the_usage(

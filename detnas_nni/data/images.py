@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional
 
 from detnas_nni.data.jpeg import decode_jpeg, header_size
@@ -21,12 +21,14 @@ _HEADER = 2**14
 # What image sets consist of. Pillow's other readers are left out: some run other programs (EPS, Ghostscript).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
+_ORIENTATION = ExifTags.Base.Orientation
+
 
 class BadImageError(Exception):
     """An image file that cannot be used; the text says why, without the file's name."""
 
 
-def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
+def read_image(file: Path, size: tuple[int, int] | None = None, *, upright: bool = False) -> torch.Tensor:
     """Decode `file` to uint8 RGB (3, H, W).
 
     Args:
@@ -34,6 +36,7 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
         size: width and height that its annotation states. A photo whose EXIF orientation turns it to that
             size is turned; without a stated size EXIF is not looked at, as in the reference's ImageNet
             reader.
+        upright: turn a photo as its EXIF orientation says, as viewers show it.
 
     Raises:
         BadImageError: the file is missing, truncated, no image, too large, or not of `size`.
@@ -50,6 +53,8 @@ def read_image(file: Path, size: tuple[int, int] | None = None) -> torch.Tensor:
                     f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are allowed"
                 )
             if size is not None and image.size != size and image.size == size[::-1]:
+                image = ImageOps.exif_transpose(image)
+            if upright and image.getexif().get(_ORIENTATION, 1) != 1:
                 image = ImageOps.exif_transpose(image)
             if size is not None and image.size != size:
                 raise BadImageError(f"is {width}x{height} pixels, its annotation says {size[0]}x{size[1]}")

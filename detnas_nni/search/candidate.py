@@ -122,22 +122,14 @@ class CandidateEvaluation:
             EvaluationError: a loss, a BN statistic or a metric is not finite.
         """
         started = time.perf_counter()
-        seed = self.config.search_seed if seed is None else seed
         if self._decoded is not None:
             self.task.keep_decoded(self._decoded, self._calibration(self.config.search_seed))
             self._decoded = None
-        # torchvision samples proposals with torch's global generator.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed(seed, "candidate"))
-            # The same sums in another order, in four fifths of the time (docs/performance.md).
-            net = self.net(architecture).to(memory_format=torch.channels_last)
-            self._finetune(net, seed, architecture)
-            self._recalibrate(net, seed)
-            _expect_finite_statistics(net, architecture)
-            fold_batch_norm(net)
-            measured = _Measured(report, bar)
-            with suppress(HopelessError):
-                self.task.measure(net, measured)
+        net = self.calibrated_net(architecture, seed=seed)
+        fold_batch_norm(net)
+        measured = _Measured(report, bar)
+        with suppress(HopelessError):
+            self.task.measure(net, measured)
         metrics = measured.metrics
         for key, value in metrics.items():
             if not math.isfinite(value):
@@ -150,6 +142,22 @@ class CandidateEvaluation:
             parts=tuple(measured.parts),
             stopped=measured.stopped,
         )
+
+    def calibrated_net(self, architecture: Architecture, *, seed: int | None = None) -> nn.Module:
+        """The net that `evaluate` measures, in eval mode: inherited, fine-tuned if so, BN recalibrated.
+
+        Arguments and errors as there.
+        """
+        seed = self.config.search_seed if seed is None else seed
+        # torchvision samples proposals with torch's global generator.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "candidate"))
+            # The same sums in another order, in four fifths of the time (docs/performance.md).
+            net = self.net(architecture).to(memory_format=torch.channels_last)
+            self._finetune(net, seed, architecture)
+            self._recalibrate(net, seed)
+        _expect_finite_statistics(net, architecture)
+        return net
 
     def net(self, architecture: Architecture) -> nn.Module:
         """The fixed net of an architecture with the supernet's weights, copied, in eval mode.

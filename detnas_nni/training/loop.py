@@ -34,7 +34,7 @@ from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
 from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
 from detnas_nni.training.runs import TrainingRun
-from detnas_nni.training.weights import WeightsInfo, load_tensors, save_weights
+from detnas_nni.training.weights import CLASSIFIER, WeightsInfo, load_tensors, save_weights
 
 _log = logging.getLogger(__name__)
 
@@ -220,6 +220,7 @@ def _info(job: Job, run: TrainingRun, architecture: Architecture | None) -> Weig
         fingerprint=run.fingerprint,
         trunk_prefix=job.trunk_prefix,
         ops=None if architecture is None else architecture.ops,
+        detector=None if job.kind == CLASSIFIER else job.config.detector.model_dump(mode="json"),
     )
 
 

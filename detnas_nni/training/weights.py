@@ -42,6 +42,9 @@ class WeightsInfo:
     """where the trunk stands in the state dict, such as `trunk.`"""
     ops: tuple[int, ...] | None = None
     """the architecture of a single net; None for a supernet"""
+    detector: Mapping[str, Any] | None = None
+    """the config's section of that name, for who has the weights alone; None for a classifier, and in files
+    that were written before this was kept"""
 
     @property
     def architecture(self) -> Architecture | None:
@@ -140,7 +143,12 @@ def load_weights(path: Path) -> Weights:
     return Weights(path, info, state)
 
 
-_FIELDS = {"options": dict, "steps": int, "seed": int}  # and all others but the lists are strings
+_FIELDS = {
+    "options": dict,
+    "detector": dict,
+    "steps": int,
+    "seed": int,
+}  # and all others but the lists are strings
 
 
 def _info(values: Any) -> WeightsInfo:
@@ -155,6 +163,8 @@ def _info(values: Any) -> WeightsInfo:
             raise TypeError(f"{name} is {show(found)}, expected a list of {kind.__name__}")
         values[name] = tuple(found)
     for name, value in values.items():
+        if name == "detector" and value is None:
+            continue
         kind = _FIELDS.get(name, str)
         if name not in ("classes", "ops") and not (type(value) is kind and _is_plain(value)):
             raise TypeError(f"{show(name)} is {show(value)}, expected {kind.__name__} of plain values")

@@ -1,0 +1,186 @@
+"""A finished net as a file for others: torch, TorchScript or ONNX, each checked before it is there."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config
+from detnas_nni.data.drawing import draw_scene
+from detnas_nni.data.images import BadImageError, read_image
+from detnas_nni.errors import EvaluationError, UsageError
+from detnas_nni.files import replace_file
+from detnas_nni.finished.description import PREPROCESSING, Description, Part
+from detnas_nni.finished.net_file import save_net
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.finished.parity import compare_detections, compare_features
+from detnas_nni.finished.sources import detection_splits, open_net, unseen
+from detnas_nni.finished.tracing import OneImage, Traceable, example, folded, quiet, traceable
+from detnas_nni.hardware import prepare
+
+_log = logging.getLogger(__name__)
+
+Format = Literal["torch", "torchscript", "onnx"]
+SUFFIXES: dict[Format, str] = {"torch": ".pt", "torchscript": ".torchscript", "onnx": ".onnx"}
+
+METADATA = "detnas.json"
+"""The extra file of a TorchScript file that has its metadata as JSON: `torch.jit.load(…, _extra_files=…)`."""
+
+_CHECKED = 8  # images of the data that a detector is checked on
+
+
+def export(
+    config: Config,
+    weights: Path,
+    *,
+    form: Format,
+    part: Part = "detector",
+    architecture: Path | None = None,
+    out: Path | None = None,
+    size: tuple[int, int] | None = None,
+) -> Path:
+    """Write a finished net as a file; gives its path, `RUN_DIR/export/PART.SUFFIX` by default.
+
+    Args:
+        config: the experiment.
+        weights: of a single net, of a supernet, or a file that was written here; see `sources.open_net`.
+        form: `torch` for `load_detector` and `load_backbone`, or a graph for other programs.
+        part: the whole detector, or its backbone.
+        architecture: a JSON file: what the net has to be, and of a supernet the candidate.
+        out: the file.
+        size: of ONNX, the one height and width in pixels that the graph takes; any if None.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another net.
+        EvaluationError: the exported net does not compute what the net does.
+        UsageError: a supernet without an architecture, a size of another form than ONNX, or packages that
+            ONNX needs are missing.
+    """
+    if size is not None and form != "onnx":
+        raise UsageError(f"--size is for ONNX; a net in the form of {form} takes images of any size")
+    if form == "onnx":
+        from detnas_nni.finished.onnx_file import expect_packages
+
+        expect_packages()
+    trusted = (config.space.name,)
+    chosen = None if architecture is None else Architecture.from_json(architecture, trusted=trusted)
+    splits = detection_splits(config) if part == "detector" else None
+    net = open_net(weights, part=part, config=config, architecture=chosen, splits=splits)
+    path = out or config.run_dir / "export" / f"{part}{SUFFIXES[form]}"
+    if form == "torch":
+        save_net(net, path)
+        return path
+    images = _images(splits)
+    if form == "onnx":
+        from detnas_nni.finished.onnx_file import write_onnx
+
+        write_onnx(net, path, images, size)
+    else:
+        device = prepare(config.hardware) if config.hardware.device == "cuda" else torch.device("cpu")
+        _write_torchscript(net, path, images, device)
+    return path
+
+
+def metadata(description: Description, net: Traceable) -> dict[str, str]:
+    """What an exported graph says of itself, by name; values are JSON but for the prose."""
+    values = {
+        "part": description.part,
+        "preprocessing": PREPROCESSING,
+        "inputs": json.dumps(net.inputs),
+        "outputs": json.dumps(net.outputs),
+        "description": description.model_dump_json(),
+    }
+    if isinstance(net, OneImage):
+        values["boxes"] = "x1, y1, x2, y2 in pixels of the image that is put in"
+        values["classes"] = json.dumps(description.classes)
+        values["category_ids"] = json.dumps([0, *description.category_ids])
+    else:
+        values["out_channels"] = json.dumps(net.backbone.out_channels)
+        values["strides"] = json.dumps(net.backbone.strides)
+    return values
+
+
+def expect_parity(
+    net: FinishedDetector | FinishedBackbone,
+    run: Callable[[Tensor], Sequence[Any]],
+    images: Sequence[Tensor],
+    what: str,
+) -> None:
+    """Raise EvaluationError unless an exported net computes what the net does.
+
+    Args:
+        net: as it was before, on the CPU.
+        run: the exported net: its input to its outputs, tensors or arrays.
+        images: RGB uint8 (3, H, W).
+        what: the exported net, for messages.
+    """
+    reference, detections = traceable(net), 0
+    for number, image in enumerate(images, start=1):
+        given = example(reference, image)
+        with torch.no_grad():
+            expected = reference(given)
+        found = tuple(torch.as_tensor(output).cpu() for output in run(given))
+        if isinstance(net, FinishedDetector):
+            settings = net.description.detector
+            detections += len(expected[0])
+            difference = compare_detections(
+                expected, found, least=settings.score_threshold, most=settings.detections_per_image
+            )
+        else:
+            difference = compare_features(expected, found)
+        if difference is not None:
+            raise EvaluationError(
+                f"{what} does not compute what the net does, and was not written: on image {number} of "
+                f"{len(images)}, {image.shape[2]}x{image.shape[1]} pixels, {difference}"
+            )
+    if isinstance(net, FinishedDetector) and detections == 0:
+        _log.warning(
+            "%s: the net detects nothing in %d images, so the check compared no boxes", what, len(images)
+        )
+
+
+def _write_torchscript(
+    net: FinishedDetector | FinishedBackbone, path: Path, images: Sequence[Tensor], device: torch.device
+) -> None:
+    """The file computes on the kind of device on which it was traced, and says so."""
+    copied = folded(net).to(device)
+    with quiet():
+        traced = torch.jit.trace(copied, (example(copied, images[0]).to(device),), check_trace=False)
+        expect_parity(net, lambda given: traced(given.to(device)), images, "the TorchScript net")
+        text = json.dumps({**metadata(net.description, copied), "device": device.type})
+        extra = {METADATA: text}
+        replace_file(path, lambda temporary: torch.jit.save(traced, str(temporary), _extra_files=extra))
+
+
+def _images(splits: Any) -> list[Tensor]:
+    """RGB uint8 images to trace and to check with, of different sizes: the data's, or else drawn ones."""
+    images: list[Tensor] = []
+    for record in () if splits is None else unseen(splits).records:
+        try:
+            images.append(read_image(record.file, (record.width, record.height)))
+        except BadImageError:
+            continue  # the evaluation has told of it
+        if len(images) == _CHECKED:
+            break
+    if not images:
+        rng = np.random.default_rng(0)
+        images = [
+            torch.from_numpy(draw_scene(rng, *size, [0, 1, 2], (30, 60))[0]).permute(2, 0, 1).contiguous()
+            for size in ((160, 120), (97, 131))
+        ]
+    height, width = images[0].shape[1:]
+    # What tracing took for constant shows in another shape, and in an image where nothing is.
+    return [
+        *images,
+        functional.crop(images[0], 0, 0, height, max(width * 2 // 3, 1)),
+        torch.zeros_like(images[0]),
+    ]

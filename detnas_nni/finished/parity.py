@@ -1,0 +1,64 @@
+"""Whether an exported net computes what the net does: compared on images, output by output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BOX_TOLERANCE = 0.1
+"""pixels"""
+SCORE_TOLERANCE = 1e-3
+FEATURE_TOLERANCE = 1e-3
+"""share of a feature map's largest value"""
+
+
+def compare_detections(
+    expected: tuple[Tensor, Tensor, Tensor], found: tuple[Tensor, Tensor, Tensor], *, least: float, most: int
+) -> str | None:
+    """What differs between two nets' detections of an image; None if they agree.
+
+    Every detection has to have a counterpart of its label, whose box and score are within the tolerances.
+    Only one whose score is within its tolerance of the least that is kept may be missing.
+
+    Args:
+        expected: boxes (M, 4), labels (M,), scores (M,).
+        found: of the exported net.
+        least: the score below which the nets drop detections.
+        most: how many detections of an image they keep.
+    """
+    for first, second, name in ((expected, found, "the exported"), (found, expected, "the")):
+        kept = second[2].min().item() if len(second[2]) >= most else least
+        paired = _pairs(first, second)
+        for box, label, score, has_pair in zip(*first, paired, strict=True):
+            if not has_pair and score.item() > kept + SCORE_TOLERANCE:
+                return (
+                    f"{name} net has no counterpart of the detection of label {label.item()}, score "
+                    f"{score.item():.4f}, at {[round(side, 2) for side in box.tolist()]}"
+                )
+    return None
+
+
+def _pairs(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
+    """Whether each detection of the first (M,) has one of its own in the second."""
+    boxes = (first[0][:, None] - second[0][None]).abs().amax(dim=2)
+    scores = (first[2][:, None] - second[2][None]).abs()
+    fits = (first[1][:, None] == second[1][None]) & (boxes <= BOX_TOLERANCE) & (scores <= SCORE_TOLERANCE)
+    paired = torch.zeros(len(fits), dtype=torch.bool)
+    for row, fitting in enumerate(fits):
+        candidates = fitting.nonzero()
+        if len(candidates) > 0:
+            paired[row] = True
+            fits[:, candidates[0]] = False
+    return paired
+
+
+def compare_features(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> str | None:
+    """What differs between two nets' feature maps; None if they agree."""
+    for level, (first, second) in enumerate(zip(expected, found, strict=True)):
+        if first.shape != second.shape:
+            return f"feature map {level} is {tuple(second.shape)}, expected {tuple(first.shape)}"
+        difference = (first - second).abs().max().item()
+        limit = FEATURE_TOLERANCE * first.abs().max().item()
+        if not difference <= limit:  # NaN is no agreement
+            return f"feature map {level} differs by {difference:.3g}, more than {limit:.3g}"
+    return None

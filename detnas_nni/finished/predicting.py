@@ -1,0 +1,161 @@
+"""A finished detector on images: boxes drawn into copies of them, and in COCO's form of results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.utils import draw_bounding_boxes
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config, Hardware
+from detnas_nni.data.images import BadImageError, read_image
+from detnas_nni.errors import DataError, UsageError
+from detnas_nni.files import replace_file, write_json
+from detnas_nni.finished.image_files import drawn_names, image_files
+from detnas_nni.finished.nets import FinishedDetector
+from detnas_nni.finished.sources import detection_splits, open_net
+from detnas_nni.hardware import prepare
+
+_log = logging.getLogger(__name__)
+
+# Colours that can be told apart, by class [Okabe and Ito, 2008, less black and yellow].
+_COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What came out."""
+
+    images: int
+    """that were read"""
+    unreadable: tuple[Path, ...]
+    detections: int
+    json: Path
+    out: Path
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.json}: {self.detections} detections in {self.images} images",
+            f"{self.out}: the images with the boxes drawn",
+        ]
+        if self.unreadable:
+            lines.append(f"{len(self.unreadable)} files could not be read, see above")
+        return "\n".join(lines)
+
+
+def predict(
+    weights: Path,
+    images: Sequence[str],
+    *,
+    config: Config | None = None,
+    architecture: Path | None = None,
+    score: float = 0.5,
+    out: Path | None = None,
+    json: Path | None = None,
+) -> Predicted:
+    """Detect in images; writes a drawn copy of each and one JSON file.
+
+    The JSON file is a list of COCO results, `image_id`, `category_id`, `bbox` (x, y, width, height in pixels)
+    and `score`, with `file_name` and `category` beside them. Images are numbered from 1 in their order;
+    category ids are the training data's. A photo is turned as its EXIF orientation says, and so is its copy.
+
+    Args:
+        weights: as of `sources.open_net`.
+        images: files, folders and patterns, see `image_files`.
+        config: the experiment; may be None for a file that says all itself.
+        architecture: a JSON file: what the net has to be, and of a supernet the candidate.
+        score: detections below it are left out.
+        out: the folder of the drawn images; `RUN_DIR/predictions`, without a config `predictions`, if None.
+        json: the file; `detections.json` in that folder if None.
+
+    Raises:
+        UsageError: an image is not there, or would be overwritten.
+        CheckpointError: the weights are missing, damaged or of another net.
+        DataError: no image can be read.
+    """
+    out = out or (Path() if config is None else config.run_dir) / "predictions"
+    json = json or out / "detections.json"
+    files = image_files(images, leave_out=out)
+    if any(file.parent.resolve() == out.resolve() for file in files):
+        raise UsageError(f"{out}: holds images that are to be read; name another folder by --out")
+    trusted = () if config is None else (config.space.name,)
+    chosen = None if architecture is None else Architecture.from_json(architecture, trusted=trusted)
+    splits = None if config is None else detection_splits(config)
+    net = open_net(weights, config=config, architecture=chosen, splits=splits)
+    device = prepare(Hardware() if config is None else config.hardware)
+    detector = net.to(device)
+    results: list[dict[str, Any]] = []
+    unreadable: list[Path] = []
+    for image_id, (file, name) in enumerate(zip(files, drawn_names(files), strict=True), start=1):
+        try:
+            image = read_image(file, upright=True)
+        except BadImageError as error:
+            _log.warning("%s: %s; it is left out", file, error)
+            unreadable.append(file)
+            continue
+        found = detect(detector, image.to(device), score)
+        results += coco_results(detector, found, image_id, file)
+        _write_drawing(image, found, detector.classes, out / name)
+    if len(unreadable) == len(files):
+        raise DataError(f"none of the {len(files)} images can be read")
+    write_json(json, results)
+    return Predicted(len(files) - len(unreadable), tuple(unreadable), len(results), json, out)
+
+
+@torch.no_grad()
+def detect(detector: FinishedDetector, image: Tensor, score: float) -> dict[str, Tensor]:
+    """The detections, on the CPU, of an RGB image (3, H, W) whose scores are at least so high."""
+    (found,) = detector([image])
+    kept = found["scores"] >= score
+    return {name: values[kept].cpu() for name, values in found.items()}
+
+
+def coco_results(
+    detector: FinishedDetector, found: dict[str, Tensor], image_id: int, file: Path
+) -> Iterator[dict[str, Any]]:
+    """One image's detections, one by one."""
+    for box, label, score in zip(
+        *(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True
+    ):
+        x1, y1, x2, y2 = box
+        yield {
+            "image_id": image_id,
+            "file_name": str(file),
+            "category_id": detector.category_ids[label],
+            "category": detector.classes[label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+
+
+def draw(image: Tensor, found: dict[str, Tensor], classes: Sequence[str]) -> Tensor:
+    """A copy of an RGB uint8 image (3, H, W) with each detection's box, class and score."""
+    if len(found["boxes"]) == 0:
+        return image
+    labels, side = found["labels"].tolist(), max(image.shape[1:])
+    colours = [_COLOURS[label % len(_COLOURS)] for label in labels]
+    boxed = draw_bounding_boxes(image, found["boxes"], colors=colours, width=max(1, side // 300))
+    # Not by torchvision, whose labels have 10 pixels in a photo of any size.
+    picture = to_pil_image(boxed)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 50))
+    for box, label, score, colour in zip(
+        found["boxes"].tolist(), labels, found["scores"].tolist(), colours, strict=True
+    ):
+        text = f"{classes[label]} {score:.2f}"
+        x, y = box[0], max(box[1] - font.size, 0)  # above the box, if that is in the image
+        pen.rectangle(pen.textbbox((x, y), text, font), fill=colour)
+        pen.text((x, y), text, "black", font)
+    return pil_to_tensor(picture)
+
+
+def _write_drawing(image: Tensor, found: dict[str, Tensor], classes: Sequence[str], path: Path) -> None:
+    drawn = to_pil_image(draw(image, found, classes))
+    replace_file(path, lambda temporary: drawn.save(temporary, format="PNG"))

@@ -1,0 +1,178 @@
+"""Where a finished net comes from: weights of a single net, a supernet's candidate, or an exported file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config, Detector
+from detnas_nni.config_file import parse_section
+from detnas_nni.data.records import DetectionSet
+from detnas_nni.data.splits import DetectionSplits, open_detection
+from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
+from detnas_nni.export import versions
+from detnas_nni.finished.description import Description, Part, expect_trusted
+from detnas_nni.finished.net_file import is_net_file, load_net
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, build
+from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.training.weights import CLASSIFIER, Weights, WeightsInfo, file_hash, load_weights
+
+_log = logging.getLogger(__name__)
+
+
+def open_net(
+    weights: Path,
+    *,
+    part: Part = "detector",
+    config: Config | None = None,
+    architecture: Architecture | None = None,
+    splits: DetectionSplits | None = None,
+    trusted: tuple[str, ...] = (),
+) -> FinishedDetector | FinishedBackbone:
+    """A finished net, on the CPU and in eval mode.
+
+    Args:
+        weights: a file that `detnas export` wrote; weights of a single net, such as `detnas retrain` leaves
+            them; or, with a config and an architecture, a supernet's: then the architecture inherits its
+            weights, and BN is recalibrated on the config's training images.
+        part: `detector`, or `backbone` for its trunk.
+        config: the experiment, whose settings are taken where the file has its own, too.
+        architecture: what the net has to be.
+        splits: the config's detection data, for the category ids; 1 to K if None.
+        trusted: spaces "package.module:factory" whose code may be imported; the config's is.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or is not of the architecture or the config.
+        UsageError: a supernet's weights, and no architecture.
+    """
+    if config is not None:
+        trusted = (*trusted, config.space.name)
+    if is_net_file(weights):
+        return _of_file(weights, part, architecture, trusted)
+    loaded = load_weights(weights)
+    expect_trusted(loaded.info.space, weights, trusted)
+    _expect_part(loaded, part)
+    if config is not None:
+        loaded.expect(space=config.space.name, options=config.space.options)
+    if loaded.info.ops is None:
+        state, info, kind = _candidate(loaded, config, architecture)
+    else:
+        loaded.expect_single(architecture)
+        state, info, kind = loaded.state, loaded.info, "single net"
+        architecture = info.architecture
+    provenance = {
+        "weights": file_hash(weights),
+        "of": kind,
+        "trained": {"config": info.fingerprint, "steps": info.steps, "seed": info.seed},
+        "versions": versions(),
+    }
+    common = {
+        "space": info.space,
+        "ops": architecture.ops,
+        "options": dict(info.options),
+        "provenance": provenance,
+    }
+    if part == "backbone":
+        prefix = info.trunk_prefix
+        trunk = {
+            f"trunk.{name.removeprefix(prefix)}": tensor
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
+        return build(Description(part="backbone", **common), trunk, weights)
+    if config is not None:
+        loaded.expect(kind=config.detector.name)
+    if splits is not None:
+        loaded.expect(classes=splits.train.classes)
+    # Weights imported from elsewhere may have numbers for names; those of the data are better.
+    names = info.classes if splits is None else splits.train.classes
+    ids = tuple(range(1, len(names) + 1)) if splits is None else splits.train.category_ids
+    settings = _settings(loaded, config)
+    description = Description(part="detector", detector=settings, names=names, category_ids=ids, **common)
+    return build(description, state, weights)
+
+
+def detection_splits(config: Config) -> DetectionSplits | None:
+    """The config's detection data; None, with a warning, on a machine that has none of it."""
+    if config.data.detection is None:
+        return None
+    try:
+        return open_detection(config.data.detection, config.seed, config.data.max_images)
+    except DataError as error:
+        _log.warning("the data cannot be read, so category ids count from 1: %s", error)
+        return None
+
+
+def unseen(splits: DetectionSplits) -> DetectionSet:
+    """The split that the net knows least of."""
+    return splits.search if splits.test is None else splits.test
+
+
+def _of_file(
+    path: Path, part: Part, architecture: Architecture | None, trusted: tuple[str, ...]
+) -> FinishedDetector | FinishedBackbone:
+    net = load_net(path, trusted=trusted)
+    found = net.description.architecture
+    if architecture is not None and found != architecture:
+        raise CheckpointError(
+            f"{path}: a net of the architecture {found} of {found.space}; one of {architecture} of "
+            f"{architecture.space} is needed"
+        )
+    if part == net.description.part:
+        return net
+    if isinstance(net, FinishedDetector):
+        return net.backbone()
+    raise CheckpointError(f"{path}: a backbone alone; a detector is needed")
+
+
+def _expect_part(weights: Weights, part: Part) -> None:
+    if part == "detector" and weights.info.kind == CLASSIFIER:
+        raise CheckpointError(
+            f"{weights.path}: weights of a classifier, in which there is no detector; name those of a "
+            "detector, or take the backbone alone (--part backbone, load_backbone)"
+        )
+
+
+def _candidate(
+    weights: Weights, config: Config | None, architecture: Architecture | None
+) -> tuple[Mapping[str, Tensor], WeightsInfo, str]:
+    """A candidate's state, with inherited weights and BN statistics of its own."""
+    if config is None:
+        raise CheckpointError(
+            f"{weights.path}: weights of a supernet. Its candidates need BN statistics of their own: "
+            "`detnas export -c CONFIG --weights FILE --arch FILE` gathers them and writes a net to load here"
+        )
+    if architecture is None:
+        raise UsageError(
+            f"{weights.path}: weights of a supernet; name its candidate by --arch, such as "
+            "best_architecture.json"
+        )
+    if architecture.space != weights.info.space:
+        raise UsageError(
+            f"an architecture of the space {architecture.space}, but {weights.path} is of "
+            f"{weights.info.space}"
+        )
+    searched = CLASSIFIER if config.evaluation.task == "classification" else config.detector.name
+    weights.expect_supernet(kind=searched)
+    net = CandidateEvaluation(config, weights.path).calibrated_net(architecture)
+    state = {name: tensor.cpu() for name, tensor in net.state_dict().items()}
+    return state, weights.info, "candidate with inherited weights, BN recalibrated"
+
+
+def _settings(weights: Weights, config: Config | None) -> Detector:
+    """The detector's: the config's where there is one, else what the training wrote into the file."""
+    if config is not None:
+        return config.detector
+    if weights.info.detector is None:
+        raise CheckpointError(
+            f"{weights.path}: has no settings of the detector, as files of older versions; pass the config "
+            "that it was trained with (config=… in Python, -c on the command line)"
+        )
+    try:
+        return parse_section(Detector, weights.info.detector, source=str(weights.path))
+    except ConfigError as error:
+        raise CheckpointError(f"the settings of the detector are damaged: {error}") from None

@@ -1,0 +1,119 @@
+"""A finished net in the form that TorchScript and ONNX take: tensors in, tensors out, BN folded."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.onnx.operators import shape_as_tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.models.folding import fold_batch_norm
+
+
+class _ExactResize(GeneralizedRCNNTransform):
+    """torchvision's, which traced computes an image's new sides in float32, and else in float64.
+
+    For one in eight of the quickstart's images a side is then a pixel more or less, and its boxes are others.
+    """
+
+    def __init__(self, plain: GeneralizedRCNNTransform) -> None:
+        super().__init__(plain.min_size, plain.max_size, plain.image_mean, plain.image_std)
+        self.eval()
+
+    def resize(
+        self, image: Tensor, target: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Images (3, H, W) in eval mode alone."""
+        sides = shape_as_tensor(image)[-2:].to(torch.float64)
+        # Not number / tensor, which torch takes for number * (1 / tensor).
+        limits = torch.tensor([self.min_size[-1], self.max_size], dtype=torch.float64, device=sides.device)
+        scale = (limits / torch.stack([sides.min(), sides.max()])).min()
+        height, width = (sides * scale).floor().to(torch.int64)
+        resized = interpolate(image[None], size=(height, width), mode="bilinear", align_corners=False)
+        return resized[0], target
+
+
+class OneImage(nn.Module):
+    """A detector of one image."""
+
+    inputs = ("image",)
+    outputs = ("boxes", "labels", "scores")
+    dynamic = {  # noqa: RUF012 - a constant
+        "image": {1: "height", 2: "width"},
+        **{name: {0: "detections"} for name in outputs},
+    }
+
+    def __init__(self, detector: FinishedDetector) -> None:
+        super().__init__()
+        self.detector = detector
+        inner = detector.net.detector
+        inner.transform = _ExactResize(inner.transform)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """RGB image (3, H, W), float in 0..1, to boxes (M, 4), labels (M,) int64, scores (M,)."""
+        (found,) = self.detector([image])
+        return tuple(found[name] for name in self.outputs)
+
+
+class Batch(nn.Module):
+    """A backbone on a batch."""
+
+    inputs = ("images",)
+
+    def __init__(self, backbone: FinishedBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.outputs = _names(backbone)
+        sides = {2: "height", 3: "width"}
+        self.dynamic = {"images": {0: "images", **sides}} | {
+            name: {0: "images", **{axis: f"{side}_{name}" for axis, side in sides.items()}}
+            for name in self.outputs
+        }
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """RGB images (N, 3, H, W), float in 0..1, to C2, C3, …, each (N, C, ceil(H / s), ceil(W / s))."""
+        return tuple(self.backbone(images))
+
+
+def _names(backbone: FinishedBackbone) -> tuple[str, ...]:
+    """C2 for the map of stride 4 = 2², C3 for 8 = 2³; the trunk's own names where two have one stride."""
+    names = tuple(f"C{stride.bit_length() - 1}" for stride in backbone.strides)
+    return names if len(set(names)) == len(names) else backbone.names
+
+
+Traceable = OneImage | Batch
+
+
+def traceable(net: FinishedDetector | FinishedBackbone) -> Traceable:
+    """A copy of a net in eval mode, to be traced."""
+    form = OneImage if isinstance(net, FinishedDetector) else Batch
+    return form(copy.deepcopy(net)).eval().requires_grad_(False)
+
+
+def folded(net: FinishedDetector | FinishedBackbone) -> Traceable:
+    """The same with BN folded."""
+    copied = traceable(net)
+    fold_batch_norm(copied)
+    return copied
+
+
+def example(net: Traceable, image: Tensor) -> Tensor:
+    """The net's input of an image (3, H, W), RGB, uint8."""
+    scaled = image.to(torch.float32) / 255
+    return scaled if isinstance(net, OneImage) else scaled[None]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's remarks on what tracing takes for constant, which is checked on images of other sizes,
+    and on its tracers' successors."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
