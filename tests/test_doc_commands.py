@@ -29,7 +29,7 @@ OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchru
 
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")
-WITHOUT_CONFIG = ("data", "follow", "import-reference", "reproduce", "doctor", "count")
+WITHOUT_CONFIG = ("data", "follow", "import-reference", "reproduce", "doctor", "count", "latency", "predict")
 
 CHEAP = ("detnas count", "detnas reproduce --list", "python -m search_spaces --space small")
 
