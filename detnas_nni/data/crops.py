@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torchvision.io import encode_jpeg, write_file
+from PIL import Image
 
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet, ImageRecord
@@ -194,8 +194,9 @@ def _write(
             continue
         for number, (name, (x1, y1, x2, y2)) in enumerate(boxes):
             (folder / name).mkdir(exist_ok=True)
+            crop = pixels[:, y1:y2, x1:x2].permute(1, 2, 0).contiguous().numpy()
             file = folder / name / f"{position:07d}_{number:03d}.jpg"
-            write_file(str(file), encode_jpeg(pixels[:, y1:y2, x1:x2].contiguous(), _QUALITY))
+            Image.fromarray(crop).save(file, quality=_QUALITY)
             counts[name] += 1
     return Crops(dict(sorted(counts.items())), {key: count for key, count in left_out.items() if count})
 

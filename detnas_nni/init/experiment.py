@@ -23,7 +23,7 @@ from detnas_nni.init.sources import Sources
 from detnas_nni.init.values import Derived, settings
 from search_spaces import search_space_json
 
-_ARE_HERE = 30  # images of a training split, at least: fewer give nothing that a search could tell apart
+_ARE_HERE = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,18 @@ class Schedule:
     least: Schedule | None = None
 
     def cut(self, share: float) -> Schedule:
-        """A share of it, in 0..1, but not below the least."""
+        """A share of it, in 0..1, but not below the least.
+
+        The detector's training is cut by the root of the share alone: with a supernet that detects nothing
+        the rest is for nothing.
+        """
         least = self.least or self
 
-        def part(name: str) -> int:
+        def part(name: str, share: float) -> int:
             return max(round(getattr(self, name) * share), min(getattr(least, name), getattr(self, name)))
 
-        return replace(
-            self, **{name: part(name) for name in ("pretrain", "finetune", "evaluations", "calibration")}
-        )
+        others = {name: part(name, share) for name in ("pretrain", "evaluations", "calibration")}
+        return replace(self, finetune=part("finetune", math.sqrt(share)), **others)
 
     @property
     def generations(self) -> int:

@@ -136,12 +136,13 @@ class Derived:
         scratch = self.pretraining.kind == "none"
         epochs = 24 if scratch else 12
         finetune = max(
-            round(epochs * self.train_images / self.finetune_batch), (600 if small else 4000) * (1 + scratch)
+            round(epochs * self.train_images / self.finetune_batch), (800 if small else 4000) * (1 + scratch)
         )
         pretrain = 0
         if self.pretraining.trains:
-            epochs = round(30 * self.pretraining.images / self.pretrain_batch)
-            pretrain = min(max(epochs, 700 if small else 4000), 300_000)
+            epochs = 10 if self.pretraining.kind == "crops" else 30
+            steps = round(epochs * self.pretraining.images / self.pretrain_batch)
+            pretrain = min(max(steps, 700 if small else 4000), 300_000)
         calibration = min(_MOST_CALIBRATION.get(self.space, 4000), self.train_images)
         evaluations = 1000 if self.machine.gpus else 96
         least = Schedule(
