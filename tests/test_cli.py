@@ -28,8 +28,10 @@ from tests.trainings import checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = (
+    "init",
     "data",
     "data shapes",
+    "data crops",
     "pretrain",
     "finetune",
     "search",

@@ -12,6 +12,7 @@ from detnas_nni.config import Config
 from detnas_nni.config_file import load_config, parse_config
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
+from detnas_nni.init.derived import Derived
 from detnas_nni.init.look import describe, look
 from detnas_nni.init.machine import Machine
 from detnas_nni.init.plan import Plan, fit, make_plan
@@ -20,7 +21,7 @@ from detnas_nni.init.problems import problems
 from detnas_nni.init.render import render
 from detnas_nni.init.schedule import Schedule
 from detnas_nni.init.sources import Sources
-from detnas_nni.init.values import Derived, settings
+from detnas_nni.init.values import settings
 from search_spaces import search_space_json
 
 _ARE_HERE = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
@@ -108,11 +109,11 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         speeds,
         remarks,
     )
-    path = draft.write(schedule, plan, [problem.text for problem in told])
+    draft.write(schedule, plan, [problem.text for problem in told])
     say("The plan")
     for line in plan.lines():
         say(f"  {line}")
-    return path
+    return out / files.CONFIG
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class _Draft:
         values = yaml.safe_load(self.text(schedule, []))
         return parse_config(values, source=str(self.places.out / files.CONFIG), folder=self.places.out)
 
-    def write(self, schedule: Schedule, plan: Plan, told: list[str]) -> Path:
+    def write(self, schedule: Schedule, plan: Plan, told: list[str]) -> None:
         self.config(schedule)  # before a file is touched
         places, name = self.places, self.sources.name
         search = places.in_command(places.out / "search.yaml")
@@ -146,4 +147,3 @@ class _Draft:
         }
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)
-        return places.out / files.CONFIG

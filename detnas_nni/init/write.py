@@ -11,10 +11,11 @@ from pathlib import Path
 from detnas_nni.config import CocoSplit, VocSplit
 from detnas_nni.errors import UsageError
 from detnas_nni.files import write_text
+from detnas_nni.init.derived import Derived
 from detnas_nni.init.plan import Plan
 from detnas_nni.init.render import scalar
 from detnas_nni.init.sources import Sources, plain_path
-from detnas_nni.init.values import Derived, Tree, Value
+from detnas_nni.init.values import Tree, Value
 
 CONFIG = "detnas.yaml"
 FILES = (CONFIG, "search.yaml", "search_space.json", "PLAN.md")
@@ -117,11 +118,11 @@ def header(name: str, derived: Derived, plan: Plan, search: str) -> list[str]:
     found = derived.found
     boxes = int(found.boxes_by_class().sum())
     classes = f"{len(found.classes)} class{'es' if len(found.classes) != 1 else ''}"
-    lines = [
-        f"{name}: {len(found.train):,} training images, {boxes:,} boxes, {classes}. Written by `detnas",
-        f"init` for {derived.machine}. PLAN.md has the plan; values are explained where they stand.",
-        "",
-    ]
+    opening = (
+        f"{name}: {len(found.train):,} training images, {boxes:,} boxes, {classes}. Written by `detnas init` "
+        f"for {derived.machine}. PLAN.md has the plan; values are explained where they stand."
+    )
+    lines = [*textwrap.wrap(opening, 106), ""]
     for step in plan.steps:
         lines.append(f"  {step.command}")
         if " search " in step.command:
