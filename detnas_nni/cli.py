@@ -63,6 +63,48 @@ def _data_shapes(options: argparse.Namespace) -> None:
     print(f"{options.out}: images of shapes, in ImageFolder and in COCO form")
 
 
+def _data_crops(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from detnas_nni.data.crops import write_crops
+    from detnas_nni.data.splits import open_detection
+
+    out = options.out or config.require("data.classification").train
+    images = open_detection(config.require("data.detection"), config.seed).train
+    crops = write_crops(images, out, seed=config.seed, overwrite=options.overwrite)
+    print(f"{out}: {crops.total} crops{'' if crops.written else ', which were there'}")
+    for name, count in crops.counts.items():
+        print(f"  {count:>7}  {name}")
+    for reason, count in crops.left_out.items():
+        print(f"  {count:>7}  boxes left out: {reason}")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from detnas_nni.init.experiment import Request, init
+    from detnas_nni.init.sources import coco_sources, voc_sources
+
+    if options.coco is not None:
+        for name in ("image_set", "one_based"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
+        sources = coco_sources(options.coco, options.val, options.test, options.name)
+    else:
+        sources = voc_sources(
+            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name)
+        )
+    request = Request(
+        sources,
+        out=options.out,
+        pretrain=options.pretrain,
+        classification=options.classification,
+        supernet=options.supernet,
+        hours=options.hours,
+        timing=not options.no_timing,
+        device=options.device,
+        overwrite=options.overwrite,
+    )
+    print(init(request, say=lambda line: print(line, flush=True)))
+
+
 def _pretrain(options: argparse.Namespace) -> None:
     config = _training_config(options)
     from detnas_nni.supernet.pretrain import pretrain
@@ -359,7 +401,9 @@ def _set_up_logging() -> None:
 
 
 _COMMANDS = {
+    "init": _init,
     "shapes": _data_shapes,
+    "crops": _data_crops,
     "pretrain": _pretrain,
     "finetune": _finetune,
     "search": _search,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 from detnas_nni import __version__
@@ -22,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     detnas.add_argument("--version", action="version", version=f"detnas {__version__}")
     commands = detnas.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    data = commands.add_parser("data", help="make example data")
+    _add_init(commands)
+
+    data = commands.add_parser("data", help="make data: examples, or crops of yours to pre-train on")
     kinds = data.add_subparsers(title="kinds", metavar="KIND", required=True)
     command = _command(
         kinds,
@@ -37,6 +40,20 @@ def parser() -> argparse.ArgumentParser:
         "--seed", type=_natural, default=0, help="of all that is drawn (default: %(default)s)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a folder of other settings")
+    command = _command(
+        kinds,
+        "crops",
+        "cut the training boxes out, to pre-train on",
+        "Cut the boxes of the config's training images, without those held out, into a folder a class and "
+        "one of background: labelled images for `detnas pretrain` where there is no ImageNet.",
+        "detnas data crops -c experiments/bccd/detnas.yaml --out runs/bccd/crops",
+    )
+    command.add_argument("-c", "--config", required=True, metavar="FILE", help="the experiment's YAML")
+    _add_overrides(command)
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder to write (default: data.classification.train)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace crops of other boxes")
 
     command = _step(
         commands,
@@ -304,6 +321,40 @@ def parser() -> argparse.ArgumentParser:
     return detnas
 
 
+def _add_init(commands: argparse._SubParsersAction) -> None:
+    command = _command(
+        commands,
+        "init",
+        "write an experiment for your own data",
+        "Look at your images and boxes, say what is wrong with them, and write an experiment's folder whose "
+        "values fit them, this machine and your time, with a plan of the commands.",
+        "detnas init --coco images train.json --test images test.json --hours 8",
+    )
+    command.usage = "detnas init (--coco IMAGES FILE | --voc DIR) [--test …] [--hours H] …"
+    form = command.add_mutually_exclusive_group(required=True)
+    form.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
+    form.add_argument("--voc", type=Path, metavar="DIR", help="a Pascal VOC folder")
+    command.add_argument("--image-set", metavar="NAME", help="VOC: to train on (default: trainval or train)")
+    command.add_argument(
+        "--val", nargs="+", metavar="SPLIT", help="IMAGES FILE, or a VOC set: guides the search"
+    )
+    command.add_argument("--test", nargs="+", metavar="SPLIT", help="likewise: for the final number")
+    command.add_argument("--one-based", action="store_true", help="VOC: pixels are counted from 1")
+    command.add_argument(
+        "--pretrain", choices=("crops", "folder", "supernet", "none"), help="the trunk's start"
+    )
+    command.add_argument(
+        "--classification", type=Path, metavar="DIR", help="labelled images, a folder a class"
+    )
+    command.add_argument("--supernet", type=Path, metavar="FILE", help="a trained classification supernet")
+    command.add_argument("--hours", type=_hours, metavar="H", help="cut the schedules to so much time")
+    command.add_argument("--no-timing", action="store_true", help="measure no steps; a plan without times")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
+    command.add_argument("--name", type=_name, help="of the experiment (default: the data folder's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: experiments/NAME")
+    command.add_argument("--overwrite", action="store_true", help="write the folder's files anew")
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Wraps prose to the terminal, and keeps an example on one line, to be copied."""
 
@@ -393,6 +444,22 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return hours
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or len(text) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of letters, digits, '.', '_' and '-'")
+    return text
 
 
 def _natural(text: str) -> int:

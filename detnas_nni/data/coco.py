@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from detnas_nni.data.files import FileIndex, leaves_folder, read_json_object
-from detnas_nni.data.problems import Problems, show
+from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems, show
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 
@@ -66,6 +66,8 @@ def read_coco(
             for image_id, row in rows.items()
         ),
         dropped=MappingProxyType(dropped),
+        notes=MappingProxyType(problems.notes),
+        problems=problems.first,
     )
 
 
@@ -144,6 +146,7 @@ def _read_images(
         elif (file := folder / name) in owners:
             problems.add(f"{key}.file_name", name, f"a file that image {owners[file]} does not have", reason)
         elif name not in files:
+            problems.note(MISSING)
             problems.add(f"{key}.file_name", name, f"a file that exists in {folder}", reason)
         else:
             owners[file] = image_id
@@ -207,12 +210,15 @@ def _read_box(entry: dict, key: str, image: _Image, label: int, problems: Proble
         problems.drop("zero-area boxes")
         return None
     if x >= image.width or y >= image.height or x + width <= 0 or y + height <= 0:
+        problems.note(OUTSIDE)
         problems.add(f"{key}.bbox", bbox, f"a box inside its image of {image.width}x{image.height}", reason)
         return None
     corners = clipped_box(x, y, x + width, y + height, image.width, image.height)
     if corners is None:
         problems.drop("zero-area boxes")
         return None
+    if corners != (x, y, x + width, y + height):
+        problems.note(CLIPPED)
     if area is None:
         area = (corners[2] - corners[0]) * (corners[3] - corners[1])
     return corners, label, bool(crowd), False, area

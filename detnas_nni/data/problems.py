@@ -9,6 +9,9 @@ from detnas_nni.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+MISSING, CLIPPED, OUTSIDE = "missing files", "clipped boxes", "boxes outside"
+"""What readers note: images without a file, boxes that stick out of their image, those wholly outside."""
+
 _SHOWN = 3  # problems quoted in full; a damaged file may have a hundred thousand of them
 
 _short = reprlib.Repr()
@@ -36,6 +39,7 @@ class Problems:
         self._count = 0
         self._first: list[str] = []
         self._dropped: Counter[str] = Counter()
+        self._notes: Counter[str] = Counter()
 
     def add(self, key: str, value: object, expected: str, reason: str) -> None:
         """Note a problem: the entry at `key` is left out and counted under `reason`."""
@@ -51,6 +55,20 @@ class Problems:
     def drop(self, reason: str) -> None:
         """Count something that is left out without being a problem."""
         self._dropped[reason] += 1
+
+    def note(self, kind: str) -> None:
+        """Count something that is worth telling, whether or not it is left out."""
+        self._notes[kind] += 1
+
+    @property
+    def notes(self) -> dict[str, int]:
+        """How often each kind of thing was noted."""
+        return dict(self._notes)
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The first problems, in full."""
+        return tuple(self._first)
 
     def settle(self) -> dict[str, int]:
         """Give the counts of what was left out, by reason; warn if something was.

@@ -76,6 +76,8 @@ class DetectionSet:
         category_ids: K ids of the data set (COCO's may have gaps), in the order of `classes`.
         records: the images.
         dropped: how many entries the reader left out, by reason.
+        notes: how often the reader met what `data.problems` names, such as boxes that it clipped.
+        problems: the first problems, in words.
     """
 
     name: str
@@ -83,6 +85,8 @@ class DetectionSet:
     category_ids: tuple[int, ...]
     records: tuple[ImageRecord, ...]
     dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    notes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    problems: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes
-from detnas_nni.data.problems import Problems, show
+from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems, show
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 
@@ -88,6 +88,8 @@ def read_voc(
         category_ids=tuple(labels.values()),
         records=records,
         dropped=MappingProxyType(dropped),
+        notes=MappingProxyType(problems.notes),
+        problems=problems.first,
     )
 
 
@@ -137,6 +139,7 @@ def _read_images(
         seen.add(name)
         file = next((name + suffix for suffix in _suffixes() if name + suffix in files), None)
         if file is None:
+            problems.note(MISSING)
             problems.add(key, name, f"the name of an image (.jpg, .png, …) in {folder}", "bad images")
             continue
         try:
@@ -238,6 +241,7 @@ def _record(image: _Image, labels: dict[str, int], problems: Problems) -> ImageR
             problems.drop("zero-area boxes")
             continue
         if x1 >= image.width or y1 >= image.height or x2 <= 0 or y2 <= 0:
+            problems.note(OUTSIDE)
             inside = f"a box inside its image of {image.width}x{image.height}"
             problems.add(f"{key}.bndbox", [x1, y1, x2, y2], inside, "bad boxes")
             continue
@@ -245,6 +249,8 @@ def _record(image: _Image, labels: dict[str, int], problems: Problems) -> ImageR
         if corners is None:
             problems.drop("zero-area boxes")
             continue
+        if corners != (x1, y1, x2, y2):
+            problems.note(CLIPPED)
         area = (corners[2] - corners[0]) * (corners[3] - corners[1])
         rows.append((corners, labels[name], False, difficult, area))
     return ImageRecord.of_rows(image.image_id, image.file, image.width, image.height, rows)

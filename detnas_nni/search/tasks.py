@@ -78,6 +78,11 @@ class Task(ABC):
         """Images in the training split."""
         return len(self._training)
 
+    @property
+    def measured_images(self) -> int:
+        """Images in the split that nets are measured on."""
+        return len(self._measured)
+
     @abstractmethod
     def build(self) -> ModelSpace:
         """The unfixed model space; under `nni.nas.space.model_context` the fixed net."""

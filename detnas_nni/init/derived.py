@@ -1,0 +1,131 @@
+"""What follows from the data and the machine, before it is known how long there is.
+
+Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the paper's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from detnas_nni.init.look import Look
+from detnas_nni.init.machine import Machine
+from detnas_nni.init.pretraining import Pretraining
+from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.sizes import InputSize, Limits, input_size, resize_scales
+
+_HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
+_MOST_CALIBRATION = {"tiny": 576}  # experiments/quickstart; else 4,000 [R]
+
+# What an image of 800x1333 pixels takes in training, GB of a GPU's memory: two thirds of what is known of
+# ResNet-50 FPN, whose trunk is wider. A guess on the safe side, which `--fast-dev-run` tries.
+_GB_AN_IMAGE = 4.0
+_MOST_IMAGES_A_GPU = 16
+
+_CPU = Limits(least=96, most=320, box=16, as_they_are=False)
+_GPU = Limits(least=256, most=800, box=24, as_they_are=True)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Everything that follows from data and machine, before the schedules.
+
+    Attributes:
+        found: the data.
+        machine: what it runs on.
+        pretraining: where the trunk starts.
+        seed: of the experiment.
+    """
+
+    found: Look
+    machine: Machine
+    pretraining: Pretraining
+    seed: int = 0
+
+    @cached_property
+    def space(self) -> str:
+        if self.pretraining.space is not None:
+            return self.pretraining.space
+        if not self.machine.gpus:
+            return "tiny"
+        return "large" if len(self.found.train) >= 50_000 and self.machine.gpus >= 4 else "small"
+
+    @property
+    def is_small_net(self) -> bool:
+        return self.space == "tiny"
+
+    @cached_property
+    def input(self) -> InputSize:
+        found, limits = self.found, _GPU if self.machine.gpus else _CPU
+        return input_size(found.image_sizes, found.box_sizes, found.sizes_of_boxes_images, limits)
+
+    @cached_property
+    def resized_sides(self) -> np.ndarray:
+        """(B,) √area of the training boxes as the net sees them, pixels."""
+        scales = resize_scales(self.found.sizes_of_boxes_images, self.input.min_size, self.input.max_size)
+        return np.sqrt(self.found.box_sizes.prod(axis=1)) * scales
+
+    @cached_property
+    def holdout(self) -> int:
+        """Training images that guide the search; 0 where a split of its own does."""
+        if "search" in self.found.splits:
+            return 0
+        return max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(self.found.train))))
+
+    @property
+    def train_images(self) -> int:
+        return len(self.found.train) - self.holdout
+
+    @property
+    def search_images(self) -> int:
+        return self.holdout or len(self.found.splits["search"])
+
+    @property
+    def devices(self) -> int:
+        return max(1, self.machine.gpus)
+
+    @cached_property
+    def finetune_batch(self) -> int:
+        if not self.machine.gpus:
+            return max(1, min(8, self.train_images // 4))
+        size = self.input.min_size * self.input.max_size / (800 * 1333)
+        fit = int(self.machine.gpu_memory / (_GB_AN_IMAGE * size))
+        few = max(
+            1, self.train_images // 20 // self.devices
+        )  # a small set needs steps more than large batches
+        return self.devices * max(1, min(fit, few, _MOST_IMAGES_A_GPU))
+
+    @cached_property
+    def pretrain_batch(self) -> int:
+        wanted = 256 if self.machine.gpus else 32
+        return self.devices * max(2, min(wanted, self.pretraining.images // 20 // self.devices))
+
+    @property
+    def classification_side(self) -> int:
+        """Side of a pre-training's squares, pixels; from 64 on the last stage has more than one cell."""
+        if self.pretraining.kind == "folder":
+            return 224 if self.machine.gpus else 96
+        most = 224 if self.machine.gpus else 64
+        return int(np.clip(round(1.3 * self.pretraining.side / 32) * 32, 64, most))
+
+    def schedule(self) -> Schedule:
+        """What is wanted where time is no matter, with the least that is worth its name."""
+        small = self.is_small_net
+        scratch = self.pretraining.kind == "none"
+        epochs = 24 if scratch else 12
+        finetune = max(
+            round(epochs * self.train_images / self.finetune_batch), (800 if small else 4000) * (1 + scratch)
+        )
+        pretrain = 0
+        if self.pretraining.trains:
+            epochs = 10 if self.pretraining.kind == "crops" else 30
+            steps = round(epochs * self.pretraining.images / self.pretrain_batch)
+            pretrain = min(max(steps, 700 if small else 4000), 300_000)
+        calibration = min(_MOST_CALIBRATION.get(self.space, 4000), self.train_images)
+        evaluations = 1000 if self.machine.gpus else 96
+        least = Schedule(
+            pretrain=min(pretrain, 100), finetune=100, evaluations=8, calibration=min(96, calibration)
+        )
+        return Schedule(pretrain, finetune, evaluations, calibration, least)

@@ -1,0 +1,169 @@
+"""What is in the data: classes, images, boxes and their sizes, in numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.data.coco import read_coco
+from detnas_nni.data.crops import usable
+from detnas_nni.data.records import DetectionSet
+from detnas_nni.data.voc import read_voc
+from detnas_nni.errors import DataError
+from detnas_nni.init.sources import Sources
+
+_ANY_NUMBER = 2**31  # of mistakes: here they are counted, and told
+
+# COCO's limits between small, medium and large, square pixels: https://cocodataset.org/#detection-eval
+_SMALL, _MEDIUM = 32**2, 96**2
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found.
+
+    Attributes:
+        splits: by name, train first.
+    """
+
+    splits: dict[str, DetectionSet]
+
+    @property
+    def train(self) -> DetectionSet:
+        """With the images that will be held out of it."""
+        return self.splits["train"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of their labels."""
+        return self.train.classes
+
+    @property
+    def mistakes(self) -> int:
+        """The most entries that a reader had to leave out of one source because of a mistake in them."""
+        kinds = ("bad images", "bad boxes")
+        return max(sum(split.dropped.get(kind, 0) for kind in kinds) for split in self.splits.values())
+
+    def boxes_by_class(self, split: str = "train") -> np.ndarray:
+        """(K,) boxes of each class that are trained on."""
+        counts = np.zeros(len(self.classes), dtype=np.int64)
+        for record in self.splits[split].records:
+            np.add.at(counts, record.labels[record.trainable()] - 1, 1)
+        return counts
+
+    def crops(self) -> np.ndarray:
+        """(K,) boxes of each class that can be cut out."""
+        counts = np.zeros(len(self.classes), dtype=np.int64)
+        for record in self.train.records:
+            np.add.at(counts, record.labels[usable(record)] - 1, 1)
+        return counts
+
+    @property
+    def image_sizes(self) -> np.ndarray:
+        """(N, 2) width and height of the training images, pixels."""
+        return np.array([(record.width, record.height) for record in self.train.records], dtype=np.int64)
+
+    @property
+    def box_sizes(self) -> np.ndarray:
+        """(B, 2) width and height of the training boxes, pixels."""
+        boxes = [record.boxes[record.trainable()] for record in self.train.records]
+        stacked = np.concatenate(boxes)
+        return stacked[:, 2:] - stacked[:, :2]
+
+    @property
+    def sizes_of_boxes_images(self) -> np.ndarray:
+        """(B, 2) width and height of the image that each of `box_sizes` is in."""
+        counts = [int(record.trainable().sum()) for record in self.train.records]
+        return np.repeat(self.image_sizes, counts, axis=0)
+
+    @property
+    def boxes_an_image(self) -> np.ndarray:
+        """(N,) boxes that are trained on."""
+        return np.array([int(record.trainable().sum()) for record in self.train.records])
+
+
+def look(sources: Sources) -> Look:
+    """Read the splits; mistakes in them are counted, not raised.
+
+    Raises:
+        DataError: a file cannot be read, the splits' classes disagree, or there is no box to train on.
+    """
+    with _told_later():
+        train = _read(sources.train, None)
+        splits = {"train": train}
+        for name in ("search", "test"):
+            if name in sources.splits:
+                splits[name] = _read(sources.splits[name], train.classes)
+    found = Look(splits)
+    if not len(found.box_sizes):
+        raise DataError(f"{train.name}: there is no box to train on; crowds and difficult ones do not count")
+    return found
+
+
+def describe(found: Look) -> list[str]:
+    """Lines that say what was found, without the problems."""
+    lines = []
+    for name, split in found.splits.items():
+        boxes = sum(len(record.boxes) for record in split.records)
+        lines.append(f"{name:<8} {len(split):>7,} images, {boxes:>9,} boxes   {split.name}")
+    counts = found.boxes_by_class()
+    lines.append(f"classes  {len(counts):>7,}, with boxes to train on:")
+    order = np.argsort(-counts, kind="stable")
+    shown = order if len(order) <= 25 else [*order[:10], *order[-10:]]
+    width = max(len(found.classes[label]) for label in shown)
+    for position, label in enumerate(shown):
+        if len(order) > 25 and position == 10:
+            lines.append(f"  … {len(order) - 20} more")
+        lines.append(
+            f"  {found.classes[label]:<{width}} {counts[label]:>9,}  {counts[label] / counts.sum():.1%}"
+        )
+    sizes = found.image_sizes
+    by_area = sizes[np.argsort(sizes.prod(axis=1), kind="stable")]
+    smallest, middle, largest = (
+        "x".join(map(str, by_area[at].tolist())) for at in (0, len(by_area) // 2, -1)
+    )
+    lines.append(f"image sizes   min {smallest}, median {middle}, max {largest} pixels")
+    boxes = found.box_sizes
+    sides = np.sqrt(boxes.prod(axis=1))
+    areas = boxes.prod(axis=1)
+    smallest, middle, largest = np.quantile(sides, (0, 0.5, 1))
+    lines.append(f"box sizes     min {smallest:.0f}, median {middle:.0f}, max {largest:.0f} pixels (√area)")
+    small, large = (areas < _SMALL).mean(), (areas >= _MEDIUM).mean()
+    lines.append(
+        f"              COCO's small (< 32²) {small:.0%}, medium {1 - small - large:.0%}, "
+        f"large (≥ 96²) {large:.0%}"
+    )
+    per_image = found.boxes_an_image
+    lines.append(f"boxes an image   median {np.median(per_image):.0f}, max {per_image.max()}")
+    return lines
+
+
+def _read(source: CocoSplit | VocSplit, classes: tuple[str, ...] | None) -> DetectionSet:
+    if isinstance(source, CocoSplit):
+        return read_coco(source.images, source.annotations, classes=classes, max_bad=_ANY_NUMBER)
+    return read_voc(
+        source.root, source.image_set, classes=classes, max_bad=_ANY_NUMBER, one_based=source.one_based
+    )
+
+
+@contextmanager
+def _told_later() -> Iterator[None]:
+    """Without the readers' warnings, which `problems` tells in its own words."""
+    logger = logging.getLogger("detnas_nni.data.problems")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def files_of(split: DetectionSet) -> list[Path]:
+    """The split's image files, links followed."""
+    return [record.file.resolve() for record in split.records]

@@ -1,0 +1,197 @@
+"""The steps of an experiment with their commands, how long each takes, and schedules cut to a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detnas_nni.errors import DetNASError
+from detnas_nni.init.derived import Derived
+from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.timing import Speeds, Training
+
+
+class TooShortError(DetNASError):
+    """The time that the user gives is less than the least schedules need."""
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """Attributes:
+    command: to be called as it is.
+    what: what it does, in a few words.
+    seconds: how long it takes, about; None where that was not measured.
+    """
+
+    command: str
+    what: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    steps: in order.
+    remarks: how the times were measured, what was cut, what is missing.
+    """
+
+    steps: tuple[PlanStep, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all steps together; None where they were not measured."""
+        times = [step.seconds for step in self.steps]
+        return None if None in times else sum(times)
+
+    def lines(self) -> list[str]:
+        """The plan as a table, then the remarks."""
+        width = max(len(step.command) for step in self.steps)
+        lines = []
+        for number, step in enumerate(self.steps, start=1):
+            time = "" if step.seconds is None else f"  {hours(step.seconds):>8}"
+            lines.append(f"{number}. {step.command:<{width}}{time}  {step.what}")
+        if self.seconds is not None:
+            lines.append(f"   {'together':<{width}}  {hours(self.seconds):>8}")
+        return lines + [f"- {remark}" for remark in self.remarks]
+
+
+def make_plan(
+    derived: Derived,
+    schedule: Schedule,
+    config: str,
+    run_dir: str,
+    speeds: Speeds | None,
+    remarks: Sequence[str],
+) -> Plan:
+    """The steps.
+
+    Args:
+        derived: what the experiment is of.
+        schedule: how long it trains and searches.
+        config: the path of detnas.yaml as commands name it.
+        run_dir: likewise.
+        speeds: what was measured; None leaves the times out.
+        remarks: what is to be told beside how it was measured.
+    """
+    seconds = {} if speeds is None else estimate(derived, schedule, speeds)
+    candidates = schedule.population * schedule.generations
+    named = [
+        ("crops", f"detnas data crops -c {config}", "cut the boxes out, to pre-train on"),
+        (
+            "pretrain",
+            f"detnas pretrain -c {config}",
+            f"{schedule.pretrain} steps of {derived.pretrain_batch}",
+        ),
+        (
+            "finetune",
+            f"detnas finetune -c {config}",
+            f"{schedule.finetune} steps of {derived.finetune_batch}",
+        ),
+        ("search", f"detnas search -c {config}", f"{candidates} candidates"),
+        (
+            "retrain",
+            f"detnas retrain -c {config} --arch {run_dir}/search/best_architecture.json --init supernet",
+            f"{schedule.finetune} steps, then AP on the test split",
+        ),
+    ]
+    left_out = set()
+    if derived.pretraining.kind != "crops":
+        left_out.add("crops")
+    if not derived.pretraining.trains:
+        left_out.add("pretrain")
+    if "test" not in derived.found.splits:
+        left_out.add("retrain")
+        remarks = [*remarks, "no `retrain`: there is no test split to measure the final net on; pass --test"]
+    steps = tuple(
+        PlanStep(command, what, seconds.get(name)) for name, command, what in named if name not in left_out
+    )
+    return Plan(steps, (*([] if speeds is None else [_how(derived, speeds)]), *remarks))
+
+
+def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, float]:
+    """Seconds of each step, by name."""
+
+    def training(measured: Training, steps: int) -> float:
+        return speeds.start + measured.start + steps * measured.step
+
+    candidate = speeds.build + schedule.calibration * speeds.calibrate + derived.search_images * speeds.detect
+    decoding = (schedule.calibration + derived.search_images) * speeds.decode
+    seconds = {
+        "finetune": training(speeds.finetune, schedule.finetune),
+        "search": speeds.start + decoding + schedule.population * schedule.generations * candidate,
+    }
+    if derived.pretraining.kind == "crops":
+        seconds["crops"] = speeds.start + len(derived.found.train) * speeds.crop
+    if speeds.pretrain is not None:
+        seconds["pretrain"] = training(speeds.pretrain, schedule.pretrain)
+    if "test" in derived.found.splits:
+        tested = len(derived.found.splits["test"]) * (speeds.detect + speeds.decode)
+        seconds["retrain"] = training(speeds.finetune, schedule.finetune) + tested
+    return seconds
+
+
+def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tuple[Schedule, str]:
+    """The schedules cut so that all steps together take no longer than `limit` seconds, and what was cut.
+
+    Raises:
+        TooShortError: the least schedules take longer; it says how long.
+    """
+
+    def total(schedule: Schedule) -> float:
+        return sum(estimate(derived, schedule, speeds).values())
+
+    whole = total(wanted)
+    if whole <= limit:
+        return wanted, f"nothing was cut: {hours(whole)} are within the {hours(limit)} that you give"
+    least = wanted.cut(0.0)
+    if total(least) > limit:
+        raise TooShortError(
+            f"--hours {limit / 3600:g}: it cannot be done in that time; with the least schedules (pretrain "
+            f"{least.pretrain} steps, finetune {least.finetune}, {least.population * least.generations} "
+            f"candidates) it takes about {_up(total(least))} hours here. Give so many, leave --hours "
+            f"out (the whole plan is about {_up(whole)} hours), or use a machine with a GPU"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if total(wanted.cut(middle)) <= limit else (low, middle)
+    cut = wanted.cut(low)
+    changes = [
+        f"{name} from {before} to {after}"
+        for name, before, after in (
+            ("pretrain steps", wanted.pretrain, cut.pretrain),
+            ("finetune and retrain steps", wanted.finetune, cut.finetune),
+            ("candidates", wanted.population * wanted.generations, cut.population * cut.generations),
+            ("calibration images", wanted.calibration, cut.calibration),
+        )
+        if before != after
+    ]
+    return cut, f"cut to {hours(limit)} (uncut it takes about {hours(whole)}): {', '.join(changes)}"
+
+
+def hours(seconds: float) -> str:
+    """As a reader of a plan wants it: 0.12 h, 3.4 h, 51 h."""
+    value = seconds / 3600
+    return f"{value:.2f} h" if value < 1 else f"{value:.1f} h" if value < 10 else f"{value:.0f} h"
+
+
+def _up(seconds: float) -> str:
+    """Hours, rounded up to a hundredth, so that who gives as many has enough."""
+    return f"{math.ceil(seconds / 36) / 100:.2f}"
+
+
+def _how(derived: Derived, speeds: Speeds) -> str:
+    pretrain = (
+        ""
+        if speeds.pretrain is None
+        else (f"{speeds.pretrain.steps} steps of pretrain ({speeds.pretrain.step:.2f} s each), ")
+    )
+    several = " on one of the GPUs, without what they exchange" if derived.devices > 1 else ""
+    return (
+        f"an estimate, from {speeds.took:.0f} s of measurement on {derived.machine}{several}: {pretrain}"
+        f"{speeds.finetune.steps} steps of finetune ({speeds.finetune.step:.2f} s each; retrain is taken to "
+        f"be alike) and parts of two candidates' evaluation, with the configured net, image size and batch, "
+        f"on {speeds.images} images a split and untrained weights. What else runs on the machine counts"
+    )

@@ -1,0 +1,200 @@
+"""What may be wrong with the data, in plain words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from detnas_nni.config import VocSplit
+from detnas_nni.data.images import BadImageError, read_image
+from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE
+from detnas_nni.data.records import DetectionSet
+from detnas_nni.init.look import Look, files_of
+from detnas_nni.init.sources import Sources
+
+FEW_BOXES = 30
+"""Boxes of a class under which its AP says little and a net learns it hardly."""
+
+_DECODED = 200  # images of a split that are decoded, to see whether they can be
+_HASHED = 2**20  # bytes of a file that are compared
+_AT_ONE = 5  # boxes that begin at pixel 1, where none begins at 0, that are no accident
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that may be wrong.
+
+    Attributes:
+        text: what it is, and what to do.
+        refused: whether the steps will not run with it.
+    """
+
+    text: str
+    refused: bool = False
+
+
+def problems(found: Look, sources: Sources) -> list[Problem]:
+    """All that is found, the ones that the steps refuse first."""
+    told = [
+        *_shared_files(found),
+        *_same_content(found),
+        *_mistakes(found),
+        *_unreadable(found),
+        *_empty_images(found),
+        *_rare_classes(found),
+        *_one_based(found, sources),
+    ]
+    return sorted(told, key=lambda problem: not problem.refused)
+
+
+def _shared_files(found: Look) -> Iterator[Problem]:
+    files = {name: set(files_of(split)) for name, split in found.splits.items()}
+    for first, second in combinations(files, 2):
+        shared = sorted(files[first] & files[second])
+        if shared:
+            yield Problem(
+                f"{_count(len(shared), 'image file is', 'image files are')} both in {first} and in {second}, "
+                f"such as {shared[0]}: its AP would be of images that the net was trained on; take them "
+                "out of one split",
+                refused=True,
+            )
+
+
+def _same_content(found: Look) -> Iterator[Problem]:
+    """Pictures that two splits have under different names."""
+    sizes: dict[str, dict[int, list[Path]]] = {}
+    for name, split in found.splits.items():
+        sizes[name] = defaultdict(list)
+        for file in files_of(split):
+            sizes[name][_size(file)].append(file)
+    for first, second in combinations(sizes, 2):
+        pairs = []
+        for size in sizes[first].keys() & sizes[second].keys() - {0}:
+            known = {_digest(file): file for file in sizes[first][size]}
+            for file in sizes[second][size]:
+                other = known.get(_digest(file))
+                if other is not None and other != file:
+                    pairs.append((other, file))
+        if pairs:
+            yield Problem(
+                f"{_count(len(pairs), 'picture is', 'pictures are')} in {first} and in {second} under two "
+                f"names, such as {pairs[0][0]} and {pairs[0][1]}: the AP on {second} is not of unseen images"
+            )
+
+
+def _mistakes(found: Look) -> Iterator[Problem]:
+    for name, split in found.splits.items():
+        notes, dropped = split.notes, split.dropped
+        known = notes.get(MISSING, 0), notes.get(OUTSIDE, 0)
+        if known[0]:
+            yield Problem(
+                f"{name}: {_count(known[0], 'image has', 'images have')} no file; left out with their boxes"
+            )
+        if known[1]:
+            yield Problem(
+                f"{name}: {_count(known[1], 'box lies', 'boxes lie')} wholly outside the image; left out"
+            )
+        if notes.get(CLIPPED):
+            yield Problem(
+                f"{name}: {_count(notes[CLIPPED], 'box sticks', 'boxes stick')} out of the image; "
+                "cut at its edge"
+            )
+        if dropped.get("zero-area boxes"):
+            count = _count(dropped["zero-area boxes"], "box has", "boxes have")
+            yield Problem(f"{name}: {count} no area; left out")
+        others = dropped.get("bad images", 0) + dropped.get("bad boxes", 0) - sum(known)
+        if others:
+            yield Problem(f"{name}: {_count(others, 'other entry is', 'other entries are')} wrong; left out")
+        if split.problems:
+            yield Problem(f"{name}: the first of what is wrong: {'; '.join(split.problems)}")
+
+
+def _unreadable(found: Look) -> Iterator[Problem]:
+    for name, split in found.splits.items():
+        bad = []
+        for record in _spread(split):
+            try:
+                read_image(record.file, (record.width, record.height))
+            except BadImageError as error:
+                bad.append(f"{record.file} {error}")
+        if bad:
+            tried = min(len(split), _DECODED)
+            yield Problem(
+                f"{name}: of {tried} images that were decoded, {len(bad)} cannot be used: {bad[0]}; a step "
+                "skips them, and gives up after data.max_bad_images (100)"
+            )
+
+
+def _spread(split: DetectionSet) -> Iterator:
+    count = min(len(split), _DECODED)
+    return (split.records[at * len(split) // count] for at in range(count))
+
+
+def _empty_images(found: Look) -> Iterator[Problem]:
+    for name, split in found.splits.items():
+        empty = sum(not len(record.boxes) for record in split.records)
+        if empty:
+            yield Problem(
+                f"{name}: {_count(empty, 'image has', 'images have')} no box ({empty / len(split):.0%}); "
+                "kept, as images of background. If they are only not annotated yet, take them out"
+            )
+
+
+def _rare_classes(found: Look) -> Iterator[Problem]:
+    counts = found.boxes_by_class()
+    absent = [found.classes[label] for label in np.flatnonzero(counts == 0)]
+    if absent:
+        yield Problem(
+            f"no box to train on of {_some(absent)}; a net cannot learn "
+            f"{'it' if len(absent) == 1 else 'them'}"
+        )
+    few = [
+        f"{found.classes[label]} ({counts[label]})"
+        for label in np.flatnonzero((counts > 0) & (counts < FEW_BOXES))
+    ]
+    if few:
+        yield Problem(
+            f"fewer than {FEW_BOXES} boxes of {_some(few)}; their AP will be low, and of little meaning"
+        )
+
+
+def _one_based(found: Look, sources: Sources) -> Iterator[Problem]:
+    if not isinstance(sources.train, VocSplit) or sources.train.one_based:
+        return
+    starts = np.concatenate([record.boxes[:, :2] for record in found.train.records])
+    at_one = int((starts == 1).sum())
+    if at_one >= _AT_ONE and not (starts < 1).any():
+        yield Problem(
+            f"coordinates may count pixels from 1: no box begins at 0, and {at_one} sides begin at 1. The "
+            "original VOC does so (pass --one-based, or set one_based: true); labelImg writes 1 for 0 and "
+            "does not. It is a matter of one pixel"
+        )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.sha256(stream.read(_HASHED)).hexdigest()
+    except OSError:
+        return str(file)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,150 @@
+"""Where the user's images are: what `detnas init` was called with, as the config's data sections."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The splits, each of one source, in one form.
+
+    Attributes:
+        form: coco or voc.
+        train: what is trained on.
+        search: what guides the search; None holds images out of `train`.
+        test: what the final net is measured on; None if there is none.
+        chosen: why they are what they are, in words, where the user did not say it.
+        name: a name for the experiment.
+    """
+
+    form: str
+    train: CocoSplit | VocSplit
+    search: CocoSplit | VocSplit | None
+    test: CocoSplit | VocSplit | None
+    chosen: tuple[str, ...]
+    name: str
+
+    @property
+    def splits(self) -> dict[str, CocoSplit | VocSplit]:
+        """The splits that are there, by name."""
+        named = {"train": self.train, "search": self.search, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+def coco_sources(
+    train: Sequence[str], val: Sequence[str] | None, test: Sequence[str] | None, name: str | None
+) -> Sources:
+    """The sources of COCO files, each given as (images, annotations). UsageError if a pair is not one."""
+    splits = [_coco_split("--coco", train)]
+    for option, pair in (("--val", val), ("--test", test)):
+        splits.append(None if pair is None else _coco_split(option, pair))
+    default = plain_path(train[1]).parent.name
+    return _settled("coco", *splits, chosen=[], name=name or _plain(default))
+
+
+def voc_sources(
+    root: Path,
+    image_set: str | None,
+    val: Sequence[str] | None,
+    test: Sequence[str] | None,
+    one_based: bool,
+    name: str | None,
+) -> Sources:
+    """The sources of a VOC folder, each the name of one of its image sets; train and test may be found.
+
+    Raises:
+        UsageError: `val` or `test` is not one name.
+        DataError: the folder has no image sets, or not the ones that are needed.
+    """
+    folder = root / "ImageSets" / "Main"
+    try:
+        there = {file.stem for file in folder.iterdir() if file.suffix == ".txt"}
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be read ({error.strerror}); expected a VOC folder with Annotations, "
+            "JPEGImages and ImageSets/Main, which has a text file a set with one image name a line"
+        ) from None
+    chosen: list[str] = []
+    if image_set is None:
+        image_set = next((found for found in ("trainval", "train") if found in there), None)
+        if image_set is None:
+            raise DataError(
+                f"{folder}: has neither trainval.txt nor train.txt, but "
+                f"{', '.join(sorted(there)) or 'no set'}; name the set to train on: --image-set NAME"
+            )
+        chosen.append(f"trained on: the image set {image_set} (--image-set names another)")
+    names: dict[str, str | None] = {}
+    for option, given in (("val", val), ("test", test)):
+        if given is not None and len(given) != 1:
+            raise UsageError(f"--{option} {' '.join(given)}: with --voc, expected the name of one image set")
+        names[option] = given[0] if given else option if option in there and option != image_set else None
+    if image_set == "trainval" and val is None:
+        names["val"] = None  # trainval has its images
+    for option, found in names.items():
+        if found is not None and {"val": val, "test": test}[option] is None:
+            chosen.append(f"found: the image set {found} (--{option} names another)")
+
+    def split(image_set: str | None) -> VocSplit | None:
+        if image_set is None:
+            return None
+        return VocSplit(root=plain_path(root), image_set=image_set, one_based=one_based)
+
+    return _settled(
+        "voc",
+        split(image_set),
+        split(names["val"]),
+        split(names["test"]),
+        chosen=chosen,
+        name=name or _plain(plain_path(root).name),
+    )
+
+
+def plain_path(path: str | Path) -> Path:
+    """An absolute path without `..`; links stay, as the user named them."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def _settled(
+    form: str,
+    train: CocoSplit | VocSplit,
+    val: CocoSplit | VocSplit | None,
+    test: CocoSplit | VocSplit | None,
+    chosen: list[str],
+    name: str,
+) -> Sources:
+    if test is None and val is not None:
+        chosen.append(
+            "without a test split, the val split is kept for the final number, which no search may see; what "
+            "guides the search is held out of the training images"
+        )
+        val, test = None, val
+    if test is None:
+        chosen.append(
+            "there is neither a val nor a test split: `detnas retrain`, which trains the final net, needs "
+            "images to measure it on; pass --test"
+        )
+    return Sources(form, train, val, test, tuple(chosen), name)
+
+
+def _coco_split(option: str, pair: Sequence[str]) -> CocoSplit:
+    if len(pair) != 2:
+        raise UsageError(
+            f"{option} {' '.join(pair)}: with --coco, expected the image folder and the annotation file"
+        )
+    images, annotations = (plain_path(part) for part in pair)
+    if images.is_file() and annotations.is_dir():
+        raise UsageError(f"{option} {' '.join(pair)}: the image folder comes first, then the annotation file")
+    return CocoSplit(images=images, annotations=annotations)
+
+
+def _plain(name: str) -> str:
+    """A name for an experiment, of what the config allows in one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:60].lower() or "mine"

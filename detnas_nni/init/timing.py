@@ -1,0 +1,243 @@
+"""How long the configured steps take here: measured on a few real ones, not taken from a table."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from nni.nas.space import model_context
+
+from detnas_nni.config import Config
+from detnas_nni.data.crops import write_crops
+from detnas_nni.data.splits import open_detection
+from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.search.tasks import DetectionTask
+from detnas_nni.seeding import derive_seed
+from detnas_nni.supernet.calibrate import recalibrate
+from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.training.distributed import World
+from detnas_nni.training.jobs import ClassificationJob, DetectionJob
+from detnas_nni.training.loop import train
+from detnas_nni.training.runs import TrainingRun
+
+IMAGES = 32
+"""Of each split: what the measured steps take their images from."""
+
+_WARM_UP = 2  # steps that are not counted: memory is allocated in them
+_LEAST, _MOST = 3, 20  # steps that are
+_SECONDS = 10.0  # that a training's measured steps may take, if they are enough
+_CANDIDATES = 2
+_BATCHES = 2  # of calibration, a candidate
+
+
+@dataclass(frozen=True)
+class Training:
+    """Of a training: seconds until its first step, seconds a step, and how many steps were timed."""
+
+    start: float
+    step: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds, each measured on this machine with the configured net, image size and batch.
+
+    Attributes:
+        start: until a command has imported its packages.
+        crop: to cut the crops of an image; 0 without crops.
+        pretrain: None without a pre-training.
+        finetune: of the supernet; the final net's are taken to be as long.
+        decode: to decode an image for all candidates.
+        build: of a candidate's net.
+        calibrate: an image in a candidate's calibration.
+        detect: an image in a candidate's evaluation.
+        images: of each split, that were used.
+        took: the whole measurement.
+    """
+
+    start: float
+    crop: float
+    pretrain: Training | None
+    finetune: Training
+    decode: float
+    build: float
+    calibrate: float
+    detect: float
+    images: int
+    took: float
+
+
+def measure(config: Config, *, crops: bool) -> Speeds:
+    """Run a few real steps of the configured trainings and parts of a candidate's evaluation.
+
+    All that is written goes to a folder of its own, which is removed. The nets are untrained: a trained
+    detector proposes other boxes, which changes a step a little. With several devices one is measured, with
+    its share of a batch.
+
+    Args:
+        config: the experiment.
+        crops: whether it pre-trains on crops, which are cut from some images for this.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="detnas-init-") as folder, _quiet():
+        short = _on_one_device(config, Path(folder))
+        crop = 0.0
+        if crops:
+            short, crop = _with_crops(short, Path(folder) / "crops")
+        pretrain = None
+        if short.data.classification is not None:
+            pretrain = _timed(_TimedClassification(short, short.pretrain), Path(folder) / "pretrain")
+        finetune = _timed(_TimedDetection(short, short.finetune), Path(folder) / "finetune")
+        decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded")
+    return Speeds(
+        start=_start_up(),
+        crop=crop,
+        pretrain=pretrain,
+        finetune=finetune,
+        decode=decode,
+        build=build,
+        calibrate=calibrate,
+        detect=detect,
+        images=IMAGES,
+        took=time.perf_counter() - began,
+    )
+
+
+class _EnoughError(Exception):
+    """Ends a training whose steps are timed."""
+
+
+class _Timed:
+    """A job that notes when each step begins, and ends its training when enough have passed."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.made = time.perf_counter()
+        self.began: list[float] = []
+
+    def losses(self, *args: Any) -> dict[str, torch.Tensor]:
+        self.began.append(time.perf_counter())
+        counted = len(self.began) - 1 - _WARM_UP
+        if counted >= _MOST or (counted >= _LEAST and self.began[-1] - self.began[_WARM_UP] > _SECONDS):
+            raise _EnoughError
+        return super().losses(*args)
+
+
+class _TimedClassification(_Timed, ClassificationJob):
+    pass
+
+
+class _TimedDetection(_Timed, DetectionJob):
+    pass
+
+
+def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> Training:
+    sampler = PathSampler(job.config.space.name, job.config.seed)
+    try:
+        train(job, TrainingRun(folder, "timing"), World(), net=sampler)
+    except _EnoughError:
+        pass
+    else:
+        raise AssertionError(f"the timed training ended by itself after {len(job.began)} steps")
+    counted = job.began[_WARM_UP:]
+    # Paths differ in cost, so it is the mean that many steps will have.
+    steps = len(counted) - 1
+    return Training(job.began[0] - job.made, (counted[-1] - counted[0]) / steps, steps)
+
+
+def _on_one_device(config: Config, folder: Path) -> Config:
+    """The config on one device, on some of its images, with trainings that nothing is written of."""
+    devices, steps = config.hardware.devices, _WARM_UP + _MOST + 2
+
+    def share(training: Any, **changes: Any) -> Any:
+        # Neither a checkpoint nor the end of the learning rate's fall is reached.
+        every = {"log_every": 10**6, "checkpoint_every": 10**6, "steps": steps}
+        return training.model_copy(update={**every, "batch_size": training.batch_size // devices, **changes})
+
+    return config.model_copy(
+        update={
+            "run_dir": folder,
+            "pretrain_dir": None,
+            "finetune_dir": None,
+            "data": config.data.model_copy(update={"max_images": IMAGES}),
+            "pretrain": share(config.pretrain),
+            "finetune": share(config.finetune, init="scratch", weights=None),
+            "hardware": config.hardware.model_copy(update={"devices": 1}),
+        }
+    )
+
+
+def _with_crops(config: Config, out: Path) -> tuple[Config, float]:
+    """The config with crops of its first images, and the seconds that those of an image took."""
+    images = open_detection(config.data.detection, config.seed, IMAGES).train
+    began = time.perf_counter()
+    write_crops(images, out, seed=config.seed)
+    seconds = (time.perf_counter() - began) / len(images)
+    classification = config.data.classification.model_copy(update={"train": out, "holdout": 1})
+    data = config.data.model_copy(update={"classification": classification})
+    return config.model_copy(update={"data": data}), seconds
+
+
+def _candidate(config: Config, folder: Path) -> tuple[float, float, float, float]:
+    """Seconds to decode an image; of a candidate to build its net, and a calibration and a test image."""
+    task = DetectionTask(config)
+    batch = min(config.evaluation.calibration_batch_size, task.training_images)
+    calibration = batch, _BATCHES, derive_seed(config.seed, "calibration")
+    decoded = min(batch * _BATCHES, task.training_images) + task.measured_images
+    began = time.perf_counter()
+    task.keep_decoded(folder, calibration)
+    decode = (time.perf_counter() - began) / decoded
+    sampler = PathSampler(config.space.name, config.seed)
+    times: list[tuple[float, float, float]] = []
+    for number in range(_CANDIDATES + 1):  # the first warms up
+        marks = [time.perf_counter()]
+        with model_context(sampler.path(number).choices):
+            net = task.build()
+        net.to(task.device).eval()
+        marks.append(_now(task.device))
+        recalibrate(net, task.training_batches(*calibration), task.calibrate, None)
+        marks.append(_now(task.device))
+        fold_batch_norm(net)
+        task.measure(net)
+        marks.append(_now(task.device))
+        times.append(tuple(b - a for a, b in pairwise(marks)))
+    build, calibrate, detect = (statistics.mean(parts) for parts in zip(*times[1:], strict=True))
+    return decode, build, calibrate / (batch * _BATCHES), detect / task.measured_images
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _start_up() -> float:
+    """Seconds until a command's process has its packages."""
+    began = time.perf_counter()
+    code = (
+        "from detnas_nni.imports import import_at_once; import_at_once(); import detnas_nni.supernet.finetune"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what trainings and searches tell, which is not of this experiment's steps."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,210 @@
+"""The config's values, each with what it was derived from.
+
+Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the paper's. The tiny space's are
+those of `experiments/quickstart`, which was tuned for it; the others' are the authors', scaled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detnas_nni.init.derived import Derived
+from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.sizes import anchor_ratios, anchor_sizes
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the config, and where it comes from, in words; "" if it was not derived."""
+
+    value: object
+    why: str = ""
+
+
+Tree = dict[str, "Value | Tree"]
+"""A section of the config: its keys with their values or sections."""
+
+
+def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, weights: str | None) -> Tree:
+    """The whole config.
+
+    Args:
+        derived: what follows from data and machine.
+        schedule: how long.
+        data: the section `data`, with paths as they are to be written.
+        run_dir: likewise.
+        weights: the given supernet's path, likewise; None without one.
+    """
+    tree: Tree = {
+        "run_dir": Value(run_dir),
+        "seed": Value(derived.seed),
+        "space": _space(derived),
+        "data": data,
+        "detector": _detector(derived),
+    }
+    if derived.pretraining.trains:
+        tree["pretrain"] = _pretrain(derived, schedule)
+    tree["finetune"] = _finetune(derived, schedule, weights)
+    tree["evaluation"] = _evaluation(derived, schedule)
+    tree["search"] = _search(schedule)
+    tree["retrain"] = {
+        "init": Value(
+            "supernet", "quick; the paper's `classification` trains a classifier from scratch before"
+        )
+    }
+    tree["hardware"] = _hardware(derived)
+    return tree
+
+
+def _space(derived: Derived) -> Tree:
+    images = f"{len(derived.found.train):,} training images"
+    why = f"of {derived.machine}, {images}; tiny, small, large, 3.8g"
+    if derived.pretraining.kind == "supernet":
+        why = "the given supernet's"
+    tree: Tree = {"name": Value(derived.space, why)}
+    if derived.pretraining.options:
+        tree["options"] = Value(dict(derived.pretraining.options), "the given supernet's")
+    return tree
+
+
+def _detector(derived: Derived) -> Tree:
+    found, size, sides = derived.found, derived.input, derived.resized_sides
+    low, high = np.quantile(sides, (0.05, 0.95))
+    affordable = "a GPU" if derived.machine.gpus else "a CPU"
+    short = np.median(found.image_sizes.min(axis=1))
+    tree: Tree = {
+        "name": Value("faster_rcnn"),
+        "min_size": Value(
+            size.min_size,
+            f"median shorter side {short:.0f}; 95 % of boxes then have {size.small_box:.0f} pixels or more; "
+            f"within what {affordable} affords",
+        ),
+        "max_size": Value(size.max_size, "min_size x the images' longer over shorter side, of 95 %"),
+        "anchor_sizes": Value(
+            anchor_sizes(sides), f"evenly from {low:.0f} to {high:.0f}: 90 % of the resized boxes (√area)"
+        ),
+        "anchor_ratios": Value(anchor_ratios(found.box_sizes), "[R], unless the boxes are very long"),
+    }
+    if derived.is_small_net:
+        most = int(np.quantile(found.boxes_an_image, 0.99))
+        proposals = int(np.clip(round(4 * most / 20) * 20, 60, 400))
+        tree |= {
+            "fpn_channels": Value(48, "for the tiny space, as in experiments/quickstart"),
+            "box_head_convs": Value(1),
+            "box_head_channels": Value(48),
+            "box_head_width": Value(96),
+            "rpn_proposals_train": Value(2 * proposals, "twice as many as in evaluation"),
+            "rpn_proposals_test": Value(proposals, f"4 x the boxes of a full image, {most} in 99 % of them"),
+            "box_samples": Value(
+                int(np.clip(2 * most, 32, 128)), "2 x those boxes; a quarter may be objects"
+            ),
+        }
+    most = int(found.boxes_an_image.max())
+    if most > 100:
+        tree["detections_per_image"] = Value(most, "boxes of the fullest image; COCO's AP counts 100 alone")
+    return tree
+
+
+def _pretrain(derived: Derived, schedule: Schedule) -> Tree:
+    images, batch, steps = derived.pretraining.images, derived.pretrain_batch, schedule.pretrain
+    base, of = (0.1, 32) if derived.is_small_net else (0.5, 1024)
+    tree: Tree = {
+        "steps": Value(steps, f"{steps * batch / images:.1f} epochs of about {images:,} images"),
+        "batch_size": Value(batch, _per_device(derived, batch)),
+        "lr": Value(
+            _rounded(base * batch / of), f"{base} for a batch of {of}, in proportion; it falls to 0 in a line"
+        ),
+        "warmup_steps": Value(max(1, min(500, steps // 30))),
+    }
+    if derived.is_small_net:
+        tree["dropout"] = Value(0.0, "for a small net and a short training, as in experiments/quickstart")
+        tree["color_jitter"] = Value(0.2)
+    if derived.pretraining.kind == "crops":
+        tree["crop_min_scale"] = Value(0.5, "crops are tight already; 0.08 is for whole photos [R]")
+    return tree | _writing(steps)
+
+
+def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree:
+    images, batch, steps = derived.train_images, derived.finetune_batch, schedule.finetune
+    of = 8 if derived.is_small_net else 16
+    tree: Tree = {}
+    if derived.pretraining.kind == "none":
+        tree["init"] = Value("scratch", "no pre-training")
+    elif weights is not None:
+        tree["weights"] = Value(weights, "the given supernet: its trunk is the start")
+    milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
+    return (
+        tree
+        | {
+            "steps": Value(steps, f"{steps * batch / images:.1f} epochs of {images:,} images"),
+            "batch_size": Value(batch, _per_device(derived, batch)),
+            "lr": Value(_rounded(0.02 * batch / of), f"0.02 for a batch of {of}, in proportion"),
+            "milestones": Value(milestones, "2/3 and 8/9 of the steps [R]"),
+            "warmup_steps": Value(max(1, min(500, steps // 12)), "a twelfth of the steps, at most 500 [R]"),
+        }
+        | _writing(steps)
+    )
+
+
+def _evaluation(derived: Derived, schedule: Schedule) -> Tree:
+    images = schedule.calibration
+    batch = max(1, min(32 if derived.is_small_net else 8, images))
+    return {
+        "calibration_images": Value(
+            images, f"of {derived.train_images:,} training images: few let AP move with which they are"
+        ),
+        "calibration_batch_size": Value(batch),
+        "batch_size": Value(max(1, min(20 if derived.is_small_net else 8, derived.search_images))),
+    }
+
+
+def _search(schedule: Schedule) -> Tree:
+    population, generations = schedule.population, schedule.generations
+    children = max(1, round(0.4 * population))
+    return {
+        "population": Value(population, f"x generations = {population * generations} candidates"),
+        "generations": Value(generations),
+        "parents": Value(
+            max(2, round(0.2 * population)), "of the population a fifth breeds, as in the paper;"
+        ),
+        "mutations": Value(children, "two fifths are mutations,"),
+        "crossovers": Value(children, "two fifths crossovers, the rest random [P]"),
+    }
+
+
+def _hardware(derived: Derived) -> Tree:
+    machine = derived.machine
+    if machine.gpus:
+        workers = max(1, min(8, machine.cores // machine.gpus - 1))
+        return {
+            "device": Value("cuda"),
+            "devices": Value(machine.gpus, "GPUs of this machine"),
+            "workers": Value(workers, f"loader processes a GPU; {machine.cores} cores"),
+        }
+    return {
+        "device": Value("cpu", "no GPU was found, or none was asked for"),
+        "workers": Value(1 if machine.cores > 1 else 0, f"{machine.cores} cores"),
+        "threads": Value(
+            max(1, machine.cores // 2), "half of the cores: threads that wait for a busy one make a step slow"
+        ),
+    }
+
+
+def _writing(steps: int) -> Tree:
+    """How often a training tells and saves: ten times, and at least every 1,000 steps."""
+    return {
+        "log_every": Value(max(1, min(50, steps // 10))),
+        "checkpoint_every": Value(max(1, min(1000, steps // 5))),
+    }
+
+
+def _per_device(derived: Derived, batch: int) -> str:
+    if not derived.machine.gpus:
+        return "for a CPU"
+    return f"{batch // derived.devices} a GPU of {derived.machine.gpu_memory:.0f} GB"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")

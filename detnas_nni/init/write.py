@@ -1,0 +1,201 @@
+"""The experiment's folder: detnas.yaml, search.yaml with its search space, PLAN.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.errors import UsageError
+from detnas_nni.files import write_text
+from detnas_nni.init.derived import Derived
+from detnas_nni.init.plan import Plan
+from detnas_nni.init.render import scalar
+from detnas_nni.init.sources import Sources, plain_path
+from detnas_nni.init.values import Tree, Value
+
+CONFIG = "detnas.yaml"
+FILES = (CONFIG, "search.yaml", "search_space.json", "PLAN.md")
+_TRIALS_A_CPU = 4
+
+
+class Places:
+    """The paths of an experiment, as its files and as commands write them.
+
+    Args:
+        out: the experiment's folder.
+        name: of the experiment, and of its run's folder.
+    """
+
+    def __init__(self, out: Path, name: str) -> None:
+        self.out = plain_path(out)
+        beside = self.out.parent.name == "experiments"
+        self.run_dir = self.out.parents[1] / "runs" / name if beside else self.out / "run"
+        self.crops = self.run_dir / "crops"
+
+    def in_file(self, path: Path) -> str:
+        """A path in a file of the folder: relative to it where both are in the working folder."""
+        path = plain_path(path)
+        here = Path.cwd()
+        if path.is_relative_to(here) and self.out.is_relative_to(here):
+            return os.path.relpath(path, self.out)
+        return str(path)
+
+    @staticmethod
+    def in_command(path: Path) -> str:
+        """A path in a command that is called in the working folder."""
+        path = plain_path(path)
+        here = Path.cwd()
+        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def expect_free(out: Path, overwrite: bool) -> None:
+    """UsageError if the folder holds something and is not to be overwritten."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; name another folder with --out")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise UsageError(
+            f"{out}: is there already, and its detnas.yaml may be what a run goes on with; name another with "
+            "--name or --out, or pass --overwrite to write its files anew (runs are left as they are)"
+        )
+
+
+def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
+    """The config's section `data`."""
+    tree: Tree = {}
+    pretraining = derived.pretraining
+    if pretraining.trains:
+        folder = places.crops if pretraining.folder is None else pretraining.folder
+        tree["classification"] = {
+            "train": Value(
+                places.in_file(folder),
+                "`detnas data crops` cuts them from the training boxes"
+                if pretraining.kind == "crops"
+                else "",
+            ),
+            "holdout": Value(
+                max(1, min(10_000, pretraining.images // 20)), "a twentieth; only a search by top-1 uses them"
+            ),
+            "image_size": Value(derived.classification_side, _side_reason(derived)),
+        }
+    detection: Tree = {"format": Value(sources.form)}
+    for name, split in sources.splits.items():
+        detection[name] = Value(_source(split, places))
+    if derived.holdout:
+        detection["holdout"] = Value(
+            derived.holdout, "training images set apart to guide the search: a fifth, at most 5,000 [P]"
+        )
+    if sources.form == "voc":
+        detection["classes"] = Value(
+            derived.found.classes, "those of the training set; their order is the labels'"
+        )
+    if derived.found.mistakes:
+        detection["max_bad_annotations"] = Value(
+            derived.found.mistakes, "entries with a mistake that were found; they are left out"
+        )
+    tree["detection"] = detection
+    return tree
+
+
+def _side_reason(derived: Derived) -> str:
+    if derived.pretraining.kind == "folder":
+        return "[R]" if derived.machine.gpus else "for a CPU; 224 is the paper's"
+    return f"crops have {derived.pretraining.side:.0f} pixels in the middle; within what the machine affords"
+
+
+def _source(split: CocoSplit | VocSplit, places: Places) -> dict[str, object]:
+    if isinstance(split, CocoSplit):
+        return {"images": places.in_file(split.images), "annotations": places.in_file(split.annotations)}
+    source = {"root": places.in_file(split.root), "image_set": split.image_set}
+    return source | ({"one_based": True} if split.one_based else {})
+
+
+def header(name: str, derived: Derived, plan: Plan, search: str) -> list[str]:
+    """The comment that detnas.yaml opens with: what it is of, and the commands in order."""
+    found = derived.found
+    boxes = int(found.boxes_by_class().sum())
+    classes = f"{len(found.classes)} class{'es' if len(found.classes) != 1 else ''}"
+    opening = (
+        f"{name}: {len(found.train):,} training images, {boxes:,} boxes, {classes}. Written by `detnas init` "
+        f"for {derived.machine}. PLAN.md has the plan; values are explained where they stand."
+    )
+    lines = [*textwrap.wrap(opening, 106), ""]
+    for step in plan.steps:
+        lines.append(f"  {step.command}")
+        if " search " in step.command:
+            lines.append(f"  # or as trials, with NNI's web UI: nnictl create --config {search}")
+    lines += ["", *textwrap.wrap(f"Pre-training: {derived.pretraining.reason}.", 106)]
+    return [*lines, "", "[R] the authors' code, [P] the paper."]
+
+
+def search_yaml(name: str, derived: Derived, command: str) -> str:
+    """search.yaml, for `nnictl create`."""
+    machine = derived.machine
+    concurrency = machine.gpus or min(machine.cores, _TRIALS_A_CPU)
+    sets = ["hardware.devices=1"] if machine.gpus > 1 else []
+    if not machine.gpus:
+        sets = ["hardware.workers=0", f"hardware.threads={max(1, machine.cores // concurrency)}"]
+    overrides = "".join(f" --set {override}" for override in sets)
+    lines = [
+        "# The search of detnas.yaml as an NNI experiment, with its web UI; `finetune` comes before.",
+        f"#   nnictl create --config {command}",
+        "# Paths are relative to this file.",
+        f"experimentName: {scalar(f'detnas-{name}')}",
+        "searchSpaceFile: search_space.json",
+        "trialCodeDirectory: .",
+        f"trialCommand: detnas trial -c {CONFIG}{overrides}",
+        f"trialConcurrency: {concurrency} # {'GPUs' if machine.gpus else 'trials share the cores'}",
+    ]
+    if machine.gpus > 1:  # with one, NNI's scheduler would start no trial (docs/nni.md)
+        lines.append("trialGpuNumber: 1")
+    lines += [
+        "tuner:",
+        "  codeDirectory: .",
+        "  className: detnas_nni.search.tuner.DetNASTuner",
+        "  classArgs:",
+        f"    config: {CONFIG}",
+        "trainingService:",
+        "  platform: local",
+        *(["  useActiveGpu: false"] if machine.gpus > 1 else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def plan_md(name: str, plan: Plan, problems: Sequence[str]) -> str:
+    """PLAN.md: the commands with their times, how these were found, and what may be wrong with the data."""
+    rows = [
+        f"| {number} | `{step.command}` | {_hours(step.seconds)} | {step.what} |"
+        for number, step in enumerate(plan.steps, start=1)
+    ]
+    total = [] if plan.seconds is None else [f"| | together | {plan.seconds / 3600:.2f} | |"]
+    found = (
+        ["", "What may be wrong with the data:", "", *(f"- {text}" for text in problems)] if problems else []
+    )
+    return "\n".join(
+        [
+            f"# The plan of {name}",
+            "",
+            "| | command | hours, estimated | |",
+            "|---|---|---|---|",
+            *rows,
+            *total,
+            "",
+            *(f"- {remark}." for remark in plan.remarks),
+            *found,
+            "",
+        ]
+    )
+
+
+def _hours(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds / 3600:.2f}"
+
+
+def write(out: Path, texts: dict[str, str], space: dict) -> None:
+    """Write the folder's files; detnas.yaml last, so that a folder with it is complete."""
+    write_text(out / "search_space.json", json.dumps(space, indent=1) + "\n")
+    for name in ("PLAN.md", "search.yaml", CONFIG):
+        write_text(out / name, texts[name])

@@ -1,0 +1,108 @@
+"""Schedules cut to a time, and what a plan says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from detnas_nni.init.derived import Derived
+from detnas_nni.init.look import look
+from detnas_nni.init.machine import Machine
+from detnas_nni.init.plan import TooShortError, estimate, fit, hours, make_plan
+from detnas_nni.init.pretraining import choose
+from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.sources import coco_sources
+from detnas_nni.init.timing import Speeds, Training
+
+SPEEDS = Speeds(
+    start=4.0,
+    crop=0.1,
+    pretrain=Training(start=1.0, step=0.1, steps=20),
+    finetune=Training(start=2.0, step=0.5, steps=20),
+    decode=0.01,
+    build=0.1,
+    calibrate=0.02,
+    detect=0.03,
+    images=32,
+    took=30.0,
+)
+
+
+@pytest.fixture(scope="module")
+def derived(shapes: Path) -> Derived:
+    def pair(split: str) -> list[str]:
+        return [f"{shapes}/detection/{split}", f"{shapes}/detection/{split}.json"]
+
+    found = look(coco_sources(pair("train"), pair("search"), pair("test"), None))
+    return Derived(found, Machine(cores=2), choose(found, kind="crops"))
+
+
+def test_an_estimate_is_the_sum_of_its_parts(derived: Derived) -> None:
+    schedule = Schedule(pretrain=100, finetune=200, evaluations=32, calibration=24)
+    assert (schedule.population, schedule.generations) == (8, 4)
+    assert estimate(derived, schedule, SPEEDS) == pytest.approx(
+        {
+            "crops": 4 + 24 * 0.1,
+            "pretrain": 4 + 1 + 100 * 0.1,
+            "finetune": 4 + 2 + 200 * 0.5,
+            "search": 4 + (24 + 12) * 0.01 + 32 * (0.1 + 24 * 0.02 + 12 * 0.03),
+            "retrain": 4 + 2 + 200 * 0.5 + 12 * (0.03 + 0.01),
+        }
+    )
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+def test_schedules_are_cut_to_the_time_and_not_by_more(share: float, derived: Derived) -> None:
+    wanted = derived.schedule()
+    whole = sum(estimate(derived, wanted, SPEEDS).values())
+    cut, remark = fit(derived, wanted, SPEEDS, share * whole)
+    assert 0.9 * share * whole < sum(estimate(derived, cut, SPEEDS).values()) <= share * whole
+    assert cut.finetune / wanted.finetune > cut.pretrain / wanted.pretrain
+    assert f"pretrain steps from {wanted.pretrain} to {cut.pretrain}" in remark
+    assert f"finetune and retrain steps from {wanted.finetune} to {cut.finetune}" in remark
+    assert f"to {cut.population * cut.generations}" in remark
+
+
+def test_enough_time_cuts_nothing(derived: Derived) -> None:
+    wanted = derived.schedule()
+    cut, remark = fit(derived, wanted, SPEEDS, 1e6)
+    assert cut == wanted
+    assert remark.startswith("nothing was cut")
+
+
+def test_too_little_time_names_what_is_the_least_and_that_is_enough(derived: Derived) -> None:
+    wanted = derived.schedule()
+    with pytest.raises(TooShortError, match=r"--hours 0.01: it cannot be done") as caught:
+        fit(derived, wanted, SPEEDS, 36.0)
+    least = float(str(caught.value).partition("it takes about ")[2].split()[0])
+    cut, _ = fit(derived, wanted, SPEEDS, 3600 * least)
+    assert cut.finetune >= wanted.least.finetune == 100
+    assert cut.population * cut.generations >= 8
+
+
+def test_the_budgets_shape_is_the_papers_and_the_quickstarts() -> None:
+    def shape(evaluations: int) -> tuple[int, int]:
+        schedule = Schedule(0, 1, evaluations, 1)
+        return schedule.population, schedule.generations
+
+    assert [shape(count) for count in (1000, 32, 8, 1)] == [(50, 20), (8, 4), (4, 2), (4, 2)]
+
+
+def test_a_plan_has_the_commands_in_order_and_their_times(derived: Derived) -> None:
+    plan = make_plan(derived, derived.schedule(), "e/detnas.yaml", "r", SPEEDS, ["cut"])
+    words = [step.command.split()[1:3] for step in plan.steps]
+    assert [first for first, _ in words] == ["data", "pretrain", "finetune", "search", "retrain"]
+    *_, total, how, cut = plan.lines()
+    assert total.split()[0] == "together" and hours(plan.seconds) in total
+    assert "an estimate, from 30 s of measurement on 2 CPU cores, no GPU" in how
+    assert cut == "- cut"
+
+
+def test_a_plan_without_a_measurement_has_no_times(derived: Derived) -> None:
+    plan = make_plan(derived, derived.schedule(), "e/detnas.yaml", "r", None, [])
+    assert plan.seconds is None
+    assert not any(" h " in line or "together" in line for line in plan.lines())
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(36, "0.01 h"), (5400, "1.5 h"), (180_000, "50 h")])
+def test_hours_are_told_in_two_digits(seconds: float, text: str) -> None:
+    assert hours(seconds) == text
