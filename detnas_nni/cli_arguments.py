@@ -16,7 +16,7 @@ def parser() -> argparse.ArgumentParser:
     detnas = argparse.ArgumentParser(
         prog="detnas",
         description="Search a detection backbone with your detector's AP as the guide (DetNAS, on NNI).",
-        epilog="The steps, in order: pretrain, finetune, search, export, retrain. "
+        epilog="The steps, in order: init, pretrain, finetune, search, retrain, report, export. "
         "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
         formatter_class=_HelpFormatter,
     )
