@@ -29,7 +29,17 @@ OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchru
 
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")
-WITHOUT_CONFIG = ("data", "follow", "import-reference", "reproduce", "doctor", "count", "latency", "predict")
+WITHOUT_CONFIG = (
+    "init",
+    "data",
+    "follow",
+    "import-reference",
+    "reproduce",
+    "doctor",
+    "count",
+    "latency",
+    "predict",
+)
 
 CHEAP = ("detnas count", "detnas reproduce --list", "python -m search_spaces --space small")
 
@@ -98,8 +108,9 @@ def check_detnas(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         arguments = arguments[:-1]
         assert not arguments or arguments[0] in parser().format_help()
         return
-    if re.fullmatch(r"[a-z-]+", " ".join(arguments)):  # a command that is spoken of, without its arguments
-        assert arguments[0] in _COMMANDS or arguments == ["data"]
+    # A command that is spoken of, without its arguments.
+    if re.fullmatch(r"data (shapes|crops)|[a-z-]+", " ".join(arguments)):
+        assert arguments[-1] in (*_COMMANDS, "data")
         return
     # A sentence leaves out what every call has, as in `detnas evaluate --weights`.
     value = ["FILE"] if arguments[-1] in TAKES_A_FILE else []
@@ -109,7 +120,7 @@ def check_detnas(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.command in _COMMANDS
     config = getattr(options, "config", None)
     if config is not None and config.startswith(OURS) and not config.startswith(MINE):
-        for name in ("IMAGENET", "COCO", "VOC"):
+        for name in ("IMAGENET", "COCO", "VOC", "DETNAS_REAL_DATA"):
             monkeypatch.setenv(name, "/data")
         load_config(ROOT / config, getattr(options, "overrides", []))
 

@@ -24,6 +24,7 @@ from detnas_nni.architecture import Architecture  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.search import last_words  # noqa: E402
+from detnas_nni.search.board import write_board  # noqa: E402
 from detnas_nni.search.candidate import DECODED, CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
 from detnas_nni.search.failures import Failure, describe  # noqa: E402
@@ -110,6 +111,7 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     outcome = DetNASEvaluator(evaluation, race).measure(architecture).outcome
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
     files.finish(architecture.ops, outcome)
+    write_board(outcome.metrics or {}, outcome.parts)
     _report(outcome, files)
 
 

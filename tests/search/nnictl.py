@@ -94,9 +94,12 @@ class Experiment:
         options = {"env": environment(self._home), "cwd": self.file.parent}
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **options)
 
-    def rest(self, path: str) -> Any:
+    def rest(self, path: str, body: Any = None) -> Any:
+        """The API's answer; to a POST if there is a body."""
         url = f"http://127.0.0.1:{self.port}/api/v1/nni/{path}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def jobs(self) -> list[dict[str, Any]]:

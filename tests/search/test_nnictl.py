@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import re
+import signal
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search import follow as follow_module
 from detnas_nni.search.follow import follow
 from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.process import Process, descendants
 from detnas_nni.search.session import SearchSession, search_in_process
 from detnas_nni.search.trial_files import TrialFiles
 from search_spaces import search_space_json
@@ -54,6 +57,7 @@ class Finished:
     shown: str
     listed: str
     listening: list[Listener]
+    board: dict[str, Any]
     left: list[str]
 
     @property
@@ -69,6 +73,27 @@ def followed(port: int) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         follow(port, every=0.5)
     return printed.getvalue()
+
+
+def tensorboard_of(experiment: Experiment) -> dict[str, Any]:
+    """What the TensorBoard shows that the web UI opens for two trials, and where it listens."""
+    jobs = [job["trialJobId"] for job in experiment.jobs()[:2]]
+    task = experiment.rest("tensorboard", {"trials": ",".join(jobs)})
+    process = Process.of(task["pid"])
+    address = f"http://127.0.0.1:{task['port']}/data/plugin/scalars/tags"
+
+    def tags() -> dict[str, Any]:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)
+        return {}
+
+    try:
+        wait_until(lambda: len(tags()) == 2, seconds=120)
+        addresses = {listener.address for listener in listeners(family(task["pid"]))}
+        return {"jobs": jobs, "tags": tags(), "addresses": addresses}
+    finally:
+        for found in (*descendants(process), process):
+            found.send(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +118,7 @@ def finished(supernets, write_config, tmp_path_factory) -> Iterator[Finished]:
             "shown": experiment.nnictl("experiment", "show", experiment.id),
             "listed": experiment.nnictl("trial", "ls", experiment.id),
             "listening": listening,
+            "board": tensorboard_of(experiment),
         }
         processes = experiment.processes()
         experiment.nnictl("stop", experiment.id)
@@ -138,6 +164,13 @@ def test_each_trial_has_an_intermediate_curve_that_ends_at_its_fitness(finished)
         ]
         assert len(parts) == 2
         assert max(parts)[1]["default"] == final_of(job)["default"]
+
+
+def test_the_tensorboard_that_the_web_ui_opens_shows_the_trials_scalars_on_loopback(finished):
+    tags = finished.board["tags"]
+    assert all(any(job in run for run in tags) for job in finished.board["jobs"])
+    assert all({"fitness", "AP50", "MACs_M", "seconds"} <= set(of_run) for of_run in tags.values())
+    assert finished.board["addresses"] == {"127.0.0.1"}
 
 
 def test_following_prints_each_trial_once_as_it_ends(finished):
