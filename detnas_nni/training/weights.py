@@ -15,6 +15,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.data.problems import show
 from detnas_nni.errors import ArchitectureError, CheckpointError
 from detnas_nni.files import replace_file
+from detnas_nni.interrupts import interrupts_wait
 from detnas_nni.training.tensor_file import expect_tensors_alone
 from search_spaces import BUILT_IN, SIZES
 
@@ -200,8 +201,9 @@ def expect_state(net: nn.Module, weights: Weights) -> None:
 def write_tensors(file: Path, content: Any) -> None:
     """`torch.save`, whose errors are the disk's. Raises OSError."""
     try:
-        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes.
-        with file.open("wb") as stream:
+        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes. Its
+        # writer then calls Python back from C++, where an interrupt has nowhere to go.
+        with interrupts_wait(), file.open("wb") as stream:
             torch.save(content, stream)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):  # torch tells it as its own, and not what it was
