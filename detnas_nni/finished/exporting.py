@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,17 +16,16 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.data.drawing import draw_scene
 from detnas_nni.data.images import BadImageError, read_image
-from detnas_nni.errors import EvaluationError, UsageError
+from detnas_nni.errors import UsageError
 from detnas_nni.files import replace_file
-from detnas_nni.finished.description import PREPROCESSING, Description, Part
+from detnas_nni.finished.description import Part
+from detnas_nni.finished.graph_metadata import metadata
 from detnas_nni.finished.net_file import save_net
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
-from detnas_nni.finished.parity import compare_detections, compare_features
+from detnas_nni.finished.parity import expect_parity
 from detnas_nni.finished.sources import detection_splits, open_net, unseen
-from detnas_nni.finished.tracing import OneImage, Traceable, example, folded, quiet, traceable
+from detnas_nni.finished.tracing import example, folded, quiet
 from detnas_nni.hardware import prepare
-
-_log = logging.getLogger(__name__)
 
 Format = Literal["torch", "torchscript", "onnx"]
 SUFFIXES: dict[Format, str] = {"torch": ".pt", "torchscript": ".torchscript", "onnx": ".onnx"}
@@ -88,64 +86,6 @@ def export(
         device = prepare(config.hardware) if config.hardware.device == "cuda" else torch.device("cpu")
         _write_torchscript(net, path, images, device)
     return path
-
-
-def metadata(description: Description, net: Traceable) -> dict[str, str]:
-    """What an exported graph says of itself, by name; values are JSON but for the prose."""
-    values = {
-        "part": description.part,
-        "preprocessing": PREPROCESSING,
-        "inputs": json.dumps(net.inputs),
-        "outputs": json.dumps(net.outputs),
-        "description": description.model_dump_json(),
-    }
-    if isinstance(net, OneImage):
-        values["boxes"] = "x1, y1, x2, y2 in pixels of the image that is put in"
-        values["classes"] = json.dumps(description.classes)
-        values["category_ids"] = json.dumps([0, *description.category_ids])
-    else:
-        values["out_channels"] = json.dumps(net.backbone.out_channels)
-        values["strides"] = json.dumps(net.backbone.strides)
-    return values
-
-
-def expect_parity(
-    net: FinishedDetector | FinishedBackbone,
-    run: Callable[[Tensor], Sequence[Any]],
-    images: Sequence[Tensor],
-    what: str,
-) -> None:
-    """Raise EvaluationError unless an exported net computes what the net does.
-
-    Args:
-        net: as it was before, on the CPU.
-        run: the exported net: its input to its outputs, tensors or arrays.
-        images: RGB uint8 (3, H, W).
-        what: the exported net, for messages.
-    """
-    reference, detections = traceable(net), 0
-    for number, image in enumerate(images, start=1):
-        given = example(reference, image)
-        with torch.no_grad():
-            expected = reference(given)
-        found = tuple(torch.as_tensor(output).cpu() for output in run(given))
-        if isinstance(net, FinishedDetector):
-            settings = net.description.detector
-            detections += len(expected[0])
-            difference = compare_detections(
-                expected, found, least=settings.score_threshold, most=settings.detections_per_image
-            )
-        else:
-            difference = compare_features(expected, found)
-        if difference is not None:
-            raise EvaluationError(
-                f"{what} does not compute what the net does, and was not written: on image {number} of "
-                f"{len(images)}, {image.shape[2]}x{image.shape[1]} pixels, {difference}"
-            )
-    if isinstance(net, FinishedDetector) and detections == 0:
-        _log.warning(
-            "%s: the net detects nothing in %d images, so the check compared no boxes", what, len(images)
-        )
 
 
 def _write_torchscript(

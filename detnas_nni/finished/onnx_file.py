@@ -12,8 +12,9 @@ from torchvision.transforms.v2 import functional
 
 from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.files import replace_file
-from detnas_nni.finished.exporting import expect_parity, metadata
+from detnas_nni.finished.graph_metadata import metadata
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.finished.parity import expect_parity
 from detnas_nni.finished.tracing import Traceable, example, folded, quiet
 
 _OPSET = 17

@@ -2,14 +2,63 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from detnas_nni.errors import EvaluationError
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.finished.tracing import example, traceable
+
+_log = logging.getLogger(__name__)
 
 BOX_TOLERANCE = 0.1
 """pixels"""
 SCORE_TOLERANCE = 1e-3
 FEATURE_TOLERANCE = 1e-3
 """share of a feature map's largest value"""
+
+
+def expect_parity(
+    net: FinishedDetector | FinishedBackbone,
+    run: Callable[[Tensor], Sequence[Any]],
+    images: Sequence[Tensor],
+    what: str,
+) -> None:
+    """Raise EvaluationError unless an exported net computes what the net does.
+
+    Args:
+        net: as it was before, on the CPU.
+        run: the exported net: its input to its outputs, tensors or arrays.
+        images: RGB uint8 (3, H, W).
+        what: the exported net, for messages.
+    """
+    reference, detections = traceable(net), 0
+    for number, image in enumerate(images, start=1):
+        given = example(reference, image)
+        with torch.no_grad():
+            expected = reference(given)
+        found = tuple(torch.as_tensor(output).cpu() for output in run(given))
+        if isinstance(net, FinishedDetector):
+            settings = net.description.detector
+            detections += len(expected[0])
+            difference = compare_detections(
+                expected, found, least=settings.score_threshold, most=settings.detections_per_image
+            )
+        else:
+            difference = compare_features(expected, found)
+        if difference is not None:
+            raise EvaluationError(
+                f"{what} does not compute what the net does, and was not written: on image {number} of "
+                f"{len(images)}, {image.shape[2]}x{image.shape[1]} pixels, {difference}"
+            )
+    if isinstance(net, FinishedDetector) and detections == 0:
+        _log.warning(
+            "%s: the net detects nothing in %d images, so the check compared no boxes", what, len(images)
+        )
 
 
 def compare_detections(
