@@ -15,8 +15,8 @@ _FINISHED_WEIGHTS = "of a single net; or of a supernet, with --arch"
 def parser() -> argparse.ArgumentParser:
     detnas = argparse.ArgumentParser(
         prog="detnas",
-        description="Search a detection backbone with your detector's AP as the guide (DetNAS, on NNI).",
-        epilog="The steps, in order: init, pretrain, finetune, search, retrain, report, export. "
+        description="Search a backbone with your detector's AP as the guide (DetNAS, on NNI).",
+        epilog="The steps: init, pretrain, finetune, search, retrain, report, export. "
         "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
         formatter_class=_HelpFormatter,
     )
