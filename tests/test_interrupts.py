@@ -10,6 +10,14 @@ from detnas_nni.interrupts import interrupts_wait
 from detnas_nni.training.weights import write_tensors
 
 
+@pytest.fixture(autouse=True)
+def as_on_a_terminal():
+    """What a shell starts in the background ignores Ctrl-C, and so may these tests' process."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_comes_after_the_block_and_not_in_it():
     done = []
     with pytest.raises(KeyboardInterrupt), interrupts_wait():
