@@ -169,6 +169,10 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     config = _config(options)
     import_at_once()
+    import nni
+
+    # NNI's NAS packages otherwise import pytorch-lightning, and that matplotlib, which a search does not use.
+    nni.set_default_framework("none")
     from detnas_nni.search.session import search_in_process
 
     _print_result(search_in_process(config, fresh=options.fresh))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +40,17 @@ class Search:
             text=True,
         )
         self.process = Process.of(self.child.pid)
-        assert within(120, lambda: self.child.poll() is not None or descendants(self.process))
+        folder = load_config(config_file).search_dir
+        # A library may start a process of its own for a moment while it is imported; the loader comes later.
+        assert within(
+            120,
+            lambda: (
+                self.child.poll() is not None
+                or (read_owner(folder) is not None and descendants(self.process))
+            ),
+        )
         assert self.child.poll() is None, self.child.stdout.read()
+        time.sleep(3)  # until it trains, and no loader is about to be started
         self.all = [self.process, *descendants(self.process)]
 
     def is_gone(self, seconds=30.0):
