@@ -105,7 +105,9 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
         _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
         _report(known, files)
         return
-    race = Race(config.search, Journal(journal_path(config.search_dir)).evaluations)
+    race = None
+    if config.search.racing is not None:
+        race = Race(config.search, Journal(journal_path(config.search_dir)).evaluations)
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
     evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
     outcome = DetNASEvaluator(evaluation, race).measure(architecture).outcome
