@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from detnas_nni.cli_arguments import parser
 from detnas_nni.errors import ArchitectureError, DetNASError, UsageError
 from detnas_nni.imports import import_at_once
+from detnas_nni.interrupts import interrupts_come_again
 from search_spaces import SpaceError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_logging()
     try:
-        status = _COMMANDS[options.command](options)
+        with interrupts_come_again():
+            status = _COMMANDS[options.command](options)
         sys.stdout.flush()  # here, so that a reader who has left is met below
     except DetNASError as error:
         print(f"detnas: error: {error}{_advice(options, error)}", file=sys.stderr)

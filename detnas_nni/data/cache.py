@@ -24,6 +24,7 @@ from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.decoded import DecodedImages, Place
 from detnas_nni.files import replace_file, write_json
 from detnas_nni.folder_lock import FolderLock
+from detnas_nni.interrupts import interrupts_wait
 from detnas_nni.progress_bar import watched
 
 _log = logging.getLogger(__name__)
@@ -133,7 +134,9 @@ def _write(
 ) -> Iterator[tuple[int, Place]]:
     offset = 0
     loader = DataLoader(_Decoding(dataset, indices), batch_size=None, num_workers=workers)
-    decoded = watched(loader, len(indices), "decoding", "image")
+    with interrupts_wait():  # it starts the workers, each by a fork
+        images = iter(loader)
+    decoded = watched(images, len(indices), "decoding", "image")
     for count, (index, image) in enumerate(zip(indices, decoded, strict=True)):
         if count == _ENOUGH:  # the rest is as large; better told now than when a disk is full
             expected = offset / count * len(indices)

@@ -16,6 +16,7 @@ from detnas_nni.data.datasets import (
 )
 from detnas_nni.data.sampling import TrainBatches
 from detnas_nni.errors import DataError
+from detnas_nni.interrupts import interrupts_wait
 
 __all__ = [
     "ClassificationDataset",
@@ -72,7 +73,9 @@ class ImageLoader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in super().__iter__():
+        with interrupts_wait():  # it starts the workers, each by a fork
+            batches = super().__iter__()
+        for batch in batches:
             if isinstance(batch, DataError):
                 self._stop_workers()
                 raise batch

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +40,6 @@ class Search:
         )
         self.process = Process.of(self.child.pid)
         folder = load_config(config_file).search_dir
-        # A library may start a process of its own for a moment while it is imported; the loader comes later.
         assert within(
             120,
             lambda: (
@@ -50,7 +48,6 @@ class Search:
             ),
         )
         assert self.child.poll() is None, self.child.stdout.read()
-        time.sleep(3)  # until it trains, and no loader is about to be started
         self.all = [self.process, *descendants(self.process)]
 
     def is_gone(self, seconds=30.0):
