@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -61,5 +61,11 @@ def _provenance(config: Config, journal: Journal, best: Evaluation) -> dict[str,
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a result depends on."""
-    return {name: version(name) for name in _VERSIONS}
+    """Of the packages that a result depends on; `unknown` where Python has a package, but no record of it."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # such as a checkout that is not installed, but on the path
+            found[name] = "unknown"
+    return found

@@ -1,7 +1,7 @@
 """`best_architecture.json`: the contract's keys, any rank, also of a search that still runs."""
 
 import json
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from nni.nas.space import model_context
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost import cost_table
 from detnas_nni.errors import EvaluationError
-from detnas_nni.export import export_best
+from detnas_nni.export import export_best, versions
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.session import SearchSession
 from detnas_nni.training.weights import file_hash
@@ -111,3 +111,11 @@ def test_the_choices_go_straight_into_nnis_model_context(session):
 def test_the_exported_file_is_read_again_as_an_architecture(session):
     path = export_best(session.config, session.journal)
     assert Architecture.from_json(path) == Architecture("tiny", (2,) * BLOCKS)
+
+
+def test_a_package_without_a_record_has_no_known_version(monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("detnas_nni.export.version", missing)
+    assert set(versions().values()) == {"unknown"}
