@@ -14,6 +14,8 @@ MAX_JSON_BYTES = 2**31
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
+_MAX_LINK = 4096  # bytes; no path is longer
+
 
 class FileIndex:
     """Says which files exist below a folder, with one directory listing a folder instead of a stat a file.
@@ -102,3 +104,16 @@ def read_json_object(file: Path, keys: Sequence[str]) -> dict:
         if not isinstance(content[key], list):
             raise DataError(f"{file}: `{key}` is a {type(content[key]).__name__}, expected a list.")
     return content
+
+
+def voc_image_folder(root: Path) -> Path:
+    """`root/JPEGImages`; or, where git could not make the link that it is in a repository, the link's target.
+
+    git then writes a text file that holds the target. Sets that carry both annotation forms have such links.
+    """
+    folder = root / "JPEGImages"
+    try:
+        target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""
+    except (OSError, ValueError):
+        target = ""
+    return root / target if target and "\n" not in target and not leaves_folder(target) else folder

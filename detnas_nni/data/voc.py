@@ -8,7 +8,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes
+from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes, voc_image_folder
 from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems, show
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
@@ -16,7 +16,6 @@ from detnas_nni.errors import DataError
 # Bytes. VOC's own files have 2 kB an image, and its sets 0.3 MB; both limits are far above.
 _MAX_XML = 10_000_000
 _MAX_SET = 100_000_000
-_MAX_LINK = 4096  # no path is longer
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -75,7 +74,7 @@ def read_voc(
     source = root / "ImageSets" / "Main" / f"{image_set}.txt"
     names = _read_image_set(source)
     problems = Problems(source, max_bad)
-    folder = _image_folder(root) if images is None else images
+    folder = voc_image_folder(root) if images is None else images
     found = _read_images(root, folder, source, names, problems, shift=1.0 if one_based else 0.0)
     labels = _labels(found, classes, source)
     records = tuple(_record(image, labels, problems) for image in found)
@@ -105,19 +104,6 @@ def _read_image_set(source: Path) -> list[tuple[int, str]]:
     if not names:
         raise DataError(f"{source}: is empty; expected at least one image name in a split.")
     return names
-
-
-def _image_folder(root: Path) -> Path:
-    """`root/JPEGImages`; or, where git could not make the link that it is in a repository, the link's target.
-
-    git then writes a text file that holds the target. Sets that carry both annotation forms have such links.
-    """
-    folder = root / "JPEGImages"
-    try:
-        target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""
-    except (OSError, ValueError):
-        target = ""
-    return root / target if target and "\n" not in target and not leaves_folder(target) else folder
 
 
 def _read_images(

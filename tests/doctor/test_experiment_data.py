@@ -90,6 +90,23 @@ def test_voc_data_is_looked_at_source_by_source(make_config, shapes, tmp_path):
     }
 
 
+def test_voc_images_are_where_a_link_that_git_wrote_as_text_leads(make_config, shapes, tmp_path):
+    root = tmp_path / "voc"
+    for folder in ("ImageSets/Main", "Annotations", "photos"):
+        (root / folder).mkdir(parents=True)
+    (root / "JPEGImages").write_text("photos")
+    (root / "ImageSets/Main/train.txt").write_text("one\n")
+    (root / "Annotations/one.xml").write_text("<annotation/>")
+    image = next(path for path in (shapes / "detection/train").iterdir() if path.suffix in (".png", ".jpg"))
+    (root / f"photos/one{image.suffix}").write_bytes(image.read_bytes())
+    split = {"root": str(root), "image_set": "train"}
+    detection = {"format": "voc", "train": [split], "search": None, "test": None}
+    found = only(
+        experiment.data(make_config(tmp_path / "run", data={"detection": detection})), "data.detection.train"
+    )
+    assert (found.status, str(root / "photos") in found.text) == ("ok", True)
+
+
 def test_an_image_folder_without_classes_or_images_is_named(make_config, tmp_path):
     (tmp_path / "flat").mkdir()
     (tmp_path / "empty" / "class_a").mkdir(parents=True)
