@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -24,15 +25,11 @@ from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 IMAGES = Path(__file__).parent / "images"
-SIZE = (1280, 800)  # pixels
+HEIGHT = 800  # pixels
 
-# Name of the picture, page, and the tab to click there.
-PICTURES = (
-    ("webui-overview", "oview", None),
-    ("webui-trials", "detail", "Default metric"),
-    ("webui-hyperparameters", "detail", "Hyper-parameter"),
-)
-
+_OPEN_A_TRIAL = """
+document.querySelector("[role=row] [data-icon-name=ChevronRightMed], [role=row] i.ms-Icon")?.click();
+"""
 
 _SHORTEN = """
 for (const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walker.nextNode();)
@@ -79,9 +76,8 @@ def browser() -> Iterator[Page]:
         raise SystemExit("Chromium is not on PATH")
     with tempfile.TemporaryDirectory() as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-        size = f"--window-size={SIZE[0]},{SIZE[1]}"
         process = subprocess.Popen(
-            [program, *options, size, f"--user-data-dir={profile}", "about:blank"],
+            [program, *options, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -104,31 +100,50 @@ def _first_tab(whole: str, pages: str) -> Iterator[Page]:
         targets = Page(socket).call("Target.getTargets")["targetInfos"]
     [first, *_] = [target["targetId"] for target in targets if target["type"] == "page"]
     with connect(f"{pages}{first}", max_size=None) as socket:
-        page = Page(socket)
-        width, height = SIZE
-        page.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        yield page
+        yield Page(socket)
 
 
-def take(page: Page, address: str, tab: str | None, home: str, out: Path) -> None:
-    """One picture of a page of the web UI, with `home` written as ~."""
-    page.call("Page.navigate", url=address)
+@dataclass(frozen=True)
+class Picture:
+    """What is to be seen in one."""
+
+    name: str
+    page: str
+    tab: str | None = None
+    """to click on the page"""
+    width: int = 1280
+    """of the window, in pixels"""
+    opened: bool = False
+    """whether the first trial of the table is opened"""
+
+
+PICTURES = (
+    Picture("webui-overview", "oview"),
+    Picture("webui-trials", "detail", "Default metric"),
+    # The labels of many axes stand apart in a wide window alone.
+    Picture("webui-hyperparameters", "detail", "Hyper-parameter", width=2000),
+    Picture("webui-trial", "detail", "Intermediate result", opened=True),
+)
+
+
+def take(page: Page, picture: Picture, server: str, home: str, folder: Path) -> None:
+    """One picture of the web UI, with `home` written as ~."""
+    size = {"width": picture.width, "height": HEIGHT}
+    page.call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
+    page.call("Page.navigate", url=f"{server}/{picture.page}")
     page.wait_for("document.querySelectorAll('[role=row], canvas, svg').length > 2")
-    if tab is not None:
-        button = f"[...document.querySelectorAll('[role=tab]')].find(b => b.name == {tab!r})"
+    if picture.tab is not None:
+        button = f"[...document.querySelectorAll('[role=tab]')].find(b => b.name == {picture.tab!r})"
         page.wait_for(f"!!{button}")
         page.evaluate(f"{button}.click()")
+    if picture.opened:
+        page.evaluate(_OPEN_A_TRIAL)
     time.sleep(4)  # charts are drawn with an animation
     page.evaluate(_SHORTEN.replace("HOME", json.dumps(home)))
-    picture = page.call("Page.captureScreenshot", format="png")["data"]
+    png = base64.b64decode(page.call("Page.captureScreenshot", format="png")["data"])
+    out = folder / f"{picture.name}.png"
     # A quarter of the size, and no difference to see.
-    Image.open(BytesIO(base64.b64decode(picture))).convert("RGB").quantize(256).save(out, optimize=True)
+    Image.open(BytesIO(png)).convert("RGB").quantize(256).save(out, optimize=True)
     print(f"{out}: {out.stat().st_size / 1000:.0f} kB")
 
 
@@ -142,8 +157,8 @@ def main() -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{options.port}/api/v1/nni/experiment") as answer:
         home = str(Path(json.load(answer)["logDir"]).parents[1])  # of nni-experiments
     with browser() as page:
-        for name, path, tab in PICTURES:
-            take(page, f"http://127.0.0.1:{options.port}/{path}", tab, home, options.out / f"{name}.png")
+        for picture in PICTURES:
+            take(page, picture, f"http://127.0.0.1:{options.port}", home, options.out)
 
 
 if __name__ == "__main__":
