@@ -25,11 +25,8 @@ from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 IMAGES = Path(__file__).parent / "images"
-HEIGHT = 800  # pixels
 
-_OPEN_A_TRIAL = """
-document.querySelector("[role=row] [data-icon-name=ChevronRightMed], [role=row] i.ms-Icon")?.click();
-"""
+_OPEN_A_TRIAL = """document.querySelector("[data-automation-key='_expand'] i").click()"""
 
 _SHORTEN = """
 for (const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walker.nextNode();)
@@ -112,6 +109,7 @@ class Picture:
     tab: str | None = None
     """to click on the page"""
     width: int = 1280
+    height: int = 800
     """of the window, in pixels"""
     opened: bool = False
     """whether the first trial of the table is opened"""
@@ -122,13 +120,13 @@ PICTURES = (
     Picture("webui-trials", "detail", "Default metric"),
     # The labels of many axes stand apart in a wide window alone.
     Picture("webui-hyperparameters", "detail", "Hyper-parameter", width=2000),
-    Picture("webui-trial", "detail", "Intermediate result", opened=True),
+    Picture("webui-trial", "detail", "Intermediate result", height=1200, opened=True),
 )
 
 
 def take(page: Page, picture: Picture, server: str, home: str, folder: Path) -> None:
     """One picture of the web UI, with `home` written as ~."""
-    size = {"width": picture.width, "height": HEIGHT}
+    size = {"width": picture.width, "height": picture.height}
     page.call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=False)
     page.call("Page.navigate", url=f"{server}/{picture.page}")
     page.wait_for("document.querySelectorAll('[role=row], canvas, svg').length > 2")
