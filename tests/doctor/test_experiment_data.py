@@ -70,15 +70,20 @@ def test_coco_data_that_is_missing_or_wrong_is_named(make_config, tmp_path, cont
     assert "data.detection.train" in found.remedy
 
 
-def test_voc_data_is_looked_at_source_by_source(make_config, shapes, tmp_path):
-    root = tmp_path / "voc"
-    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+def voc(root, shapes, images="JPEGImages"):
+    """A set of one image, listed as `train`, whose file lies in a folder of that name."""
+    for folder in ("ImageSets/Main", "Annotations", images):
         (root / folder).mkdir(parents=True)
-    (root / "ImageSets/Main/train.txt").write_text("one\ntwo\n")
-    (root / "ImageSets/Main/empty.txt").write_text("\n")
+    (root / "ImageSets/Main/train.txt").write_text("one\n")
     (root / "Annotations/one.xml").write_text("<annotation/>")
     image = next(path for path in (shapes / "detection/train").iterdir() if path.suffix in (".png", ".jpg"))
-    (root / "JPEGImages" / f"one{image.suffix}").write_bytes(image.read_bytes())
+    (root / images / f"one{image.suffix}").write_bytes(image.read_bytes())
+    return root
+
+
+def test_voc_data_is_looked_at_source_by_source(make_config, shapes, tmp_path):
+    root = voc(tmp_path / "voc", shapes)
+    (root / "ImageSets/Main/empty.txt").write_text("\n")
     train = [{"root": str(root), "image_set": name} for name in ("train", "empty", "absent")]
     detection = {"format": "voc", "train": train, "search": None, "test": None}
     found = experiment.data(make_config(tmp_path / "run", data={"detection": detection}))
@@ -91,20 +96,13 @@ def test_voc_data_is_looked_at_source_by_source(make_config, shapes, tmp_path):
 
 
 def test_voc_images_are_where_a_link_that_git_wrote_as_text_leads(make_config, shapes, tmp_path):
-    root = tmp_path / "voc"
-    for folder in ("ImageSets/Main", "Annotations", "photos"):
-        (root / folder).mkdir(parents=True)
+    root = voc(tmp_path / "voc", shapes, images="photos")
     (root / "JPEGImages").write_text("photos")
-    (root / "ImageSets/Main/train.txt").write_text("one\n")
-    (root / "Annotations/one.xml").write_text("<annotation/>")
-    image = next(path for path in (shapes / "detection/train").iterdir() if path.suffix in (".png", ".jpg"))
-    (root / f"photos/one{image.suffix}").write_bytes(image.read_bytes())
-    split = {"root": str(root), "image_set": "train"}
-    detection = {"format": "voc", "train": [split], "search": None, "test": None}
-    found = only(
-        experiment.data(make_config(tmp_path / "run", data={"detection": detection})), "data.detection.train"
-    )
-    assert (found.status, str(root / "photos") in found.text) == ("ok", True)
+    train = [{"root": str(root), "image_set": "train"}]
+    detection = {"format": "voc", "train": train, "search": None, "test": None}
+    found = experiment.data(make_config(tmp_path / "run", data={"detection": detection}))
+    source = only(found, "data.detection.train")
+    assert (source.status, str(root / "photos") in source.text) == ("ok", True)
 
 
 def test_an_image_folder_without_classes_or_images_is_named(make_config, tmp_path):
