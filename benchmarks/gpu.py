@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 from nni.nas.space import model_context
-from supernet_step import OneOf
+from supernet_step import InMemory, OneOf
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -101,17 +101,8 @@ class Clocked:
         return 1e3 * statistics.median(b - a for a, b in pairwise(self.times[warm_up:]))
 
 
-class _Job(DetectionJob):
-    """Its data is in memory."""
-
-    def __init__(self, config: Config, batches: Clocked) -> None:
-        super(DetectionJob, self).__init__(config, config.finetune, [])
-        self.kind = config.detector.name
-        self.classes = tuple(map(str, range(_CLASSES)))
-        self._clocked = batches
-
-    def loader(self, start: int, world: World) -> Any:
-        return self._clocked
+class _Job(InMemory, DetectionJob):
+    number_of_classes = _CLASSES
 
 
 def step(space: str, precision: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -150,22 +141,21 @@ def step(space: str, precision: str, options: argparse.Namespace) -> dict[str, A
     }
 
 
-def _config(space: str, precision: str, steps: int, batch_size: int) -> Config:
-    return Config(
+def _job(space: str, precision: str, batches: Clocked) -> _Job:
+    config = Config(
         run_dir=Path(),
         space=Space(name=space),
         data=Data(),
         detector=Detector(min_size=800, max_size=1333),
-        finetune=Finetune(
-            steps=steps, batch_size=batch_size, lr=1e-4, init="scratch", log_every=50, checkpoint_every=10**9
-        ),
+        finetune=Finetune(steps=len(batches), lr=1e-4, init="scratch", log_every=50, checkpoint_every=10**9),
         hardware=Hardware(device="cuda", precision=precision),
     )
+    return _Job(config, config.finetune, batches)
 
 
 def _ours(space: str, precision: str, batches: Clocked, net: PathSampler | Architecture) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        job = _Job(_config(space, precision, len(batches), 8), batches)
+        job = _job(space, precision, batches)
         loop.train(job, TrainingRun(Path(folder), "benchmark"), World(), net=net)
 
 
@@ -179,7 +169,7 @@ def _by_hand(
     fused: bool = False,
 ) -> None:
     """What an engineer would write."""
-    job = _Job(_config(space, precision, len(batches), 8), batches)
+    job = _job(space, precision, batches)
     blocks: dict[str, OneOf] = {}
     if isinstance(net, PathSampler):
         model = job.build()

@@ -21,6 +21,7 @@ import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -201,23 +202,25 @@ class OneOf(nn.ModuleDict):
         return self[self.drawn](x)
 
 
-class _InMemory(Job):
-    """A job whose data is the turns' batches."""
+class InMemory(Job):
+    """A job whose data is batches in memory, such as the turns'."""
 
-    def __init__(self, config: Config, settings: Any, turns: Turns) -> None:
+    number_of_classes = _CLASSES
+
+    def __init__(self, config: Config, settings: Any, turns: Iterable[Any]) -> None:
         Job.__init__(self, config, settings, [])
         self.kind = config.detector.name if isinstance(self, DetectionJob) else ClassificationJob.kind
-        self.classes = tuple(map(str, range(_CLASSES)))
+        self.classes = tuple(map(str, range(self.number_of_classes)))
         self._turns = turns
 
     def loader(self, start: int, world: World) -> Any:
         return self._turns
 
 
-class _Classification(_InMemory, ClassificationJob): ...
+class _Classification(InMemory, ClassificationJob): ...
 
 
-class _Detection(_InMemory, DetectionJob): ...
+class _Detection(InMemory, DetectionJob): ...
 
 
 def _job(step: str, options: argparse.Namespace, turns: Turns, space: str) -> Job:
