@@ -18,13 +18,13 @@ from typing import BinaryIO
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.decoded import DecodedImages, Place
+from detnas_nni.data.loaders import ForkedLoader
 from detnas_nni.files import replace_file, write_json
 from detnas_nni.folder_lock import FolderLock
-from detnas_nni.interrupts import interrupts_wait
 from detnas_nni.progress_bar import watched
 
 _log = logging.getLogger(__name__)
@@ -133,10 +133,8 @@ def _write(
     dataset: ImageDataset, indices: Sequence[int], file: BinaryIO, limit: int, workers: int
 ) -> Iterator[tuple[int, Place]]:
     offset = 0
-    loader = DataLoader(_Decoding(dataset, indices), batch_size=None, num_workers=workers)
-    with interrupts_wait():  # it starts the workers, each by a fork
-        images = iter(loader)
-    decoded = watched(images, len(indices), "decoding", "image")
+    loader = ForkedLoader(_Decoding(dataset, indices), batch_size=None, num_workers=workers)
+    decoded = watched(loader, len(indices), "decoding", "image")
     for count, (index, image) in enumerate(zip(indices, decoded, strict=True)):
         if count == _ENOUGH:  # the rest is as large; better told now than when a disk is full
             expected = offset / count * len(indices)

@@ -22,6 +22,7 @@ __all__ = [
     "ClassificationDataset",
     "DetectionDataset",
     "EvaluationDataset",
+    "ForkedLoader",
     "ImageLoader",
     "TrainBatches",
     "classification_collate",
@@ -65,7 +66,15 @@ def _usable(items: Sequence[Sample | DataError | None]) -> list[Sample] | DataEr
     return [item for item in items if item is not None] or None
 
 
-class ImageLoader(DataLoader):
+class ForkedLoader(DataLoader):
+    """A `DataLoader` that loses no interrupt while it starts its workers, each by a fork."""
+
+    def __iter__(self) -> Iterator[Any]:
+        with interrupts_wait():
+            return super().__iter__()
+
+
+class ImageLoader(ForkedLoader):
     """A `DataLoader` that raises its workers' errors as they are and passes over batches without an image.
 
     torch wraps an exception of a worker into one whose message is a traceback; the user is to read the
@@ -73,9 +82,7 @@ class ImageLoader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Any]:
-        with interrupts_wait():  # it starts the workers, each by a fork
-            batches = super().__iter__()
-        for batch in batches:
+        for batch in super().__iter__():
             if isinstance(batch, DataError):
                 self._stop_workers()
                 raise batch
