@@ -7,7 +7,6 @@ tell apart, and a trunk sees what a detector has to reject.
 import json
 import logging
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.errors import DataError
+from detnas_nni.files import is_free, replaced_folder
 from detnas_nni.seeding import generator
 
 MIN_SIDE = 8
@@ -105,10 +105,7 @@ def write_crops(
     found = _found(out, parameters, overwrite)
     if found is not None:
         return found
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        new = Path(temporary) / "new"
-        new.mkdir()
+    with replaced_folder(out) as new:
         crops = _write(images, new, folders, seed, margin, min_side)
         if set(crops.counts) <= {BACKGROUND}:
             raise DataError(
@@ -117,9 +114,6 @@ def write_crops(
             )
         record = {**parameters, "counts": dict(crops.counts), "left_out": dict(crops.left_out)}
         (new / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            out.rename(Path(temporary) / "old")
-        new.rename(out)
     return crops
 
 
@@ -146,7 +140,7 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 def _found(out: Path, parameters: Mapping[str, Any], overwrite: bool) -> Crops | None:
     """The crops at `out` if they are the same; None if they are to be written."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return None
     try:
         found = json.loads((out / RECORD).read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """Generates the practice set: shapes to classify and to detect, enough to run the whole pipeline on a CPU."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from PIL import Image
 
 from detnas_nni.data.drawing import SHAPES, draw_scene
 from detnas_nni.errors import DataError, UsageError
+from detnas_nni.files import is_free, replaced_folder
 from detnas_nni.progress_bar import ProgressBar
 
 # With gaps, as COCO's are: what confuses ids and labels shows at once.
@@ -79,12 +79,7 @@ def generate_shapes(
     out = out.resolve()
     if not _must_write(out, parameters, overwrite):
         return False
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary,
-        ProgressBar(sum(counts.values()), "drawing", "image") as bar,
-    ):
-        new = Path(temporary) / "new"
+    with replaced_folder(out) as new, ProgressBar(sum(counts.values()), "drawing", "image") as bar:
         for split, code in (("train", 0), ("val", 1)):
             streams = (seed, code)
             folder = new / "classification" / split
@@ -95,9 +90,6 @@ def generate_shapes(
             count = counts[f"detection_{split}"]
             _write_detection(folder, (seed, code), classes, count, detection_size, bar)
         (new / _RECORD).write_text(json.dumps(parameters, indent=2) + "\n")
-        if out.exists():
-            out.rename(Path(temporary) / "old")
-        new.rename(out)
     return True
 
 
@@ -120,7 +112,7 @@ def _check_parameters(
 
 def _must_write(out: Path, parameters: dict[str, Any], overwrite: bool) -> bool:
     """Whether the set has to be written; nothing that this module did not write is ever replaced."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return True
     try:
         found = json.loads((out / _RECORD).read_text())
