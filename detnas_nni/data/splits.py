@@ -99,7 +99,7 @@ def open_classification(
 
 
 def _read(sources: cfg.Sources, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
-    parts = [_read_source(source, classes, max_bad) for source in sources]
+    parts = [read_source(source, classes, max_bad) for source in sources]
     if len(parts) == 1:
         return parts[0]
     if classes is None and isinstance(sources[0], cfg.CocoSplit):
@@ -110,7 +110,8 @@ def _read(sources: cfg.Sources, classes: Sequence[str] | None, max_bad: int) -> 
     return join(parts, classes)
 
 
-def _read_source(source: cfg.Split, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
+def read_source(source: cfg.Split, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
+    """One source of a split; arguments and errors as of its form's reader."""
     if isinstance(source, cfg.CocoSplit):
         return read_coco(source.images, source.annotations, classes=classes, max_bad=max_bad)
     return read_voc(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from detnas_nni.config import CocoSplit, VocSplit
-from detnas_nni.data.coco import read_coco
 from detnas_nni.data.crops import usable
-from detnas_nni.data.records import DetectionSet
-from detnas_nni.data.voc import read_voc
+from detnas_nni.data.records import DetectionSet, ImageRecord
+from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources
 
@@ -39,6 +38,13 @@ class Look:
         """With the images that will be held out of it."""
         return self.splits["train"]
 
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        """The splits' image files, links followed."""
+        return {
+            name: [record.file.resolve() for record in split.records] for name, split in self.splits.items()
+        }
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names, in the order of their labels."""
@@ -50,39 +56,38 @@ class Look:
         kinds = ("bad images", "bad boxes")
         return max(sum(split.dropped.get(kind, 0) for kind in kinds) for split in self.splits.values())
 
-    def boxes_by_class(self, split: str = "train") -> np.ndarray:
+    def boxes_by_class(self) -> np.ndarray:
         """(K,) boxes of each class that are trained on."""
-        counts = np.zeros(len(self.classes), dtype=np.int64)
-        for record in self.splits[split].records:
-            np.add.at(counts, record.labels[record.trainable()] - 1, 1)
-        return counts
+        return self._by_class(ImageRecord.trainable)
 
     def crops(self) -> np.ndarray:
         """(K,) boxes of each class that can be cut out."""
+        return self._by_class(usable)
+
+    def _by_class(self, counted: Callable[[ImageRecord], np.ndarray]) -> np.ndarray:
         counts = np.zeros(len(self.classes), dtype=np.int64)
         for record in self.train.records:
-            np.add.at(counts, record.labels[usable(record)] - 1, 1)
+            np.add.at(counts, record.labels[counted(record)] - 1, 1)
         return counts
 
-    @property
+    @cached_property
     def image_sizes(self) -> np.ndarray:
         """(N, 2) width and height of the training images, pixels."""
         return np.array([(record.width, record.height) for record in self.train.records], dtype=np.int64)
 
-    @property
+    @cached_property
     def box_sizes(self) -> np.ndarray:
         """(B, 2) width and height of the training boxes, pixels."""
         boxes = [record.boxes[record.trainable()] for record in self.train.records]
         stacked = np.concatenate(boxes)
         return stacked[:, 2:] - stacked[:, :2]
 
-    @property
+    @cached_property
     def sizes_of_boxes_images(self) -> np.ndarray:
         """(B, 2) width and height of the image that each of `box_sizes` is in."""
-        counts = [int(record.trainable().sum()) for record in self.train.records]
-        return np.repeat(self.image_sizes, counts, axis=0)
+        return np.repeat(self.image_sizes, self.boxes_an_image, axis=0)
 
-    @property
+    @cached_property
     def boxes_an_image(self) -> np.ndarray:
         """(N,) boxes that are trained on."""
         return np.array([int(record.trainable().sum()) for record in self.train.records])
@@ -95,11 +100,11 @@ def look(sources: Sources) -> Look:
         DataError: a file cannot be read, the splits' classes disagree, or there is no box to train on.
     """
     with _told_later():
-        train = _read(sources.train, None)
+        train = read_source(sources.train, None, _ANY_NUMBER)
         splits = {"train": train}
         for name in ("search", "test"):
             if name in sources.splits:
-                splits[name] = _read(sources.splits[name], train.classes)
+                splits[name] = read_source(sources.splits[name], train.classes, _ANY_NUMBER)
     found = Look(splits)
     if not len(found.box_sizes):
         raise DataError(f"{train.name}: there is no box to train on; crowds and difficult ones do not count")
@@ -129,9 +134,8 @@ def describe(found: Look) -> list[str]:
         "x".join(map(str, by_area[at].tolist())) for at in (0, len(by_area) // 2, -1)
     )
     lines.append(f"image sizes   min {smallest}, median {middle}, max {largest} pixels")
-    boxes = found.box_sizes
-    sides = np.sqrt(boxes.prod(axis=1))
-    areas = boxes.prod(axis=1)
+    areas = found.box_sizes.prod(axis=1)
+    sides = np.sqrt(areas)
     smallest, middle, largest = np.quantile(sides, (0, 0.5, 1))
     lines.append(f"box sizes     min {smallest:.0f}, median {middle:.0f}, max {largest:.0f} pixels (√area)")
     small, large = (areas < _SMALL).mean(), (areas >= _MEDIUM).mean()
@@ -144,14 +148,6 @@ def describe(found: Look) -> list[str]:
     return lines
 
 
-def _read(source: CocoSplit | VocSplit, classes: tuple[str, ...] | None) -> DetectionSet:
-    if isinstance(source, CocoSplit):
-        return read_coco(source.images, source.annotations, classes=classes, max_bad=_ANY_NUMBER)
-    return read_voc(
-        source.root, source.image_set, classes=classes, max_bad=_ANY_NUMBER, one_based=source.one_based
-    )
-
-
 @contextmanager
 def _told_later() -> Iterator[None]:
     """Without the readers' warnings, which `problems` tells in its own words."""
@@ -162,8 +158,3 @@ def _told_later() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def files_of(split: DetectionSet) -> list[Path]:
-    """The split's image files, links followed."""
-    return [record.file.resolve() for record in split.records]

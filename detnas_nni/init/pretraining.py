@@ -13,8 +13,6 @@ from detnas_nni.data.imagenet import read_image_folder
 from detnas_nni.errors import UsageError
 from detnas_nni.init.look import Look
 
-KINDS = ("crops", "folder", "supernet", "none")
-
 ENOUGH_CROPS = 300
 """Crops from which a pre-training on them is proposed; with fewer it learns them by heart."""
 

@@ -15,7 +15,7 @@ from detnas_nni.config import VocSplit
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE
 from detnas_nni.data.records import DetectionSet
-from detnas_nni.init.look import Look, files_of
+from detnas_nni.init.look import Look
 from detnas_nni.init.sources import Sources
 
 FEW_BOXES = 30
@@ -54,7 +54,7 @@ def problems(found: Look, sources: Sources) -> list[Problem]:
 
 
 def _shared_files(found: Look) -> Iterator[Problem]:
-    files = {name: set(files_of(split)) for name, split in found.splits.items()}
+    files = {name: set(of_split) for name, of_split in found.files.items()}
     for first, second in combinations(files, 2):
         shared = sorted(files[first] & files[second])
         if shared:
@@ -69,9 +69,9 @@ def _shared_files(found: Look) -> Iterator[Problem]:
 def _same_content(found: Look) -> Iterator[Problem]:
     """Pictures that two splits have under different names."""
     sizes: dict[str, dict[int, list[Path]]] = {}
-    for name, split in found.splits.items():
+    for name, files in found.files.items():
         sizes[name] = defaultdict(list)
-        for file in files_of(split):
+        for file in files:
             sizes[name][_size(file)].append(file)
     for first, second in combinations(sizes, 2):
         pairs = []

@@ -18,7 +18,6 @@ from detnas_nni.init.sources import Sources, plain_path
 from detnas_nni.init.values import Tree, Value
 
 CONFIG = "detnas.yaml"
-FILES = (CONFIG, "search.yaml", "search_space.json", "PLAN.md")
 _TRIALS_A_CPU = 4
 
 
