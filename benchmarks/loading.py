@@ -46,7 +46,7 @@ from torch.optim import SGD
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Detector
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data import transforms
 from detnas_nni.data.datasets import ClassificationDataset, DetectionDataset, ImageDataset
 from detnas_nni.data.imagenet import ClassificationSet

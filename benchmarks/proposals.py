@@ -27,8 +27,8 @@ from nni.nas.execution import ExecutionEngine, FinalMetricEvent, TrainingEndEven
 from nni.nas.space import ModelStatus
 from nni.nas.strategy.base import Strategy
 
-from detnas_nni.cost import Constraint, FeasibleSet, cost_table
-from detnas_nni.latency.table import read_latency_table
+from detnas_nni.cost.latency_table import read_latency_table
+from detnas_nni.cost.table import Constraint, FeasibleSet, cost_table
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
     ConstrainedRegularizedEvolution,

@@ -29,8 +29,8 @@ from candidate import candidates, seconds_of, thorough
 from scipy.stats import kendalltau
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.config.reading import load_config
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 
 Protocol = Callable[[Architecture], float]
 

@@ -16,8 +16,8 @@ import statistics
 from nni.nas.execution import SequentialExecutionEngine
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.config.reading import load_config
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.session import SearchSession
 

@@ -34,8 +34,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from detnas_nni.config import Config, Data, Detector, Finetune, Hardware, Pretrain, Space
-from detnas_nni.cost import cost_table
-from detnas_nni.seeding import derive_seed
+from detnas_nni.cost.table import cost_table
 from detnas_nni.supernet import paths
 from detnas_nni.supernet.path_sgd import PathSGD
 from detnas_nni.supernet.paths import PathSampler
@@ -44,6 +43,7 @@ from detnas_nni.training.distributed import World
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job
 from detnas_nni.training.progress import Checkpoints, Progress
 from detnas_nni.training.runs import TrainingRun
+from detnas_nni.util.seeding import derive_seed
 from search_spaces.trunk import layer_choices
 
 _CLASSES = 100

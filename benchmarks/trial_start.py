@@ -8,9 +8,10 @@ takes four minutes and prints one JSON object. Four commands are started in turn
 - `imports_alone`: the same without Python's exit, in which torch takes some tenths of a second to be taken
   down: the stricter measure, since the trial is looked at in its middle;
 - `trial`: `detnas trial`, up to the first convolution of its net, on a supernet of the config that was
-  trained for one step; NNI's side is `tests/search/trial_service.py`. `milestones` are seconds since its
-  start, when the config is read; all modules are there; NNI has said what to evaluate; the supernet's hash is
-  known; the supernet and the data are open; the path's net has its weights; the first batch has come to it;
+  trained for one step; NNI's side is `tests/search/nnictl/trial_service.py`. `milestones` are seconds since
+  its start, when the config is read; all modules are there; NNI has said what to evaluate; the supernet's
+  hash is known; the supernet and the data are open; the path's net has its weights; the first batch has
+  come to it;
 - `help`: detnas --help.
 
 Seconds are of wall time, CPU seconds are user's and system's, medians over the repeats. Ratios are of the
@@ -82,7 +83,7 @@ def prepare(config: Path, overrides: Sequence[str], folder: Path) -> list[str]:
 
 def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, Any]:
     """The commands in turn, after a round that brings the files into the page cache."""
-    from tests.search.trial_service import TrialService
+    from tests.search.nnictl.trial_service import TrialService
 
     with TrialService({_TRIAL: {"parameter_id": 0, "parameters": _parameters(settings)}}) as service:
         service.handed = service.records
@@ -116,7 +117,8 @@ def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, An
 
 def be_a_trial(arguments: Sequence[str]) -> None:
     """`detnas trial` up to its first convolution, which ends the process; prints what came when."""
-    from detnas_nni import cli, config_file
+    from detnas_nni import cli
+    from detnas_nni.config import reading as config_file
 
     reached: dict[str, float] = {}
 
@@ -125,8 +127,8 @@ def be_a_trial(arguments: Sequence[str]) -> None:
         import nni
         from torch.nn.modules.module import register_module_forward_pre_hook
 
-        from detnas_nni.search import trial  # which the command imports next
-        from detnas_nni.search.candidate import CandidateEvaluation
+        from detnas_nni.evaluation.candidate import CandidateEvaluation
+        from detnas_nni.search.nnictl import trial  # which the command imports next
 
         reached["modules"] = _since_start()
         _watch(nni, "get_next_parameter", "parameters", reached)
@@ -166,7 +168,7 @@ def _since_start() -> float:
 def _parameters(settings: Sequence[str]) -> dict[str, Any]:
     """The choices of a path of the config's space, as NNI hands them out."""
     from detnas_nni.architecture import Architecture
-    from detnas_nni.config_file import load_config
+    from detnas_nni.config.reading import load_config
     from search_spaces import layout
 
     overrides = [value for flag, value in _pairs(settings) if flag == "--set"]

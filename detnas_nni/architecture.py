@@ -12,9 +12,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-from detnas_nni.data.problems import show
 from detnas_nni.errors import ArchitectureError
-from detnas_nni.files import write_text
+from detnas_nni.util.files import write_text
+from detnas_nni.util.text import show
 from search_spaces import Choice, SpaceError, layout
 
 FORMAT = 1

@@ -19,9 +19,9 @@ from typing import Any
 
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config, ConfigPath, Evaluation, Reproduces, Search, Section
-from detnas_nni.config_file import load_config, parse_section
+from detnas_nni.config.reading import load_config, parse_section
+from detnas_nni.config.yaml_file import read_extended
 from detnas_nni.errors import ArchitectureError, ConfigError, DetNASError, UsageError
-from detnas_nni.yaml_file import read_extended
 
 _FOLDER = Path("experiments")  # seen from the repository's folder
 _FILE = "detnas.yaml"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.shapes import generate_shapes
 
 pytest_plugins = ["tests.trainings"]

@@ -13,8 +13,8 @@ import pytest
 from nni.experiment.config import ExperimentConfig
 
 from detnas_nni.cli import _COMMANDS
-from detnas_nni.cli_arguments import parser
-from detnas_nni.config_file import load_config
+from detnas_nni.cli.arguments import parser
+from detnas_nni.config.reading import load_config
 from docs.generate import _anchor
 
 ROOT = Path(__file__).parents[1]

@@ -16,11 +16,11 @@ from nni.experiment.config import ExperimentConfig
 from detnas_nni import cli
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
-from detnas_nni.cost import Constraint, cost_table
+from detnas_nni.config.reading import load_config
+from detnas_nni.config.yaml_file import read_extended
+from detnas_nni.cost.table import Constraint, cost_table
 from detnas_nni.reproduce import Experiment, experiments
 from detnas_nni.training.runs import pretrain_run
-from detnas_nni.yaml_file import read_extended
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path for path in (ROOT / "experiments").iterdir() if path.is_dir() and path.name != "shared")

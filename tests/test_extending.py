@@ -16,8 +16,8 @@ from nni.nas.strategy import Random as NNIRandom
 from detnas_nni.architecture import read_document
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, ConstraintError
+from detnas_nni.finished.retrain import retrain
 from detnas_nni.models import DetectorSpace
-from detnas_nni.retrain import retrain
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import CandidateEvaluation, SearchSession, search_in_process

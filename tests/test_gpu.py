@@ -10,14 +10,14 @@ from torch.nn import BatchNorm2d
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cli import main
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
+from detnas_nni.cost.latency import measure_latency
 from detnas_nni.data.images import read_image
-from detnas_nni.evaluate import measure_weights
+from detnas_nni.evaluation.candidate import CandidateEvaluation
+from detnas_nni.evaluation.single_net import measure_weights
 from detnas_nni.finished.api import load_detector
 from detnas_nni.finished.exporting import export
-from detnas_nni.latency.measure import measure_latency
-from detnas_nni.retrain import retrain
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.finished.retrain import retrain
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet.finetune import finetune

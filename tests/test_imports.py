@@ -30,7 +30,7 @@ def test_help_imports_neither_torch_nor_anything_else_that_is_large(command):
     modules, *_ = after(
         f"from detnas_nni.cli import main\ntry: main({[*command.split(), '--help']})\nexcept SystemExit: pass"
     )
-    assert "detnas_nni.cli_arguments" in modules
+    assert "detnas_nni.cli.arguments" in modules
     assert not packages(modules) & {
         "torch",
         "torchvision",
@@ -44,8 +44,8 @@ def test_help_imports_neither_torch_nor_anything_else_that_is_large(command):
 
 
 def test_a_trial_imports_nothing_of_a_training_and_no_front_end():
-    modules, *_ = after("import detnas_nni.search.trial")
-    assert "detnas_nni.search.candidate" in modules
+    modules, *_ = after("import detnas_nni.search.nnictl.trial")
+    assert "detnas_nni.evaluation.candidate" in modules
     assert not packages(modules) & {
         *("pytorch_lightning", "lightning_fabric", "torchmetrics", "tensorboard", "sklearn", "matplotlib"),
         "pycocotools",
@@ -55,13 +55,13 @@ def test_a_trial_imports_nothing_of_a_training_and_no_front_end():
 
 
 def test_imported_at_once_the_packages_are_there_and_only_what_comes_later_is_collected():
-    modules, enabled, frozen = after("from detnas_nni.imports import import_at_once; import_at_once()")
+    modules, enabled, frozen = after("from detnas_nni.util.imports import import_at_once; import_at_once()")
     assert {"torch", "torchvision", "nni"} <= modules
     assert enabled and frozen > 100_000
 
 
 def test_a_process_that_has_torch_keeps_its_collector_as_it_is():
     modules, enabled, frozen = after(
-        "import torch; gc.disable()\nfrom detnas_nni.imports import import_at_once; import_at_once()"
+        "import torch; gc.disable()\nfrom detnas_nni.util.imports import import_at_once; import_at_once()"
     )
     assert "nni" not in modules and not enabled and frozen == 0

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_quickstart_ends_with_a_detector_that_detects(tmp_path):
     # The script works in the repository that it stands in; a copy leaves the user's own run alone.
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    for file in ("search_spaces/tiny.json", "detnas_nni/search/loopback.js"):
+    for file in ("search_spaces/tiny.json", "detnas_nni/search/nnictl/loopback.js"):
         (tmp_path / file).parent.mkdir(parents=True)
         shutil.copy(ROOT / file, tmp_path / file)
     env = {

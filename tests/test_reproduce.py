@@ -10,9 +10,9 @@ import yaml
 
 from detnas_nni import cli
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
+from detnas_nni.config.fast_dev_run import fast_dev_run
+from detnas_nni.config.reading import load_config
 from detnas_nni.errors import ArchitectureError, ConfigError, UsageError
-from detnas_nni.fast_dev_run import fast_dev_run
 from detnas_nni.reproduce import Experiment, StepError, experiments, format_table, reproduce
 
 ONE, OTHER, THIRD = ((0,) * 9, (1,) * 9, (2,) * 9)

@@ -23,9 +23,9 @@ from torch.utils.data import Dataset
 from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.decoded import DecodedImages, Place
 from detnas_nni.data.loaders import ForkedLoader
-from detnas_nni.files import replace_file, write_json
-from detnas_nni.folder_lock import FolderLock
-from detnas_nni.progress_bar import watched
+from detnas_nni.util.files import replace_file, write_json
+from detnas_nni.util.lock import FolderLock
+from detnas_nni.util.progress import watched
 
 _log = logging.getLogger(__name__)
 

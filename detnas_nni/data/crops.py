@@ -19,8 +19,8 @@ from PIL import Image
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.errors import DataError
-from detnas_nni.files import is_free, replaced_folder
-from detnas_nni.seeding import generator
+from detnas_nni.util.files import is_free, replaced_folder
+from detnas_nni.util.seeding import generator
 
 MIN_SIDE = 8
 """Pixels; a box with a shorter side shows nothing that a classifier could learn."""

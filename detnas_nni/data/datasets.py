@@ -16,7 +16,7 @@ from detnas_nni.data.imagenet import ClassificationSet
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
-from detnas_nni.seeding import derive_seed
+from detnas_nni.util.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from detnas_nni.seeding import derive_seed
+from detnas_nni.util.seeding import derive_seed
 
 
 def seeded_choice(keys: Sequence[str], count: int, seed: int) -> list[int]:

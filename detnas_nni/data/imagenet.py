@@ -9,8 +9,8 @@ import numpy as np
 
 from detnas_nni.data.files import IMAGE_SUFFIXES
 from detnas_nni.data.holdout import seeded_choice
-from detnas_nni.data.problems import show
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
 
 
 @dataclass(frozen=True, eq=False)

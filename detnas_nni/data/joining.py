@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from detnas_nni.data.problems import show
 from detnas_nni.data.records import DetectionSet, ImageRecord, check_disjoint
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
 
 
 def join(parts: Sequence[DetectionSet], classes: Sequence[str]) -> DetectionSet:

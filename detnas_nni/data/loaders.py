@@ -16,7 +16,7 @@ from detnas_nni.data.datasets import (
 )
 from detnas_nni.data.sampling import TrainBatches
 from detnas_nni.errors import DataError
-from detnas_nni.interrupts import interrupts_wait
+from detnas_nni.util.interrupts import interrupts_wait
 
 __all__ = [
     "ClassificationDataset",

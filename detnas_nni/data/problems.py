@@ -1,11 +1,11 @@
 """What is wrong with an annotation file: collected, counted, then tolerated or turned into one error."""
 
 import logging
-import reprlib
 from collections import Counter
 from pathlib import Path
 
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
 
 logger = logging.getLogger(__name__)
 
@@ -13,16 +13,6 @@ MISSING, CLIPPED, OUTSIDE = "missing files", "clipped boxes", "boxes outside"
 """What readers note: images without a file, boxes that stick out of their image, those wholly outside."""
 
 _SHOWN = 3  # problems quoted in full; a damaged file may have a hundred thousand of them
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 100
-_short.maxlong = 40
-_short.maxlist = _short.maxdict = 6
-
-
-def show(value: object) -> str:
-    """`value` as Python would write it, cut to a length that fits a message, control characters escaped."""
-    return _short.repr(value)
 
 
 class Problems:

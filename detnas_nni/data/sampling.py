@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-from detnas_nni.seeding import derive_seed
+from detnas_nni.util.seeding import derive_seed
 
 
 class TrainBatches(Sampler[list[tuple[int, int]]]):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from detnas_nni.data.drawing import SHAPES, draw_scene
 from detnas_nni.errors import DataError, UsageError
-from detnas_nni.files import is_free, replaced_folder
-from detnas_nni.progress_bar import ProgressBar
+from detnas_nni.util.files import is_free, replaced_folder
+from detnas_nni.util.progress import ProgressBar
 
 # With gaps, as COCO's are: what confuses ids and labels shows at once.
 _CATEGORY_IDS = (1, 3, 4, 7, 8, 11, 12, 16)

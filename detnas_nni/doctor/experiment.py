@@ -24,7 +24,7 @@ _HEAD = 2**20  # bytes of an annotation file that are read
 def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[Config | None, list[Finding]]:
     """The config, None if it cannot be read, and what there is to say of it."""
     try:
-        from detnas_nni.config_file import load_config
+        from detnas_nni.config.reading import load_config
 
         config = load_config(path, overrides)
     except ConfigError as error:

@@ -15,10 +15,10 @@ from typing import Any
 
 from detnas_nni.doctor.finding import Finding, ask, pip_install
 from detnas_nni.doctor.sockets import arguments, family, is_local, listeners, owner, processes
-from detnas_nni.loopback import is_installed
+from detnas_nni.search.nnictl.loopback import is_installed
 
 VERIFIED_NNI = "3.0"
-"""The version in whose local service `detnas_nni.search.trial` was seen to keep parameters from swapping."""
+"""The version in whose local service `search/nnictl/trial.py` was seen to keep parameters from swapping."""
 
 _NNI = f"nni=={VERIFIED_NNI}"
 _CLOSE = "detnas doctor --close-nni"

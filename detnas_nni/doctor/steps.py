@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 
 from detnas_nni.config import Config, Finetune, Pretrain
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
+from detnas_nni.cost.limits import latency_table
+from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
 from detnas_nni.errors import DetNASError
-from detnas_nni.hardware import uses_gpu
-from detnas_nni.latency.stopwatch import device_name
-from detnas_nni.search.limits import latency_table
+from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
 from search_spaces import is_fixed

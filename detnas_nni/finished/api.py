@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.finished.description import Part
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
 from detnas_nni.finished.sources import open_net

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from detnas_nni.errors import CheckpointError
-from detnas_nni.files import replace_file
 from detnas_nni.finished.description import read_description
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, build
 from detnas_nni.training.weights import load_tensors, write_tensors
+from detnas_nni.util.files import replace_file
 
 _KEY = "finished_net"
 

@@ -18,11 +18,11 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Hardware
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.errors import DataError, UsageError
-from detnas_nni.files import replace_file, write_json
 from detnas_nni.finished.image_files import drawn_names, image_files
 from detnas_nni.finished.nets import FinishedDetector
 from detnas_nni.finished.sources import detection_splits, open_net
-from detnas_nni.hardware import prepare
+from detnas_nni.models.hardware import prepare
+from detnas_nni.util.files import replace_file, write_json
 
 _log = logging.getLogger(__name__)
 

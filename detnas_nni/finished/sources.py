@@ -10,15 +10,15 @@ from torch import Tensor
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Detector
-from detnas_nni.config_file import parse_section
+from detnas_nni.config.reading import parse_section
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import DetectionSplits, open_detection
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
-from detnas_nni.export import versions
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.finished.description import Description, Part, expect_trusted
 from detnas_nni.finished.net_file import is_net_file, load_net
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, build
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.search.best import versions
 from detnas_nni.training.weights import CLASSIFIER, Weights, WeightsInfo, file_hash, load_weights
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config, parse_config
+from detnas_nni.config.reading import load_config, parse_config
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived

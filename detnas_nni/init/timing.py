@@ -21,15 +21,15 @@ from nni.nas.space import model_context
 from detnas_nni.config import Config
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
+from detnas_nni.evaluation.calibration import recalibrate
+from detnas_nni.evaluation.tasks import DetectionTask
 from detnas_nni.models.folding import fold_batch_norm
-from detnas_nni.search.tasks import DetectionTask
-from detnas_nni.seeding import derive_seed
-from detnas_nni.supernet.calibrate import recalibrate
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import World
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.runs import TrainingRun
+from detnas_nni.util.seeding import derive_seed
 
 IMAGES = 32
 """Of each split: what the measured steps take their images from."""
@@ -227,7 +227,8 @@ def _start_up() -> float:
     """Seconds until a command's process has its packages."""
     began = time.perf_counter()
     code = (
-        "from detnas_nni.imports import import_at_once; import_at_once(); import detnas_nni.supernet.finetune"
+        "from detnas_nni.util.imports import import_at_once; import_at_once(); "
+        "import detnas_nni.supernet.finetune"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
     return time.perf_counter() - began

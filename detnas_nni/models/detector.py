@@ -20,8 +20,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from detnas_nni import config as cfg
+from detnas_nni.config.own_parts import is_own, load_factory
 from detnas_nni.errors import ConfigError
-from detnas_nni.own_parts import is_own, load_factory
 from search_spaces import build_trunk
 
 # RetinaNet starts at C3: it takes the trunk's last three features [facts: search space].

@@ -38,11 +38,11 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
     search = of_config(config, name)  # before matplotlib, which takes its time
     others = [to_compare(path) for path in compare]
 
-    from detnas_nni.files import replace_file, write_text
     from detnas_nni.report.exhibits import NAMES, exhibits
     from detnas_nni.report.page import page
     from detnas_nni.report.style import look
     from detnas_nni.report.svg import to_png, to_svg
+    from detnas_nni.util.files import replace_file, write_text
 
     folder = out or config.run_dir / "report"
     with look():

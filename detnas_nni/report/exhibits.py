@@ -18,8 +18,8 @@ from detnas_nni.report.data import ENDINGS, best_so_far, pareto_front, times
 from detnas_nni.report.published import PublishedNet, published_nets
 from detnas_nni.report.searches import Search
 from detnas_nni.report.training_curves import trainings
-from detnas_nni.report.wording import duration, listed, millions, number
-from detnas_nni.search.failures import kinds
+from detnas_nni.search.outcomes import kinds
+from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import layout
 
 TOP = 10

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from detnas_nni.config import Config
-from detnas_nni.cost import Constraint
+from detnas_nni.cost.table import Constraint
 from detnas_nni.report import style
 from detnas_nni.report.exhibits import TOP, Exhibit, Table
 from detnas_nni.report.page_style import CSS
 from detnas_nni.report.searches import Search
 from detnas_nni.report.svg import inline
-from detnas_nni.report.wording import millions
 from detnas_nni.search.journal import Evaluation
+from detnas_nni.util.text import millions
 from search_spaces import layout
 
 # A browser then refuses whatever a name in a journal could smuggle in, and tells in its console.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import search_spaces
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.cost import Cost, cost_table
+from detnas_nni.cost.table import Cost, cost_table
 
 _FOLDER = Path(search_spaces.__file__).parent / "published"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
 from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path

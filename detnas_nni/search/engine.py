@@ -19,11 +19,11 @@ from nni.nas.execution import (
 from nni.nas.space import ModelStatus
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost import CostTable, FeasibleSet
+from detnas_nni.cost.table import CostTable, FeasibleSet
 from detnas_nni.errors import ConstraintError, DetNASError, EvaluationError
-from detnas_nni.search.failures import Failure, FailurePolicy
 from detnas_nni.search.journal import Evaluation, Journal, JournalError
 from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.outcomes import Failure, FailurePolicy
 from detnas_nni.search.space import CandidateModel
 
 _log = logging.getLogger(__name__)

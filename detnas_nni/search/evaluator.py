@@ -8,11 +8,11 @@ import nni
 from nni.nas.evaluator import Evaluator
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.search.candidate import CandidateEvaluation, Result
-from detnas_nni.search.failures import describe
+from detnas_nni.evaluation.candidate import CandidateEvaluation, Result
+from detnas_nni.search.nnictl.time_limit import time_limit
+from detnas_nni.search.outcomes import describe
 from detnas_nni.search.racing import Race
 from detnas_nni.search.space import CandidateModel
-from detnas_nni.search.time_limit import time_limit
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from detnas_nni.config import Config
-from detnas_nni.search.limits import latency_table
+from detnas_nni.cost.limits import latency_table
 
 # What the result of a candidate depends on.
 _SECTIONS = ("seed", "space", "data", "detector", "evaluation")

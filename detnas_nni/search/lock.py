@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.errors import DetNASError
-from detnas_nni.files import write_json
-from detnas_nni.folder_lock import FolderLock
-from detnas_nni.search.process import Process
+from detnas_nni.util.files import write_json
+from detnas_nni.util.lock import FolderLock
+from detnas_nni.util.processes import Process
 
 _log = logging.getLogger(__name__)
 

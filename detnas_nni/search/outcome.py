@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detnas_nni.search.failures import Failure
+from detnas_nni.search.outcomes import Failure
 
 
 @dataclass(frozen=True)

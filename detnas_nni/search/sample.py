@@ -8,10 +8,10 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.cost import FeasibleSet
+from detnas_nni.cost.limits import feasible_set
+from detnas_nni.cost.table import FeasibleSet
 from detnas_nni.errors import ConstraintError, UsageError
-from detnas_nni.search.limits import feasible_set
-from detnas_nni.seeding import generator
+from detnas_nni.util.seeding import generator
 from search_spaces import is_fixed
 
 

@@ -15,24 +15,24 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 
 from detnas_nni.config import Config
+from detnas_nni.cost.limits import feasible_set
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
-from detnas_nni.export import export_best
-from detnas_nni.files import write_json
-from detnas_nni.progress_bar import ProgressBar
-from detnas_nni.search.candidate import DECODED, CandidateEvaluation
+from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation
+from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
-from detnas_nni.search.failures import FailurePolicy
 from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Journal, journal_path
-from detnas_nni.search.limits import feasible_set
 from detnas_nni.search.lock import Owner, SearchLock
+from detnas_nni.search.nnictl.files import TrialFiles
+from detnas_nni.search.outcomes import FailurePolicy
 from detnas_nni.search.racing import Race
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
-from detnas_nni.search.trial_files import TrialFiles
 from detnas_nni.training.runs import supernet_weights
 from detnas_nni.training.weights import CLASSIFIER, file_hash, load_weights
+from detnas_nni.util.files import write_json
+from detnas_nni.util.progress import ProgressBar
 from search_spaces import is_fixed
 
 _log = logging.getLogger(__name__)

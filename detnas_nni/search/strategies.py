@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Search
-from detnas_nni.cost import FeasibleSet
+from detnas_nni.config.own_parts import is_own, load_factory
+from detnas_nni.cost.table import FeasibleSet
 from detnas_nni.errors import ConfigError
-from detnas_nni.own_parts import is_own, load_factory
 from detnas_nni.search.space import CandidateModel
-from detnas_nni.seeding import derive_seed, generator
+from detnas_nni.util.seeding import derive_seed, generator
 from search_spaces import layout
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from pytorch_lightning import LightningModule
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ConstraintError
-from detnas_nni.seeding import generator
+from detnas_nni.util.seeding import generator
 from search_spaces import layout
 
 # A bin that holds one path in 10,000 is found, in 0.2 s; one that holds fewer is a mistake in the config.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detnas_nni.config import Config
-from detnas_nni.cost import cost_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob

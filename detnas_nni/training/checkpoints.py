@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detnas_nni.errors import CheckpointError
-from detnas_nni.files import replace_file
 from detnas_nni.training.weights import file_hash
+from detnas_nni.util.files import replace_file
 
 _log = logging.getLogger(__name__)
 

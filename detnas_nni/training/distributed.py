@@ -22,7 +22,7 @@ import torch.distributed as dist
 
 from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, DetNASError
-from detnas_nni.hardware import uses_gpu
+from detnas_nni.models.hardware import uses_gpu
 
 _LONGEST_WAIT = timedelta(hours=2)
 """of the others while the main process measures a net; torch's own limit is 10 minutes on GPUs"""

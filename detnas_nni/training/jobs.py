@@ -15,8 +15,8 @@ from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, TrainBatches, train_loader
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
-from detnas_nni.hardware import uses_gpu
 from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
+from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.distributed import World
 from detnas_nni.training.schedules import linear_factor, step_factor
 from detnas_nni.training.weights import CLASSIFIER

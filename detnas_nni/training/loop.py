@@ -26,8 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, EvaluationError
-from detnas_nni.hardware import prepare, uses_gpu
-from detnas_nni.seeding import derive_seed
+from detnas_nni.models.hardware import prepare, uses_gpu
 from detnas_nni.supernet.path_sgd import PathSGD
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
@@ -35,6 +34,7 @@ from detnas_nni.training.jobs import Job
 from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
 from detnas_nni.training.runs import TrainingRun
 from detnas_nni.training.weights import CLASSIFIER, WeightsInfo, load_tensors, save_weights
+from detnas_nni.util.seeding import derive_seed
 
 _log = logging.getLogger(__name__)
 

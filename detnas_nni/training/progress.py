@@ -14,9 +14,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from detnas_nni.progress_bar import ProgressBar, duration
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.weights import write_tensors
+from detnas_nni.util.progress import ProgressBar, duration
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, DetNASError
-from detnas_nni.files import write_json
-from detnas_nni.folder_lock import FolderLock
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.weights import load_weights
+from detnas_nni.util.files import write_json
+from detnas_nni.util.lock import FolderLock
 
 _log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.data.problems import show
 from detnas_nni.errors import ArchitectureError, CheckpointError
-from detnas_nni.files import replace_file
-from detnas_nni.interrupts import interrupts_wait
 from detnas_nni.training.tensor_file import expect_tensors_alone
+from detnas_nni.util.files import replace_file
+from detnas_nni.util.interrupts import interrupts_wait
+from detnas_nni.util.text import show
 from search_spaces import BUILT_IN, SIZES
 
 CLASSIFIER = "classifier"

@@ -22,7 +22,7 @@ step "3/5 Train it on in the detector" \
     detnas finetune -c $config
 # NNI's server listens on every interface; this keeps it to this machine, also in an environment that was not
 # closed by `detnas doctor --close-nni` (docs/security.md).
-NODE_OPTIONS="--require \"$PWD/detnas_nni/search/loopback.js\" ${NODE_OPTIONS:-}"
+NODE_OPTIONS="--require \"$PWD/detnas_nni/search/nnictl/loopback.js\" ${NODE_OPTIONS:-}"
 export NODE_OPTIONS
 # nnictl imports pkg_resources, which says at each call that it is deprecated.
 PYTHONWARNINGS="ignore:pkg_resources is deprecated:UserWarning"

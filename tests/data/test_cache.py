@@ -7,7 +7,6 @@ from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 import torch
-from data_builders import coco_set, truncate, write_image
 
 from detnas_nni.data import cache as cache_module
 from detnas_nni.data.cache import keep_decoded
@@ -16,6 +15,7 @@ from detnas_nni.data.datasets import ClassificationDataset, DetectionDataset, Ev
 from detnas_nni.data.imagenet import read_image_folder
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import DataError
+from tests.data.data_builders import coco_set, truncate, write_image
 
 ROOM = 10**9
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_builders import coco_content, write_coco
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.errors import DataError
+from tests.data.data_builders import coco_content, write_coco
 
 
 def refused(tmp_path, content, *, images=True, **options) -> str:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detnas_nni.cli import main
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.crops import BACKGROUND, folder_names, write_crops
 from detnas_nni.data.imagenet import read_image_folder

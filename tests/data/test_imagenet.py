@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from data_builders import write_image
 
 from detnas_nni.data.imagenet import read_image_folder
 from detnas_nni.errors import DataError
+from tests.data.data_builders import write_image
 
 
 def folder(root, **counts):

@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from data_builders import coco_content, coco_set, truncate, voc_object, write_coco, write_image, write_voc
 from PIL import Image
 
 from detnas_nni.data import images as images_module
@@ -31,6 +30,15 @@ from detnas_nni.data.transforms import (
 )
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
+from tests.data.data_builders import (
+    coco_content,
+    coco_set,
+    truncate,
+    voc_object,
+    write_coco,
+    write_image,
+    write_voc,
+)
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 

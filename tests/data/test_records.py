@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data_builders import coco_content, coco_set, write_coco
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.records import check_disjoint
 from detnas_nni.errors import DataError, EvaluationError
+from tests.data.data_builders import coco_content, coco_set, write_coco
 
 
 def ids(images) -> list[int]:

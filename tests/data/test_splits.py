@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_builders import coco_content, voc_object, write_coco, write_image, write_voc
 
 from detnas_nni.config import ClassificationData, CocoSplit, DetectionData, VocSplit
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.errors import DataError
 from detnas_nni.metrics import coco_box_ap
-from detnas_nni.voc_metric import voc_map
+from detnas_nni.metrics.voc import voc_map
+from tests.data.data_builders import coco_content, voc_object, write_coco, write_image, write_voc
 
 BOX = (4, 5, 20, 25)
 

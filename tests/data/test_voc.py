@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_builders import voc_object, write_voc
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
-from detnas_nni.voc_metric import voc_map
+from detnas_nni.metrics.voc import voc_map
+from tests.data.data_builders import voc_object, write_voc
 
 BOX = (4, 5, 20, 25)
 

@@ -7,10 +7,10 @@ import venv
 from pathlib import Path
 
 import torch
-from findings import only, package
 
 from detnas_nni.doctor import doctor, environment, examine, machine
 from detnas_nni.doctor.finding import Finding
+from tests.doctor.findings import only, package
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from findings import install, only, package
 
 from detnas_nni.config import Hardware
 from detnas_nni.doctor import environment
 from detnas_nni.doctor.finding import Finding
+from tests.doctor.findings import install, only, package
 
 
 @pytest.mark.parametrize("version", [(3, 10, 4), (3, 13, 0)])

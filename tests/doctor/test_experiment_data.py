@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from findings import only, statuses
 
 from detnas_nni.doctor import experiment
+from tests.doctor.findings import only, statuses
 
 
 def test_a_config_with_mistakes_is_one_problem_each(write_config, tmp_path):

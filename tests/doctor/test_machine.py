@@ -2,9 +2,8 @@
 
 import resource
 
-from findings import listening, statuses
-
 from detnas_nni.doctor import machine
+from tests.doctor.findings import listening, statuses
 
 
 def test_a_web_ui_port_in_use_is_a_warning_with_one_that_is_free():

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from findings import install
 
 from detnas_nni.doctor import nni_servers
 from detnas_nni.doctor.finding import Finding
-from detnas_nni.loopback import node_option
+from detnas_nni.search.nnictl.loopback import node_option
+from tests.doctor.findings import install
 
 
 def test_the_address_of_nnis_server_is_found_by_starting_one(monkeypatch):

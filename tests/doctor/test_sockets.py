@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from findings import listening
 
 from detnas_nni.doctor.sockets import Listener, arguments, family, is_local, listeners
+from tests.doctor.findings import listening
 
 
 def test_listening_sockets_are_found_with_their_address():

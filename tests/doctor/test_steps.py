@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from findings import only, package, statuses
 
 from detnas_nni.config import Detector
 from detnas_nni.doctor import experiment
 from detnas_nni.doctor.steps import PARAMETERS, examine_run
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from search_spaces import SIZES
+from tests.doctor.findings import only, package, statuses
 
 
 def test_a_run_that_has_not_begun_needs_its_first_step(make_config, tmp_path):

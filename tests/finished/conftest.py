@@ -12,10 +12,10 @@ from torch import Tensor
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.images import read_image
+from detnas_nni.finished.retrain import retrain
 from detnas_nni.models import DetectorSpace
-from detnas_nni.retrain import retrain
 from detnas_nni.training.weights import load_weights, save_weights
 
 NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))

@@ -18,7 +18,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError
 from detnas_nni.finished.exporting import export
-from detnas_nni.retrain import retrain
+from detnas_nni.finished.retrain import retrain
 from detnas_nni.training.weights import load_weights, save_weights
 from tests.finished.conftest import Trained
 

@@ -17,10 +17,10 @@ from torchvision.transforms.v2 import functional
 from detnas_nni.architecture import Architecture
 from detnas_nni.cli import main
 from detnas_nni.errors import CheckpointError, EvaluationError, UsageError
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.finished import tracing
 from detnas_nni.finished.api import load_backbone, load_detector
 from detnas_nni.finished.exporting import METADATA, export
-from detnas_nni.search.candidate import CandidateEvaluation
 from search_spaces.trunk import TrunkSpace
 from tests.finished.conftest import NET, Trained
 

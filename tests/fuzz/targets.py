@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
-from detnas_nni.cost import cost_table
+from detnas_nni.config.reading import load_config
+from detnas_nni.cost.latency_table import read_latency_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.images import read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import CheckpointError
-from detnas_nni.latency.table import read_latency_table
 from detnas_nni.reference import import_reference
 from detnas_nni.search.journal import Evaluation, Journal
 from detnas_nni.training.weights import (
@@ -35,11 +35,11 @@ from detnas_nni.training.weights import (
     save_weights,
 )
 from search_spaces import SIZES, layout
+from tests.cost.latencies import by_hand
 from tests.fuzz.checkpoints import mutate_checkpoint, saved
 from tests.fuzz.documents import JSON, XML, YAML
 from tests.fuzz.fuzzing import Target
 from tests.fuzz.mutation import mutate_bytes
-from tests.latency.latencies import by_hand
 from tests.test_reference import authors_state
 
 REPOSITORY = Path(__file__).parents[2]

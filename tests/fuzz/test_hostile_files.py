@@ -18,11 +18,11 @@ import torch
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, DataError
-from detnas_nni.evaluate import is_single_net
+from detnas_nni.evaluation.single_net import is_single_net
 from detnas_nni.reference import import_reference
 from detnas_nni.supernet.pretrain import pretrain
 from detnas_nni.training.checkpoints import CheckpointFolder

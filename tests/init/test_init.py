@@ -16,8 +16,9 @@ from nni.experiment.config import ExperimentConfig
 
 from detnas_nni.cli import main
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.splits import open_detection
+from detnas_nni.evaluation.tasks import DetectionTask
 from detnas_nni.init import timing
 from detnas_nni.init.derived import Derived
 from detnas_nni.init.experiment import Request, init
@@ -26,7 +27,6 @@ from detnas_nni.init.machine import Machine
 from detnas_nni.init.pretraining import choose
 from detnas_nni.init.sources import coco_sources
 from detnas_nni.init.write import search_yaml
-from detnas_nni.search.tasks import DetectionTask
 from detnas_nni.training.jobs import DetectionJob
 from tests.init.own_data import coco
 from tests.test_experiments import write_voc

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from detectors import CLASSES, EMPTY, FULL, PATH, both, fixed, images
 from nni.nas.space import model_context
 from torch import Tensor, nn
 
+from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.models import ClassifierSpace
-from detnas_nni.supernet.calibrate import recalibrate
+from tests.models.detectors import CLASSES, EMPTY, FULL, PATH, both, fixed, images
 
 # Every proposal is sampled, so that none is drawn.
 ALL = {"box_samples": 10_000, "box_positives": 1.0}

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from detectors import CLASSES, EMPTY, FULL, LOSSES, both, fixed, images, settings, target
 from nni.nas.space import model_context
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -10,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from detnas_nni.architecture import Architecture
 from detnas_nni.models import DetectorSpace
 from search_spaces import CANDIDATES, FIXED, layout
+from tests.models.detectors import CLASSES, EMPTY, FULL, LOSSES, both, fixed, images, settings, target
 
 
 @both

@@ -6,7 +6,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from detectors import CLASSES, FULL, both, fixed, images, settings
 from nni.nas.nn.pytorch import LayerChoice
 from torch import nn
 from torchvision.models.detection._utils import Matcher
@@ -14,6 +13,7 @@ from torchvision.models.detection._utils import Matcher
 from detnas_nni.config import Detector
 from detnas_nni.errors import ConfigError
 from detnas_nni.models import DetectorSpace
+from tests.models.detectors import CLASSES, FULL, both, fixed, images, settings
 
 
 def matched(matcher: Matcher) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from detectors import CLASSES, both, fixed, images
 from nni.nas.space import model_context
 from torch import nn
 
@@ -12,6 +11,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.models.folding import fold_batch_norm
 from search_spaces import CANDIDATES, layout
+from tests.models.detectors import CLASSES, both, fixed, images
 
 
 @torch.no_grad()

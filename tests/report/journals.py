@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost import cost_table
-from detnas_nni.files import write_json, write_text
+from detnas_nni.cost.table import cost_table
 from detnas_nni.search.journal import Evaluation, journal_path
+from detnas_nni.util.files import write_json, write_text
 from search_spaces import layout
 
 Fitness = Callable[[int], float]

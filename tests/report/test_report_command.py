@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from detnas_nni.cli import main
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import search_in_process
 from tests.report.journals import write_result

@@ -17,8 +17,8 @@ from detnas_nni.report.data import (
 )
 from detnas_nni.report.published import published_nets
 from detnas_nni.report.searches import of_config, of_folder, to_compare
-from detnas_nni.report.wording import duration, listed, millions, number
 from detnas_nni.search.journal import JournalError, journal_path
+from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import Choice, layout
 from tests.report.journals import write_journal
 

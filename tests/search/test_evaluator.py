@@ -10,11 +10,11 @@ import pytest
 from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ModelEventType, SequentialExecutionEngine
 from nni.nas.space import ModelStatus
-from searching import tiny
 
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.space import candidate_space
+from tests.search.searching import tiny
 
 MIXED = tiny(1, 2, 3, 0)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, EvaluationError
-from detnas_nni.search.failures import FailurePolicy, describe, most_common
 from detnas_nni.search.journal import JournalError
+from detnas_nni.search.outcomes import FailurePolicy, describe, most_common
 
 POLICY = FailurePolicy(retries=1, max_failed_share=0.5, evaluations=1000)
 

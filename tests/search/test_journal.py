@@ -9,9 +9,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from searching import BLOCKS, tiny
 
 from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
+from tests.search.searching import BLOCKS, tiny
 
 
 def evaluation(number: int, fitness: float | None = 0.25) -> Evaluation:

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-from nnictl import Experiment, environment, linked_run, wait_until, write_experiment
-from processes import within
-from searching import STRATEGIES
 
-from detnas_nni.config_file import load_config
-from detnas_nni.search.process import Process, descendants
+from detnas_nni.config.reading import load_config
 from detnas_nni.search.session import search_in_process
+from detnas_nni.util.processes import Process, descendants
+from tests.processes import within
+from tests.search.nnictl.experiments import Experiment, environment, linked_run, wait_until, write_experiment
+from tests.search.searching import STRATEGIES
 
 pytestmark = pytest.mark.slow
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 from nni.nas.execution import SequentialExecutionEngine
-from searching import STRATEGIES, FormulaEvaluator
 
 from detnas_nni.architecture import read_document
 from detnas_nni.cli import main
-from detnas_nni.config_file import parse_config
-from detnas_nni.cost import cost_table
+from detnas_nni.config.reading import parse_config
+from detnas_nni.cost.latency_table import read_latency_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.doctor.steps import examine_run
 from detnas_nni.errors import CheckpointError, ConfigError, ConstraintError, LatencyError
-from detnas_nni.latency.table import read_latency_table
 from detnas_nni.search.identity import search_identity
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.sample import sample
 from detnas_nni.search.session import SearchSession, search_in_process
-from tests.latency.latencies import by_hand, changed_file
+from tests.cost.latencies import by_hand, changed_file
+from tests.search.searching import STRATEGIES, FormulaEvaluator
 
 LIMIT = 2.35  # ms; by_hand() has 2.16 to 2.8
 FREE = {"population": 12, "generations": 3, "tournament": 4, "parents": 4, "mutations": 4, "crossovers": 4}

@@ -7,11 +7,11 @@ import os
 import signal
 
 import pytest
-from processes import SLEEP, started
 
 from detnas_nni.search import lock as lock_module
 from detnas_nni.search.lock import Owner, SearchLock, SearchRunsError, read_owner, write_owner
-from detnas_nni.search.process import Process, descendants
+from detnas_nni.util.processes import Process, descendants
+from tests.processes import SLEEP, started
 
 _HOLD = """
 import os, sys

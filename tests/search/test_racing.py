@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import t as student
-from searching import STRATEGIES, tiny
 
 from detnas_nni.config import Search
 from detnas_nni.errors import ConfigError
-from detnas_nni.search.candidate import CandidateEvaluation
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.racing import Bar, Race
 from detnas_nni.search.session import search_in_process
+from tests.search.searching import STRATEGIES, tiny
 
 SEARCH = Search(population=10, generations=4, parents=3, mutations=3, crossovers=3, racing=0.01)
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from searching import limit_for
 
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.cost import cost_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.errors import ConstraintError, UsageError
 from detnas_nni.search.sample import sample
+from tests.search.searching import limit_for
 
 
 @pytest.fixture

@@ -7,17 +7,17 @@ import shutil
 
 import pytest
 from nni.nas.execution import SequentialExecutionEngine
-from searching import FormulaEvaluator, likeness, limit_for
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Journal, JournalError, journal_path
 from detnas_nni.search.lock import SearchRunsError
+from detnas_nni.search.nnictl.files import TrialFiles
 from detnas_nni.search.outcome import Outcome
 from detnas_nni.search.session import SearchSession, search_in_process
-from detnas_nni.search.trial_files import TrialFiles
 from detnas_nni.supernet.finetune import finetune
 from detnas_nni.supernet.pretrain import pretrain
+from tests.search.searching import FormulaEvaluator, likeness, limit_for
 
 
 def run(config, fitness=likeness, **options):

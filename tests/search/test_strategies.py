@@ -15,7 +15,10 @@ from nni.nas.execution import (
     TrainingEndEvent,
 )
 from nni.nas.space import ModelStatus
-from searching import (
+
+from detnas_nni.search.space import CandidateModel, candidate_space
+from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
+from tests.search.searching import (
     BLOCKS,
     STRATEGIES,
     TARGET,
@@ -31,9 +34,6 @@ from searching import (
     strategy,
     tiny,
 )
-
-from detnas_nni.search.space import CandidateModel, candidate_space
-from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
 
 ALL = pytest.mark.parametrize("name", STRATEGIES)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost import cost_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.errors import ConstraintError
-from detnas_nni.seeding import generator
 from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.util.seeding import generator
 from search_spaces import layout
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.cost import cost_table
+from detnas_nni.cost.table import cost_table
 from detnas_nni.data.drawing import SHAPES
 from detnas_nni.errors import ConfigError, ConstraintError, DataError
 from detnas_nni.models import ClassifierSpace

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config_file import load_config
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.loaders import TrainBatches
 from detnas_nni.data.splits import open_classification
 from detnas_nni.errors import ConfigError

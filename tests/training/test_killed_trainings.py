@@ -18,8 +18,8 @@ import pytest
 from torch import Tensor
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config_file import load_config
-from detnas_nni.search.process import Process, descendants, wait
+from detnas_nni.config.reading import load_config
+from detnas_nni.util.processes import Process, descendants, wait
 from tests.trainings import checkpoints
 
 pytestmark = pytest.mark.slow

@@ -269,7 +269,7 @@ def test_of_several_processes_the_main_one_alone_claims_the_folder(tmp_path: Pat
 HOLD = """
 import sys, time
 from pathlib import Path
-from detnas_nni.folder_lock import FolderLock
+from detnas_nni.util.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 assert lock.acquire()
 print("held", flush=True)

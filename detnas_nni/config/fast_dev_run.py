@@ -1,0 +1,80 @@
+"""`--fast-dev-run`: a config cut down to two iterations, to find out in a minute whether a step will start.
+
+The data is the configured data, read, checked and held out in full; then a handful of images of each split
+is used. Image sizes, nets and losses are the configured ones. On a GPU the batch sizes are, too, so that
+memory is tried; on a CPU a batch is two images a process.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from detnas_nni.config.schema import Config, Training
+from detnas_nni.errors import CheckpointError
+from detnas_nni.models.hardware import uses_gpu
+
+_STEPS = 2
+_IMAGES = 8
+_FOLDER = "fast-dev-run"
+
+S = TypeVar("S", bound=Training)
+
+
+def fast_dev_run(config: Config) -> Config:
+    """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`."""
+    on_gpu = uses_gpu(config.hardware)
+    small_batch = 2 * config.hardware.devices
+
+    def short(training: S) -> S:
+        changes = {"steps": _STEPS, "checkpoint_every": 1, "log_every": 1}
+        if not on_gpu:
+            # What the devices cannot share stays as it is, so that the step refuses it.
+            shared = training.batch_size % config.hardware.devices == 0
+            changes["batch_size"] = min(training.batch_size, small_batch) if shared else training.batch_size
+        return training.model_copy(update=changes)
+
+    small_batches = {} if on_gpu else {"calibration_batch_size": 2, "batch_size": 2}
+    evaluation = config.evaluation.model_copy(
+        update={
+            "finetune_iterations": min(config.evaluation.finetune_iterations, _STEPS),
+            **small_batches,
+        }
+    )
+    search = config.search.model_copy(
+        update={
+            "population": 2,
+            "generations": 2,
+            "parents": 1,
+            "mutations": min(config.search.mutations, 1),
+            "crossovers": 0,
+            "tournament": 1,
+        }
+    )
+    retrain = config.retrain.model_copy(
+        update={
+            "classifier_dir": None,
+            **{
+                stage: None if (training := getattr(config.retrain, stage)) is None else short(training)
+                for stage in ("pretrain", "finetune")
+            },
+        }
+    )
+    return config.model_copy(
+        update={
+            "run_dir": config.run_dir / _FOLDER,
+            "pretrain_dir": None,
+            "finetune_dir": None,
+            "data": config.data.model_copy(update={"max_images": _IMAGES}),
+            "pretrain": short(config.pretrain),
+            "finetune": short(config.finetune),
+            "evaluation": evaluation,
+            "search": search,
+            "retrain": retrain,
+        }
+    )
+
+
+def advice(error: Exception) -> str:
+    """What to add to an error of such a run: weights that it misses, an earlier step leaves in such a run."""
+    is_of_this_folder = isinstance(error, CheckpointError) and f"/{_FOLDER}/" in str(error)
+    return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

@@ -1,0 +1,577 @@
+"""One experiment's config, typed; `config_file.py` reads it from YAML.
+
+Every key is a field below with its meaning, unit, range, default and source. Paths in the file are relative
+to the file itself (as NNI reads its own YAML), so that a step gives the same result from any working
+directory; `${NAME}` in a path is taken from the environment. Numbers marked [R] are the authors'
+(megvii-model/DetNAS), those marked [P] the paper's (Chen et al., NeurIPS 2019).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
+
+from detnas_nni.config.own_parts import KnownOrOwn
+from detnas_nni.errors import ConfigError
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Environment variables filled in, and a relative path read from the config file's folder."""
+
+    def variable(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
+            raise ValueError(f"the environment variable {match[1]} is not set")
+        return value
+
+    filled_in = Path(re.sub(r"\$\{(\w+)\}", variable, str(path)))
+    try:
+        expanded = filled_in.expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home folder") from None
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return Path(os.path.normpath(folder / expanded))
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class Section(BaseModel):
+    """A part of the config: no unknown keys, immutable, every number finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Space(Section):
+    """What is searched."""
+
+    name: str = Field(
+        "small",
+        description="tiny, small, large, 3.8g; package.module:factory; or, with nothing to choose in it, a "
+        "hand-crafted net to compare with: resnet50, resnet101",
+    )
+    options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
+
+
+class ClassificationData(Section):
+    """An ImageFolder: one folder a class, images inside."""
+
+    train: ConfigPath = Field(description="the training part")
+    test: ConfigPath | None = Field(None, description="the part for the final top-1, never seen in a search")
+    holdout: Positive = Field(
+        10_000, description="training images held out, by the seed, for a search's top-1; never trained on"
+    )
+    image_size: Positive = Field(224, description="side of the square crop, in pixels [R]")
+
+
+class CocoSplit(Section):
+    """One split in COCO form."""
+
+    images: ConfigPath = Field(description="the folder that the annotation file's file names start from")
+    annotations: ConfigPath = Field(description="the JSON file")
+
+
+class VocSplit(Section):
+    """One split in Pascal VOC form."""
+
+    root: ConfigPath = Field(description="the folder with Annotations, ImageSets and JPEGImages")
+    image_set: str = Field(description="a name in ImageSets/Main, such as trainval")
+    one_based: bool = Field(
+        False, description="coordinates count pixels from 1, both ends included, as in the original VOC"
+    )
+
+
+def _split_form(value: Any) -> str:
+    return "voc" if isinstance(value, VocSplit) or (isinstance(value, dict) and "root" in value) else "coco"
+
+
+SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
+
+# A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
+Split = Annotated[
+    Annotated[CocoSplit, Tag("coco")] | Annotated[VocSplit, Tag("voc")], Discriminator(_split_form)
+]
+
+
+def _number_of_sources(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "single"
+
+
+def _as_tuple(value: Any) -> tuple[CocoSplit | VocSplit, ...]:
+    sources = value if isinstance(value, tuple) else (value,)
+    if not sources:
+        raise ValueError("needs at least one source")
+    return sources
+
+
+# One source, or several that are one split together, such as VOC2007 and VOC2012.
+Sources = Annotated[
+    Annotated[Split, Tag("single")] | Annotated[tuple[Split, ...], Tag("several")],
+    Discriminator(_number_of_sources),
+    AfterValidator(_as_tuple),
+]
+
+TAGS = (*SPLIT_FORMS, "single", "several")
+"""What pydantic puts into the place of an error, and no user ever wrote."""
+
+
+class DetectionData(Section):
+    """Images with boxes. `train` gives a search split by hold-out where none is named.
+
+    A split is one source, or a list of sources.
+    """
+
+    format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
+    train: Sources = Field(description="the training split")
+    search: Sources | None = Field(None, description="the split whose AP guides the search")
+    test: Sources | None = Field(None, description="the split for the reported AP, never seen in a search")
+    holdout: Positive = Field(
+        5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
+    )
+    classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
+    flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
+    train_difficult: bool = Field(
+        False, description="train on objects that VOC marks as difficult [R's base, maskrcnn-benchmark: no]"
+    )
+    max_bad_annotations: int = Field(
+        0, ge=0, description="entries with a mistake that a source may have; they are skipped and reported"
+    )
+
+    @model_validator(mode="after")
+    def _splits_have_the_format(self) -> DetectionData:
+        expected = CocoSplit if self.format == "coco" else VocSplit
+        keys = ", ".join(key for key, field in expected.model_fields.items() if field.is_required())
+        for name in ("train", "search", "test"):
+            if not all(isinstance(source, expected) for source in getattr(self, name) or ()):
+                raise ValueError(f"format is {self.format}, so `{name}` needs the keys {keys}")
+        return self
+
+
+class Data(Section):
+    """Where the images are."""
+
+    classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
+    detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
+    max_bad_images: int = Field(
+        100, ge=0, description="images that cannot be read before a step gives up; fewer are skipped"
+    )
+    max_images: Positive | None = Field(
+        None, description="use so many images of each split and leave the rest out; `--fast-dev-run` sets it"
+    )
+
+
+class Detector(Section):
+    """The detector around the trunk, torchvision's. [M] is maskrcnn-benchmark, which [R] builds on."""
+
+    name: Annotated[str, AfterValidator(KnownOrOwn(("faster_rcnn", "retinanet")))] = Field(
+        "faster_rcnn", description="the meta-architecture"
+    )
+    min_size: Positive = Field(800, description="shorter image side after resizing, in pixels [R]")
+    max_size: Positive = Field(1333, description="limit of the longer side, in pixels [R]")
+    fpn_channels: Positive = Field(256, description="channels of every pyramid level [R]")
+    anchor_sizes: tuple[Positive, ...] = Field(
+        (32, 64, 128, 256, 512), description="anchor side of each pyramid level, in pixels [R]"
+    )
+    anchor_ratios: tuple[PositiveFloat, ...] = Field(
+        (0.5, 1.0, 2.0), min_length=1, description="height over width of the anchors [R]"
+    )
+    scales_per_octave: Positive = Field(
+        3, description="RetinaNet: anchor sizes a level, a 2^(1/n) apart; Faster R-CNN has one [R]"
+    )
+    fg_iou: Fraction = Field(0.5, description="RetinaNet: IoU from which an anchor is an object's [R]")
+    bg_iou: Fraction = Field(0.4, description="RetinaNet: IoU below which it is background [R]")
+    candidates_per_level: Positive = Field(
+        1000, description="RetinaNet: boxes a level that go into the final NMS [M]"
+    )
+    rpn_fg_iou: Fraction = Field(0.7, description="IoU from which an anchor is an object's, RPN [M]")
+    rpn_bg_iou: Fraction = Field(0.3, description="IoU below which it is background, RPN [M]")
+    rpn_samples: Positive = Field(256, description="anchors an image that train the RPN [M]")
+    rpn_positives: Fraction = Field(0.5, description="at most this share of them objects [M]")
+    rpn_nms: Fraction = Field(0.7, description="IoU of the proposals' NMS [M]")
+    rpn_proposals_train: Positive = Field(2000, description="proposals kept in training, Faster R-CNN [R]")
+    rpn_proposals_test: Positive = Field(1000, description="proposals kept in evaluation, Faster R-CNN [R]")
+    roi_size: Positive = Field(7, description="side of a pooled region, in cells [R]")
+    roi_sampling: Positive = Field(2, description="sampling points a cell and direction [R]")
+    box_fg_iou: Fraction = Field(0.5, description="IoU from which a proposal is an object's [M]")
+    box_bg_iou: Fraction = Field(0.5, description="IoU below which it is background [M]")
+    box_samples: Positive = Field(512, description="proposals an image that train the box head [R]")
+    box_positives: Fraction = Field(0.25, description="at most this share of them objects [M]")
+    box_head_convs: int = Field(4, ge=0, description="3x3 convolutions of the box head [R: 4conv1fc]")
+    box_head_channels: Positive = Field(256, description="channels of those convolutions [R]")
+    box_head_width: Positive = Field(1024, description="width of the box head's linear layer [R]")
+    score_threshold: Fraction = Field(0.05, description="detections below this score are dropped [M]")
+    nms: Fraction = Field(0.5, description="IoU of the detections' NMS [M; RetinaNet there 0.4]")
+    detections_per_image: Positive = Field(100, description="detections kept an image, as COCO counts them")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Detector:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        if len(self.anchor_sizes) != 5:
+            raise ValueError(
+                f"anchor_sizes needs one size for each of the 5 pyramid levels, got {len(self.anchor_sizes)}"
+            )
+        for low, high in (("bg_iou", "fg_iou"), ("rpn_bg_iou", "rpn_fg_iou"), ("box_bg_iou", "box_fg_iou")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}")
+        return self
+
+
+# How often a training writes, which its result does not depend on.
+_WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
+
+
+class Training(Section):
+    """What the trainings share."""
+
+    steps: Positive = Field(description="iterations")
+    batch_size: Positive = Field(description="images an iteration, over all devices")
+    lr: float = Field(gt=0, description="base learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [R]")
+    bn_momentum: float = Field(
+        0.1, gt=0, le=1, description="share of a new batch in BN's running statistics [R: torch's default]"
+    )
+    checkpoint_every: Positive = Field(1000, description="iterations between two checkpoints")
+    keep_checkpoints: Positive = Field(
+        2, description="newest checkpoints that are kept; a damaged one gives way to the one before"
+    )
+    log_every: Positive = Field(50, description="iterations between two log lines")
+    max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
+
+    def identity(self) -> dict[str, Any]:
+        """The values that a training's result depends on: all but how often it writes."""
+        return self.model_dump(mode="json", exclude=set(_WRITING))
+
+
+class Pretrain(Training):
+    """Training of a classifier, supernet or single net. The learning rate falls linearly to 0."""
+
+    steps: Positive = Field(300_000, description="iterations [R]")
+    batch_size: Positive = Field(1024, description="images an iteration, over all devices [R]")
+    lr: float = Field(0.5, gt=0, description="base learning rate of SGD [R]")
+    warmup_steps: int = Field(0, ge=0, description="iterations of linear warm-up")
+    weight_decay: float = Field(4e-5, ge=0, description="on weights with more than one dimension alone [R]")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the cross-entropy [R]")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout2d before the classifier's pooling [R]")
+    color_jitter: float = Field(0.4, ge=0, description="brightness, contrast and saturation [R]")
+    crop_min_scale: float = Field(0.08, gt=0, le=1, description="least area share of RandomResizedCrop")
+    macs_bins: tuple[tuple[int, int], ...] | None = Field(
+        None,
+        description="ranges [low, high) of MACs, classifier convention; each step draws one, then a path "
+        "uniformly in it; by default paths are uniform over the space",
+    )
+
+    @model_validator(mode="after")
+    def _bins_are_ranges(self) -> Pretrain:
+        for low, high in self.macs_bins or ():
+            if not 0 <= low < high:
+                raise ValueError(f"macs_bins: [{low}, {high}) is not a range")
+        return self
+
+
+class Finetune(Training):
+    """Training of a detector, supernet or single net. The learning rate falls in steps after a warm-up."""
+
+    steps: Positive = Field(90_000, description="iterations [R]")
+    batch_size: Positive = Field(16, description="images an iteration, over all devices [R]")
+    lr: float = Field(0.02, gt=0, description="base learning rate: 0.02 with FPN, 0.01 with RetinaNet [R]")
+    init: Literal["pretrain", "scratch"] = Field(
+        "pretrain", description="where the trunk's weights come from"
+    )
+    weights: ConfigPath | None = Field(
+        None,
+        description="a classification supernet to start from in place of this experiment's own pre-training, "
+        "such as one that `detnas import-reference` wrote",
+    )
+    milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
+    gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
+    warmup_steps: int = Field(500, ge=0, description="iterations of linear warm-up [R]")
+    warmup_factor: float = Field(1 / 3, gt=0, le=1, description="share of lr where the warm-up starts [R]")
+    weight_decay: float = Field(1e-4, ge=0, description="on all but biases [R]")
+    bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases against weights [R]")
+    bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Finetune:
+        if self.weights is not None and self.init == "scratch":
+            raise ValueError("init is scratch, but weights names a checkpoint to start from; leave one out")
+        return self
+
+
+class Evaluation(Section):
+    """How one candidate is measured."""
+
+    task: Literal["detection", "classification"] = Field(
+        "detection",
+        description="fitness: box AP on the search split, or top-1 on the held-out images (ClsNAS)",
+    )
+    metric: Literal["coco", "voc07", "voc"] = Field(
+        "coco",
+        description="of detection: COCO's AP, VOC mAP@0.5 with 11 points (VOC2007), or over all points "
+        "(VOC2010 and later)",
+    )
+    finetune_iterations: int = Field(0, ge=0, description="training steps of the inherited net [R: none]")
+    finetune_lr: float = Field(0.001, gt=0, description="their constant learning rate")
+    calibration_images: Positive = Field(
+        4000, description="training images that new BN statistics come from [R: 500 iterations of 8]"
+    )
+    calibration_batch_size: Positive = Field(8, description="images a calibration batch [R]")
+    calibration_momentum: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="share of a new batch in the running statistics [R: 0.1]; by default all batches count "
+        "the same, which depends less on the last ones",
+    )
+    batch_size: Positive = Field(8, description="images an evaluation batch")
+    intermediate_results: Positive = Field(
+        4, description="how often AP is reported on the growing part of the split, the last being the whole"
+    )
+
+
+class Constraint(Section):
+    """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
+
+    max_macs: int | None = Field(None, ge=1, description="multiply-adds of one image")
+    max_params: int | None = Field(None, ge=1, description="parameters")
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=1e9, description="milliseconds of a forward pass, as `latency_table` predicts them"
+    )
+    latency_table: ConfigPath | None = Field(
+        None, description="the file that `detnas latency` has measured on the device that counts"
+    )
+    resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
+
+    @model_validator(mode="after")
+    def _latency_is_known(self) -> Constraint:
+        if self.max_latency_ms is not None and self.latency_table is None:
+            raise ValueError(
+                "max_latency_ms needs latency_table, a file that `detnas latency` writes for the space"
+            )
+        return self
+
+
+class Search(Section):
+    """Which candidates are proposed."""
+
+    name: Name = Field("search", description="folder of this search under run_dir")
+    strategy: Annotated[str, AfterValidator(KnownOrOwn(("detnas", "regularized_evolution", "random")))] = (
+        Field("detnas", description="the paper's evolution, NNI's RegularizedEvolution, or random search")
+    )
+    seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
+    population: Positive = Field(50, description="candidates a generation [P]")
+    generations: Positive = Field(20, description="generations; evaluations = population x generations [P]")
+    parents: Positive = Field(10, description="best candidates so far that breed (detnas) [P]")
+    mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas) [P]")
+    crossovers: int = Field(
+        20, ge=0, description="children by crossover a generation (detnas); the rest are random [P]"
+    )
+    mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
+    tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
+    constraint: Constraint = Field(Constraint(), description="limits on the cost")
+    racing: float | None = Field(
+        None,
+        gt=0,
+        lt=0.5,
+        description="a candidate is given up on a part of the search split when its chance to come among the "
+        "best `parents` is less than this; by default each is measured on the whole split [P]",
+    )
+    retries: int = Field(
+        1, ge=0, description="how often a candidate is evaluated again after a failure before it is skipped"
+    )
+    max_failed_share: Fraction = Field(
+        0.5, description="share of failed candidates, of at least ten, at which the search gives up"
+    )
+    max_trial_seconds: float | None = Field(
+        None, gt=0, description="an evaluation that takes longer has failed, in seconds; by default no limit"
+    )
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates evaluated in the whole search, whatever the strategy: arms share one budget."""
+        return self.population * self.generations
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Search:
+        children = self.mutations + self.crossovers
+        if self.strategy == "detnas" and children > self.population:
+            raise ValueError(
+                f"mutations {self.mutations} + crossovers {self.crossovers} exceed "
+                f"population {self.population}"
+            )
+        if self.strategy == "regularized_evolution" and self.tournament > self.population:
+            raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
+        if self.strategy not in ("detnas", "random") and self.racing is not None:
+            raise ValueError(
+                "racing needs strategy detnas or random: in "
+                f"{self.strategy.replace('_', ' ')} any candidate may breed"
+            )
+        return self
+
+
+class Retrain(Section):
+    """The final net: the searched architecture trained on its own, then measured on the test splits."""
+
+    init: Literal["classification", "supernet", "scratch"] = Field(
+        "classification",
+        description="where the detector starts: a classifier of the architecture, trained from scratch "
+        "first [R]; the supernet's weights; or nothing",
+    )
+    held_out: bool = Field(
+        True,
+        description="train on the images held out of the training splits for the search, too "
+        "[P: searched without 5k of trainval35k, trained on all of it]",
+    )
+    weights: ConfigPath | None = Field(
+        None,
+        description="a classifier of the architecture to start from in place of training one, such as one "
+        "that `detnas import-reference` wrote",
+    )
+    classifier_dir: ConfigPath | None = Field(
+        None,
+        description="where classifiers are kept, a folder an architecture, to share them among "
+        "experiments; by default in run_dir",
+    )
+    pretrain: Pretrain | None = Field(
+        None, description="what differs from `pretrain` in the classifier's training [R: nothing]"
+    )
+    finetune: Finetune | None = Field(
+        None, description="what differs from `finetune` in the detector's training [R: nothing, 1x]"
+    )
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Retrain:
+        if self.weights is not None and self.init != "classification":
+            raise ValueError(
+                f"init is {self.init}, but weights names a classifier to start from; leave one out"
+            )
+        return self
+
+
+class Hardware(Section):
+    """What it runs on."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
+    devices: Positive = Field(
+        1,
+        description="GPUs (or CPU processes) of this machine that a training runs on; several machines are "
+        "started by torchrun, which then says how many",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of a training's forward and backward passes; weights stay in fp32"
+    )
+    sync_batchnorm: bool = Field(
+        True, description="BN statistics over all devices of a training [R]; GPUs only, torch has it for them"
+    )
+    workers: int = Field(4, ge=0, description="loader processes; 0 loads in the main process")
+    keep_decoded_gb: float = Field(
+        16.0,
+        ge=0,
+        description="images that candidates are calibrated and measured on are decoded once and kept in the "
+        "search's folder until it ends, if they take no more GB; 0 decodes them for each candidate",
+    )
+    threads: int | None = Field(
+        None, ge=1, description="torch's CPU threads a process; fix it for equal results"
+    )
+
+
+STEPS = ("pretrain", "finetune", "search", "sample", "retrain")
+"""The steps of an experiment, each a command, in the order in which they run."""
+
+
+class Reproduces(Section):
+    """What of the paper an experiment is, for `detnas reproduce`."""
+
+    what: str = Field(description="in a few words")
+    steps: tuple[Literal["pretrain", "finetune", "search", "sample", "retrain"], ...] = Field(
+        min_length=1, description="the commands, in order"
+    )
+    architectures: tuple[ConfigPath, ...] = Field(
+        (), description="what `retrain` trains; by default what the search or the sampling found"
+    )
+    samples: Positive | None = Field(None, description="random architectures that `sample` draws")
+    published: dict[str, float] = Field(
+        {}, description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code the authors' release"
+    )
+
+    @model_validator(mode="after")
+    def _steps_have_their_input(self) -> Reproduces:
+        if sorted(self.steps, key=STEPS.index) != list(dict.fromkeys(self.steps)):
+            raise ValueError(f"steps: each once, in the order {', '.join(STEPS)}")
+        if ("sample" in self.steps) != (self.samples is not None):
+            raise ValueError("samples is the number for the step `sample`: give both or none")
+        found = {"search", "sample"} & set(self.steps)
+        if "retrain" in self.steps and not found and not self.architectures:
+            raise ValueError("`retrain` without a search or a sample needs `architectures`")
+        return self
+
+
+class Config(Section):
+    """One experiment."""
+
+    run_dir: ConfigPath = Field(description="folder that the run writes to")
+    pretrain_dir: ConfigPath | None = Field(
+        None, description="folder of the pre-training, to share one among experiments; by default in run_dir"
+    )
+    finetune_dir: ConfigPath | None = Field(None, description="folder of the fine-tuning, likewise")
+    seed: int = Field(0, ge=0, description="the one seed: data order, augmentation, paths, search")
+    space: Space = Field(Space(), description="what is searched")
+    data: Data = Field(description="where the images are")
+    detector: Detector = Field(Detector(), description="the detector around the trunk")
+    pretrain: Pretrain = Field(Pretrain(), description="supernet pre-training")
+    finetune: Finetune = Field(Finetune(), description="supernet fine-tuning")
+    evaluation: Evaluation = Field(Evaluation(), description="how one candidate is measured")
+    search: Search = Field(Search(), description="which candidates are proposed")
+    retrain: Retrain = Field(Retrain(), description="the final net's training")
+    hardware: Hardware = Field(Hardware(), description="what it runs on")
+    reproduces: Reproduces | None = Field(None, description="what of the paper this is")
+
+    @property
+    def search_seed(self) -> int:
+        return self.seed if self.search.seed is None else self.search.seed
+
+    @property
+    def search_dir(self) -> Path:
+        return self.run_dir / self.search.name
+
+    def fingerprint(self, *sections: str, data: BaseModel | None = None, **others: Any) -> str:
+        """A hash of the named sections: what a step depends on, and so what a resumed step must share.
+
+        Where not all of the data counts, `data` is the part that does; `others` are values that count, too.
+        How often a training writes does not.
+        """
+        exclude = {name: set(_WRITING) for name in ("pretrain", "finetune")}
+        values = self.model_dump(mode="json", include=set(sections), exclude=exclude)
+        if data is not None:
+            values["data"] = data.model_dump(mode="json")
+            values["max_images"] = self.data.max_images
+        values.update(others)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def require(self, key: str) -> Any:
+        """The optional section at a dotted key, such as `data.detection`; ConfigError if it is not there."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+            if value is None:
+                raise ConfigError(f"the config has no `{key}`, which this step needs")
+        return value

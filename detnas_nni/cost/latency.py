@@ -1,0 +1,213 @@
+"""Measuring a latency table, and how well it predicts nets that it was not made from."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from detnas_nni.cost.changing_trunk import ChangingTrunk
+from detnas_nni.cost.latency_table import Check, Conditions, LatencyTable
+from detnas_nni.cost.stopwatch import Laps, Stopwatch, device_name
+from detnas_nni.errors import UsageError
+from search_spaces import is_fixed
+
+_log = logging.getLogger(__name__)
+
+Ops = tuple[int, ...]
+
+_WARM_UP = 3  # rounds that do not count: libraries choose their kernels, caches fill
+_SET_ASIDE_OF = 100  # at most one in so many architectures of a space is set aside
+_FEWEST_ROUNDS = 4  # in which a net that is set aside is measured twice
+_QUANTILE = 0.2  # of repeated measurements: what else goes on can only make one longer
+_CHECKED_EVERY = 2  # a net that is set aside is measured in every second round
+
+
+@dataclass
+class Measurements:
+    """What the rounds have measured, in microseconds."""
+
+    laps: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """of a candidate by (block, op), within passes of random architectures"""
+    wholes: list[tuple[Ops, float]] = field(default_factory=list)
+    """passes of the same architectures without a mark in them"""
+    set_aside: dict[Ops, list[float]] = field(default_factory=dict)
+    """passes of other architectures"""
+
+
+def measure_latency(
+    space: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    resolution: int,
+    batch_size: int = 1,
+    device: torch.device | str = "cpu",
+    rounds: int = 200,
+    check: int = 30,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measure every candidate of every block in its place, with torch's present number of threads.
+
+    Args:
+        space: its name.
+        options: of the trunk.
+        resolution: side of the square images, in pixels.
+        batch_size: images a forward pass.
+        device: where it is measured, and what the table then holds for.
+        rounds: how often each candidate is measured.
+        check: random architectures that are set aside, measured as whole nets in the same rounds, and
+            predicted; fewer in a space of less than 100 times as many.
+        seed: of the architectures.
+
+    Raises `UsageError` for a fixed net or too few rounds, and `SpaceError` as `search_spaces.build_trunk`.
+    """
+    if is_fixed(space):
+        raise UsageError(f"{space} is one fixed net: it has no candidates to measure")
+    if rounds < _FEWEST_ROUNDS:
+        raise UsageError(f"{rounds} rounds: at least {_FEWEST_ROUNDS} are needed")
+    device, options = torch.device(device), dict(options or {})
+    trunk = ChangingTrunk(space, options, resolution, device)
+    measured = _measure(trunk, resolution, batch_size, rounds, check, np.random.default_rng(seed))
+    rest, blocks = _table(trunk.sizes, measured)
+    conditions = Conditions(
+        space,
+        options,
+        resolution,
+        batch_size,
+        device_name(device),
+        torch.get_num_threads(),
+        torch.__version__,
+    )
+    table = LatencyTable(conditions, rest, blocks, passes=2 * len(measured.wholes))
+    return LatencyTable(conditions, rest, blocks, _checked(table, measured.set_aside), table.passes)
+
+
+@torch.inference_mode()
+def _measure(
+    trunk: ChangingTrunk,
+    resolution: int,
+    batch_size: int,
+    rounds: int,
+    check: int,
+    rng: np.random.Generator,
+) -> Measurements:
+    stopwatch = Stopwatch(trunk.device)
+    laps = Laps(stopwatch)
+    modules = {
+        (block, op): of_op
+        for block, of_block in enumerate(trunk.candidates())
+        for op, of_op in enumerate(of_block)
+    }
+    image = torch.randn(batch_size, 3, resolution, resolution).to(trunk.device)
+    set_aside = _set_aside(trunk.sizes, check, rng)
+    measured = Measurements(set_aside={ops: [] for ops in set_aside})
+
+    def pass_in_laps(ops: Ops) -> None:
+        trunk.become(ops)
+        with laps.running({(block, op): modules[block, op] for block, op in enumerate(ops)}):
+            stopwatch.whole(trunk.net, image)
+        for name, microseconds in laps.take().items():
+            measured.laps[name].append(microseconds)
+
+    def whole_pass(ops: Ops) -> float:
+        trunk.become(ops)
+        return stopwatch.whole(trunk.net, image)
+
+    with _no_garbage_collection():
+        for number in range(-_WARM_UP, rounds):
+            if number == 0:
+                measured.laps.clear()
+                measured.wholes.clear()
+            for ops in _group(trunk.sizes, measured.set_aside.keys(), rng):
+                pass_in_laps(ops)
+                measured.wholes.append((ops, whole_pass(ops)))
+            turn = set_aside[number % _CHECKED_EVERY :: _CHECKED_EVERY] if number >= 0 else []
+            for index in rng.permutation(len(turn)).tolist():
+                measured.set_aside[turn[index]].append(whole_pass(turn[index]))
+            if number >= 0 and (number + 1) % max(1, rounds // 4) == 0:
+                _log.info("latency: round %d of %d", number + 1, rounds)
+    return measured
+
+
+def _set_aside(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:
+    """Architectures for the check, different ones; none in a space that has too few to spare."""
+    count = min(check, math.prod(sizes) // _SET_ASIDE_OF)
+    chosen: dict[Ops, None] = {}
+    while len(chosen) < count:
+        chosen[tuple(rng.integers(sizes).tolist())] = None
+    return list(chosen) if count >= 2 and len(sizes) >= 2 else []
+
+
+def _group(sizes: Sequence[int], without: Any, rng: np.random.Generator) -> list[Ops]:
+    """Random architectures in which each block has each of its candidates, about equally often."""
+    passes = max(sizes)
+    while True:
+        columns = [rng.permutation(np.arange(passes) % size).tolist() for size in sizes]
+        group = list(zip(*columns, strict=True))
+        if not any(ops in without for ops in group):
+            return group
+
+
+def _table(sizes: Sequence[int], measured: Measurements) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """The laps of each candidate; and what whole passes take more than their sums."""
+    blocks = tuple(
+        tuple(round(_typical(measured.laps[block, op])) for op in range(size))
+        for block, size in enumerate(sizes)
+    )
+    rest = _typical(
+        [
+            microseconds - sum(row[op] for row, op in zip(blocks, ops, strict=True))
+            for ops, microseconds in measured.wholes
+        ]
+    )
+    return round(rest), blocks
+
+
+def _typical(microseconds: Sequence[float]) -> float:
+    return float(np.quantile(microseconds, _QUANTILE))
+
+
+def _checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Check | None:
+    """The table's error on whole nets."""
+    from scipy.stats import kendalltau
+
+    whole = {ops: _typical(passes) for ops, passes in set_aside.items() if passes}
+    if len(whole) < 2:
+        return None
+    errors = [abs(table.predict(ops) - measured) / measured for ops, measured in whole.items()]
+    order = kendalltau([table.predict(ops) for ops in whole], list(whole.values()))
+    noise = [
+        abs(_typical(set_aside[ops][::2]) - _typical(set_aside[ops][1::2])) / measured
+        for ops, measured in whole.items()
+    ]
+    return Check(
+        len(whole),
+        median_error=round(statistics.median(errors), 4),
+        worst_error=round(max(errors), 4),
+        # Undefined where all are predicted the same.
+        kendall_tau=0.0 if math.isnan(order.statistic) else round(float(order.statistic), 3),
+        noise=round(statistics.median(noise), 4),
+        fastest_ms=round(min(whole.values()) / 1e3, 3),
+        slowest_ms=round(max(whole.values()) / 1e3, 3),
+    )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A collection in the middle of a pass would count as one block's time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

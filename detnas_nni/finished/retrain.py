@@ -1,0 +1,262 @@
+"""The final net: an architecture trained on its own, then measured on the test splits no search has seen.
+
+As in the paper [R]: the architecture is trained from scratch as a classifier by the supernet's recipe, then
+as a detector. `retrain.init` starts the detector elsewhere: at the supernet's weights, or at nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detnas_nni.architecture import Architecture, read_document
+from detnas_nni.config import Config, Training
+from detnas_nni.cost.table import counts
+from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
+from detnas_nni.evaluation.single_net import measure_weights
+from detnas_nni.evaluation.tasks import Metrics
+from detnas_nni.models import DetectorSpace
+from detnas_nni.search.best import versions
+from detnas_nni.supernet.inherit import load_into, weights_of_path
+from detnas_nni.training.distributed import World, barrier, joined
+from detnas_nni.training.jobs import ClassificationJob, DetectionJob
+from detnas_nni.training.loop import train
+from detnas_nni.training.runs import TrainingRun, supernet_weights
+from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
+from detnas_nni.util.files import write_json
+
+_log = logging.getLogger(__name__)
+
+# Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts.
+_OF_SUPERNETS = {"macs_bins", "init", "weights"}
+
+
+def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:
+    """Train architectures one after the other and measure them; gives the paths of their results.json.
+
+    A training that was interrupted is gone on with; what is trained or measured is left as it is; `fresh`
+    starts over. The result is written to `RUN_DIR/retrain/NAME/results.json`, and beside the architecture's
+    own file where that lies in the run's folder.
+
+    Args:
+        config: the experiment.
+        architectures: files such as best_architecture.json.
+        fresh: train anew.
+
+    Raises:
+        ArchitectureError: a file is none of an architecture.
+        UsageError: an architecture is of another space than the config's.
+        ConfigError: there is no test split to measure on, or no data to train the classifier with.
+        CheckpointError: the weights to start from are missing or do not fit.
+    """
+    config.require("data.detection")
+    config.require("data.detection.test")
+    nets = [_FinalNet.of(config, path) for path in architectures]
+    for net in nets:  # of all of them, before days of training the first
+        net.check_start()
+    with joined(config.hardware) as world:
+        return [_retrain(net, world, fresh) for net in nets]
+
+
+@dataclass(frozen=True)
+class _FinalNet:
+    """One architecture on its way: where it is kept, and what it starts from."""
+
+    config: Config
+    source: Path
+    architecture: Architecture
+
+    @classmethod
+    def of(cls, config: Config, source: Path) -> _FinalNet:
+        architecture = Architecture.from_json(source, trusted=[config.space.name])
+        if architecture.space != config.space.name:
+            raise UsageError(
+                f"{source}: an architecture of the space {architecture.space}, but the config has "
+                f"{config.space.name}"
+            )
+        return cls(config, source, architecture)
+
+    @property
+    def init(self) -> str:
+        """Where the detector starts: `classification`, `supernet`, `scratch` or `file`."""
+        return "file" if self.config.retrain.weights is not None else self.config.retrain.init
+
+    @property
+    def start(self) -> Path | None:
+        """The weights that the detector starts from; None for a start from scratch."""
+        if self.init == "classification":
+            return self.classifier_run.result
+        return supernet_weights(self.config) if self.init == "supernet" else self.config.retrain.weights
+
+    @property
+    def folder(self) -> Path:
+        name = _name(self.architecture)
+        if self.init != "classification":
+            name += f"-{self.init}"
+        return self.config.run_dir / "retrain" / name
+
+    @property
+    def classifier_run(self) -> TrainingRun:
+        retraining = self.config.retrain
+        parent = retraining.classifier_dir or self.config.run_dir / "retrain"
+        settings = retraining.pretrain or self.config.pretrain
+        data = self.config.require("data.classification")
+        return TrainingRun(
+            parent / _name(self.architecture) / "classifier",
+            self.config.fingerprint("seed", "space", data=data, **self._identity(settings)),
+            "net.pt",
+        )
+
+    @property
+    def detector_run(self) -> TrainingRun:
+        settings = self.config.retrain.finetune or self.config.finetune
+        data = self.config.require("data.detection")
+        origin = None if self.start is None else load_weights(self.start).info.fingerprint
+        identity = {"start": origin, **self._identity(settings)}
+        return TrainingRun(
+            self.folder / "detector",
+            self.config.fingerprint("seed", "space", "detector", data=data, **identity),
+            "net.pt",
+        )
+
+    def check_start(self) -> None:
+        """Raise ConfigError or CheckpointError if there is nothing to start from, or it does not fit."""
+        if self.init != "classification":
+            self.starting_weights()
+        elif self.config.data.classification is None:
+            raise ConfigError(
+                "the config has no `data.classification`, with which the net is trained before it is a "
+                "detector; add it, or start elsewhere: --init supernet, --init scratch or --init FILE (or "
+                "retrain.init, retrain.weights in the config)"
+            )
+
+    def starting_weights(self) -> Weights | None:
+        """What the detector starts from, of this architecture alone; None for a start from scratch."""
+        config = self.config
+        if self.start is None:
+            return None
+        weights = load_weights(self.start)
+        weights.expect(space=config.space.name, options=config.space.options)
+        if self.init == "supernet":
+            searched = config.evaluation.task == "detection"
+            weights.expect_supernet(kind=config.detector.name if searched else CLASSIFIER)
+        return weights_of_path(weights, self.architecture)
+
+    def _identity(self, settings: Training) -> dict[str, Any]:
+        values = settings.identity()
+        training = {key: value for key, value in values.items() if key not in _OF_SUPERNETS}
+        return {"ops": self.architecture.ops, "training": training, "whole": self.config.retrain.held_out}
+
+
+def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
+    config, retraining = net.config, net.config.retrain
+    if world.is_main:
+        named = str(net.architecture) or net.architecture.space
+        _log.info("%s: the architecture %s, starting from %s", net.folder, named, net.init)
+    if net.init == "classification" and not net.classifier_run.is_finished(fresh):
+        settings = retraining.pretrain or config.pretrain
+        job = ClassificationJob(config, settings, whole=retraining.held_out)
+        train(job, net.classifier_run, world, net=net.architecture, fresh=fresh)
+    run = net.detector_run
+    if not run.is_finished(fresh):
+        job = DetectionJob(config, retraining.finetune or config.finetune, whole=retraining.held_out)
+        weights = net.starting_weights()
+        start = None if weights is None else partial(_start, weights, job)
+        train(job, run, world, net=net.architecture, start_from=start, fresh=fresh)
+    results = net.folder / "results.json"
+    if world.is_main:
+        _write_results(net, results, run.result, fresh)
+    barrier()
+    return results
+
+
+def _start(weights: Weights, job: DetectionJob, model: DetectorSpace) -> None:
+    """Put weights into a detector: all of the same detector's, the trunk of any other net's."""
+    _log.info("the detector starts from %s", weights.path)
+    if weights.info.kind == job.kind:
+        weights.expect(classes=job.classes)
+        load_into(model, weights.state, weights.path)
+    else:
+        load_into(model.trunk, weights.trunk_state, weights.path)
+
+
+def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> None:
+    """Measure the detector and its classifier, unless these weights have been measured by this config."""
+    config, architecture = net.config, net.architecture
+    measured = {
+        "config": config.fingerprint("seed", "space", "data", "detector", "evaluation"),
+        "weights": {"file": str(detector), "sha256": file_hash(detector)},
+    }
+    results = read_document(path) if path.exists() and not fresh else {}
+    if measured.items() <= results.items():
+        _log.info("%s is there, of these weights; delete it to measure them anew", path)
+    else:
+        results = {
+            **architecture.to_dict(cost=counts(architecture)),
+            "init": net.init,
+            "seed": config.seed,
+            "classification": _top1(net),
+            "detection": measure_weights(config, detector, "test", architecture),
+            "search": _search_metrics(net.source),
+            **measured,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+        del results["metrics"], results["provenance"]
+        write_json(path, results)
+    if net.source.resolve().is_relative_to(config.run_dir.resolve()):
+        write_json(net.source.with_suffix(".results.json"), results)
+
+
+def _top1(net: _FinalNet) -> Metrics | None:
+    """Of the classifier that the detector started from; None for another start, or without test images."""
+    data = net.config.data.classification
+    if net.start is None or data is None or data.test is None:
+        return None
+    started = load_weights(net.start).info
+    if started.kind != CLASSIFIER or started.ops is None:
+        return None
+    try:
+        return measure_weights(net.config, net.start, "test", net.architecture)
+    except (CheckpointError, DataError) as error:  # of other classes, or its images are elsewhere
+        _log.warning("the top-1 of %s is not measured: %s", net.start, error)
+        return None
+
+
+def _search_metrics(source: Path) -> Metrics | None:
+    """What the architecture's search measured; a published or a random one has no such metrics."""
+    metrics = read_document(source).get("metrics") or {}
+    return metrics if "default" in metrics else None
+
+
+def summary(results: Sequence[Path]) -> str:
+    """What came out, a line a net, and of several their mean, spread and range."""
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in results]
+    lines = []
+    for path, document in zip(results, documents, strict=True):
+        top1 = document["classification"]
+        error = "" if top1 is None else f"  top-1 error {1 - top1['default']:.4f}"
+        lines.append(f"{path}\n  AP on the test split {document['detection']['default']:.4f}{error}")
+    if len(documents) > 1:
+        values = [document["detection"]["default"] for document in documents]
+        lines.append(
+            f"{len(values)} nets: mean {statistics.mean(values):.4f}, standard deviation "
+            f"{statistics.stdev(values):.4f}, from {min(values):.4f} to {max(values):.4f}"
+        )
+    return "\n".join(lines)
+
+
+def _name(architecture: Architecture) -> str:
+    """A folder's name for an architecture: its space and, where there is a choice, a hash of its ops."""
+    if not architecture.ops:
+        return architecture.space
+    space = architecture.space.replace(":", "-")
+    return f"{space}-{hashlib.sha256(str(architecture).encode()).hexdigest()[:8]}"

@@ -1,0 +1,151 @@
+"""One nnictl trial: `detnas trial -c detnas.yaml` evaluates NNI's candidate.
+
+NNI 3.0 hands parameters out in the order in which trials ask, not to the trial that they were proposed for:
+with `trialConcurrency` > 1, two of eight were seen swapped, and the web UI then shows a metric beside another
+trial's parameters. So a trial looks up what was proposed for it and evaluates that; and it writes down what
+it evaluates before it begins, so that the tuner never has to guess.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from dataclasses import replace
+from typing import Any
+
+import nni
+
+# NNI's NAS packages otherwise import pytorch-lightning at once, two seconds of every trial's start.
+nni.set_default_framework("none")
+
+from detnas_nni.architecture import Architecture  # noqa: E402
+from detnas_nni.config import Config  # noqa: E402
+from detnas_nni.errors import UsageError  # noqa: E402
+from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation  # noqa: E402
+from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
+from detnas_nni.search.identity import search_identity  # noqa: E402
+from detnas_nni.search.journal import Journal, journal_path  # noqa: E402
+from detnas_nni.search.nnictl import last_words  # noqa: E402
+from detnas_nni.search.nnictl.board import write_board  # noqa: E402
+from detnas_nni.search.nnictl.files import IDENTITY, Ops, Taken, TrialFiles  # noqa: E402
+from detnas_nni.search.nnictl.heartbeat import heartbeat  # noqa: E402
+from detnas_nni.search.nnictl.rest import ERRORS, RestApi  # noqa: E402
+from detnas_nni.search.nnictl.time_limit import Watchdog  # noqa: E402
+from detnas_nni.search.outcome import Outcome  # noqa: E402
+from detnas_nni.search.outcomes import Failure, describe  # noqa: E402
+from detnas_nni.search.racing import Race  # noqa: E402
+from detnas_nni.training.runs import supernet_weights  # noqa: E402
+from detnas_nni.training.weights import file_hash  # noqa: E402
+from detnas_nni.util.processes import Process, die_with_parent, lifeline  # noqa: E402
+
+_log = logging.getLogger(__name__)
+
+# Seconds to wait for the tuner's word, where the manager cannot be asked. It is written within two, but NFS
+# may keep saying for a minute that a file is not there.
+_PATIENCE = 120.0
+
+
+def run_trial(config: Config) -> None:
+    """Evaluate this trial's candidate and report it.
+
+    Raises UsageError outside of an NNI experiment, and whatever the evaluation raises, after that is written
+    down for the tuner.
+    """
+    ancestors = lifeline()
+    if ancestors:
+        die_with_parent()
+    watchdog = Watchdog(ancestors)
+    parameters = nni.get_next_parameter()
+    if not parameters:
+        raise UsageError("this command is started by NNI, for a trial; see `nnictl create --config`")
+    files = TrialFiles(config.search_dir, {})
+    try:
+        with heartbeat(files.heartbeat_path(nni.get_trial_id())):
+            _run(config, parameters, files, watchdog)
+    except KeyboardInterrupt:
+        # NNI has stopped this trial. One that then ends with a status of its own counts as failed there.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+
+
+def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog: Watchdog) -> None:
+    ops = None
+
+    def failed(failure: Failure) -> None:
+        files.take(_taken(files, ops, failure))
+        if not files.is_shared():
+            last_words.say(failure)
+
+    try:
+        record = _own_record(files)
+        if record is not None:
+            parameters = record["parameters"]
+            # What is reported from here on carries the id of what is evaluated.
+            nni.trial._params = record
+        architecture = Architecture.from_choices(config.space.name, parameters)
+        ops = architecture.ops
+        files.identity = search_identity(config, file_hash(supernet_weights(config)))
+        files.take(_taken(files, ops))
+        with watchdog.limit(config.search.max_trial_seconds, on_late=failed):
+            _evaluate(config, architecture, files)
+    except KeyboardInterrupt:
+        files.take(replace(_taken(files, ops), interrupted=True))
+        raise
+    except Exception as error:
+        failed(describe(error))
+        raise
+
+
+def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> None:
+    known = files.outcome(architecture.ops)
+    if known is not None:
+        # NNI starts trials again that ran when its manager was killed. Some had come to their end.
+        _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
+        _report(known, files)
+        return
+    race = None
+    if config.search.racing is not None:
+        race = Race(config.search, Journal(journal_path(config.search_dir)).evaluations)
+    _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
+    evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
+    outcome = DetNASEvaluator(evaluation, race).measure(architecture).outcome
+    # Before NNI hears of it: the tuner reads the outcome at NNI's word.
+    files.finish(architecture.ops, outcome)
+    write_board(outcome.metrics or {}, outcome.parts)
+    _report(outcome, files)
+
+
+def _report(outcome: Outcome, files: TrialFiles) -> None:
+    """Tell NNI the final result, if there is one; a tuner that does not share the folder also of what."""
+    if outcome.metrics is not None:
+        nni.report_final_result(
+            outcome.metrics
+            if files.is_shared()
+            else {**outcome.metrics, IDENTITY: json.dumps(files.identity)}
+        )
+
+
+def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> Taken:
+    return Taken(nni.get_trial_id(), ops, files.identity, Process.current(), error)
+
+
+def _own_record(files: TrialFiles) -> dict[str, Any] | None:
+    """What was proposed for this trial, with its id: from NNI's manager or the tuner; None from neither."""
+    trial, manager = nni.get_trial_id(), RestApi.of_trial()
+    if manager is None:
+        return None
+    try:
+        return manager.trial(trial).record
+    except ERRORS as error:
+        # On another machine the channel does not lead to the manager's REST API.
+        _log.info("NNI's manager cannot be asked (%s); waiting for the tuner's file", error)
+    deadline = time.monotonic() + _PATIENCE
+    while files.is_shared() and time.monotonic() < deadline:
+        record = files.proposal(trial)
+        if record is not None:
+            return record
+        time.sleep(0.5)
+    _log.warning("nobody says what was proposed for this trial; taking the parameters as NNI handed them out")
+    return None

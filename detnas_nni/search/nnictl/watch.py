@@ -1,0 +1,320 @@
+"""What became of each trial: NNI's word on where it stands, and the trial's own on what it did.
+
+NNI tells a tuner of a trial's end by the parameters that it believes the trial had, and of the ends of trials
+that it started again after `nnictl resume` it tells nothing. So its calls only say that it is time to look:
+which trials there are, and which have ended, is asked from its REST API, and what they evaluated is read from
+the search's folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError
+from detnas_nni.search.nnictl import last_words
+from detnas_nni.search.nnictl.engine import TrialEngine
+from detnas_nni.search.nnictl.files import IDENTITY, Identity, Taken, TrialFiles
+from detnas_nni.search.nnictl.heartbeat import Listener
+from detnas_nni.search.nnictl.rest import ERRORS, RestApi, Trial
+from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.outcomes import Failure, describe
+
+_log = logging.getLogger(__name__)
+
+Ops = tuple[int, ...]
+Metrics = dict[str, float]
+
+_EVERY = 2.0  # seconds between two looks, if NNI does not call before
+_BETWEEN = 0.2  # seconds at least: several calls in a row are one reason to look
+
+# Seconds that the metric of a trial which left no outcome may come after the trial's good end, and the last
+# word of its heartbeat after its bad one.
+_GRACE = 5.0
+
+# Seconds without a heartbeat after which a trial's machine counts as dead. If it is not, one candidate is
+# evaluated twice.
+_SILENT = 60.0
+
+# Seconds after the loss of a machine in which NNI may start no trial, though it has been asked to.
+_STUCK = 120.0
+
+_SETTLED = 10.0  # seconds that NNI waits at most for a look that was asked for
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """A final metric, with the id of the parameters that the trial was handed."""
+
+    parameter_id: int
+    metrics: Metrics
+    identity: Identity | None
+    """what it is a result of, if the trial does not share the search's folder"""
+
+
+class TrialWatch:
+    """Looks at the trials, in a thread of its own, and tells the engine.
+
+    Args:
+        engine: what the trials evaluate for.
+        files: what trials say of themselves.
+        manager: NNI's.
+        give_up: gets an error after which no trial of this search can be right.
+    """
+
+    def __init__(
+        self,
+        engine: TrialEngine,
+        files: TrialFiles,
+        manager: RestApi,
+        give_up: Callable[[DetNASError], None],
+    ) -> None:
+        self._engine = engine
+        self._files = files
+        self._manager = manager
+        self._give_up = give_up
+        self._reported: dict[str, _Reported] = {}
+        self._done: set[str] = set()
+        self._proposals: set[str] = set()
+        self._ended_at: dict[str, float] = {}
+        self._undecided: set[str] = set()
+        """trials that have ended, and may have a last word yet"""
+        self._listener = Listener()
+        self._lost: dict[str, Trial] = {}
+        self._moved_at = 0.0
+        self._call = threading.Event()
+        self._looked = threading.Condition()
+        self._looks_begun = self._looks_ended = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """To be called before NNI gets its first parameters: what has ended by now is another search's.
+
+        Raises one of `rest.ERRORS` if the manager does not answer.
+        """
+        self._done = {trial.id for trial in self._manager.trials() if trial.ended}
+        self._files.forget_beats()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._call.set()
+        with self._looked:
+            self._looked.notify_all()
+
+    def look(self) -> None:
+        """Something may have changed."""
+        self._call.set()
+
+    def settle(self) -> None:
+        """Return when the trials that have ended by now, and have said so, are dealt with.
+
+        Also those whose last word is waited for: their candidates may come before any other.
+        """
+        with self._looked:
+            # A look that goes on now may have begun before the last end.
+            next_look = self._looks_begun + 1
+            self._call.set()
+            self._looked.wait_for(
+                lambda: self._stopped or (self._looks_ended >= next_look and not self._undecided),
+                timeout=_SETTLED,
+            )
+
+    def reported(self, trial: str, parameter_id: int, value: dict[str, Any]) -> None:
+        """NNI has brought a trial's final metric."""
+        metrics = {key: number for key, number in value.items() if key != IDENTITY}
+        identity = json.loads(value[IDENTITY]) if IDENTITY in value else None
+        self._reported[trial] = _Reported(parameter_id, metrics, identity)
+        self._call.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._call.clear()
+            with self._looked:
+                self._looks_begun += 1
+            try:
+                self._listener.look()
+                trials = self._trials()
+                for trial in trials:
+                    self._see(trial)
+                self._expect_progress(trials)
+            except DetNASError as error:
+                self._give_up(error)
+                return
+            except Exception as error:  # or the search would wait for ever
+                _log.exception("the trials cannot be watched any more")
+                self._give_up(EvaluationError(f"the trials cannot be watched any more: {describe(error)}"))
+                return
+            with self._looked:
+                self._looks_ended = self._looks_begun
+                self._looked.notify_all()
+            time.sleep(_BETWEEN)
+            if not self._undecided:
+                self._call.wait(_EVERY)
+
+    def _trials(self) -> list[Trial]:
+        try:
+            return self._manager.trials()
+        except ERRORS as error:
+            _log.warning("NNI's manager does not say which trials there are (%s); asking again", error)
+            return []
+
+    def _see(self, trial: Trial) -> None:
+        parameter_id = trial.record["parameter_id"]
+        # Trials that a user adds in the web UI have no id, and were proposed by nobody.
+        if trial.id in self._done or parameter_id is None or self._engine.proposed(parameter_id) is None:
+            return
+        taken = self._files.taken(trial.id)
+        if taken is not None and taken.ops is not None:
+            if taken.error is None:  # or it may not have come as far as that
+                self._expect_the_same_search(trial, taken.identity)
+            self._engine.take(parameter_id, taken.ops)
+        elif (reported := self._reported.get(trial.id)) is not None and reported.identity is not None:
+            self._expect_the_same_search(trial, reported.identity)
+        ops, outcome = self._result(trial, taken)
+        if ops is not None and outcome is not None:
+            self._engine.finish(ops, outcome)
+        if not trial.ended:
+            self._propose(trial)
+            if self._is_silent(trial):
+                self._lose(trial)
+        elif outcome is None and (self._may_report_yet(trial, taken) or self._manager_stops()):
+            self._undecided.add(trial.id)
+        else:
+            self._undecided.discard(trial.id)
+            self._done.add(trial.id)
+            if outcome is None and self._died_with_its_machine(trial, taken):
+                self._lose(trial)
+            self._engine.end(parameter_id, None if outcome is not None else self._reason(trial, taken))
+
+    def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Outcome | None]:
+        """What a trial has evaluated, and what came of it; None where it has not said."""
+        reported = self._reported.get(trial.id)
+        outcome = None if reported is None else Outcome(reported.metrics)
+        if outcome is None and self._is_given_up(trial, taken):
+            outcome = Outcome(parts=self._parts(trial), stopped=True)
+        if taken is not None and taken.ops is not None:
+            return taken.ops, self._files.outcome(taken.ops) or outcome
+        # Without a folder in common, the metric is all that there is. The parameter id beside it is that of
+        # the parameters which the trial was handed, and so the right one even where these were swapped.
+        if reported is not None:
+            return self._engine.proposed(reported.parameter_id), outcome
+        return None, None
+
+    def _is_given_up(self, trial: Trial, taken: Taken | None) -> bool:
+        """Whether an assessor or a user has stopped this one trial.
+
+        NNI means to say EARLY_STOPPED of the former, but notes why it stops a trial only when that has ended.
+        """
+        interrupted = trial.ended and taken is not None and taken.interrupted
+        return interrupted and not self._manager_stops()
+
+    def _parts(self, trial: Trial) -> tuple[float, ...]:
+        """The fitness on the parts of the split that a trial had told NNI before it was stopped."""
+        try:
+            return self._manager.intermediate_results(trial.id)
+        except ERRORS as error:
+            _log.warning("NNI's manager does not say what %s had reported (%s)", trial, error)
+            return ()
+
+    def _may_report_yet(self, trial: Trial, taken: Taken | None) -> bool:
+        """Whether a metric, through NNI, or a last word may still come of a trial that left no outcome."""
+        if taken is not None and taken.error is not None:
+            return False
+        if trial.status != "SUCCEEDED" and not self._died_with_its_machine(trial, taken):
+            return False
+        ended_at = self._ended_at.setdefault(trial.id, time.monotonic())
+        return time.monotonic() - ended_at < _GRACE
+
+    def _died_with_its_machine(self, trial: Trial, taken: Taken | None) -> bool:
+        """Whether nobody saw a trial end. Of a dead machine's trials NNI says that a user canceled them."""
+        if trial.status != "USER_CANCELED" or (taken is not None and taken.error is not None):
+            return False
+        beat = self._files.beat(trial.id)
+        return beat is None or not beat.ended
+
+    def _is_silent(self, trial: Trial) -> bool:
+        beat = self._files.beat(trial.id)
+        if beat is None or beat.ended:
+            return False
+        return self._listener.silent_for(trial.id, beat) > _SILENT
+
+    def _lose(self, trial: Trial) -> None:
+        """Let another trial have the candidate of one that was lost; if that reports after all, it counts."""
+        if trial.id in self._lost:
+            return
+        self._lost[trial.id] = trial
+        _log.warning("%s was lost with its machine; another takes its place", trial)
+        if not trial.ended:
+            # In a thread: where the machine does not answer, the manager does not either.
+            threading.Thread(target=self._cancel, args=(trial.id,), daemon=True).start()
+        self._engine.end(trial.record["parameter_id"], lost=True)
+
+    def _cancel(self, trial: str) -> None:
+        try:
+            self._manager.cancel(trial)
+        except ERRORS as error:
+            _log.warning("NNI's manager cannot cancel trial %s (%s)", trial, error)
+
+    def _expect_progress(self, trials: list[Trial]) -> None:
+        """NNI waits for ever for an answer of a machine that gives none, and starts nothing meanwhile."""
+        if not self._lost or not self._engine.has_open or any(self._runs(trial) for trial in trials):
+            self._moved_at = self._listener.clock
+        elif self._listener.clock - self._moved_at > _STUCK:
+            last = list(self._lost.values())[-1]
+            raise EvaluationError(
+                f"NNI starts no trials any more since {last} was lost with its machine: mend that, or take "
+                "it out of machineList, then `nnictl stop` and `nnictl create` again; the search goes on "
+                "after what is in its journal"
+            )
+
+    def _runs(self, trial: Trial) -> bool:
+        if trial.ended or trial.id in self._lost:
+            return False
+        beat = self._files.beat(trial.id)
+        return beat is None or not beat.ended
+
+    def _reason(self, trial: Trial, taken: Taken | None) -> Failure | None:
+        """A failed trial's own word; without a folder in common from what it printed."""
+        error = None if taken is None else taken.error
+        if error is None and trial.status == "FAILED":
+            with contextlib.suppress(*ERRORS):
+                error = last_words.read(self._manager.stderr(trial.id))
+        return Failure(f"{error}, in {trial}", fatal=True) if error is not None and error.fatal else error
+
+    def _manager_stops(self) -> bool:
+        """Whether a trial has ended because the whole experiment is ended: that is no failure."""
+        try:
+            return self._manager.is_stopping()
+        except ERRORS:
+            return True
+
+    def _propose(self, trial: Trial) -> None:
+        """Tell a trial what was proposed for it: on another machine it cannot ask NNI's manager."""
+        if trial.id not in self._proposals:
+            self._files.propose(trial.id, trial.record)
+            self._proposals.add(trial.id)
+
+    def _expect_the_same_search(self, trial: Trial, identity: Identity) -> None:
+        for key, expected in self._files.identity.items():
+            if identity.get(key) != expected:
+                raise CheckpointError(
+                    f"{trial} computed with another {key} ({identity.get(key)}) than this "
+                    f"search's ({expected}): {_REMEDY.get(key, 'start a new search')}"
+                )
+
+
+_REMEDY = {
+    "config": "the trialCommand's `-c` and `--set` and the tuner's classArgs have to name the same values",
+    "supernet": (
+        "it was trained anew while the search ran, and a new search needs a name of its own; or the trial's "
+        "machine has another file in place of the one that all share"
+    ),
+}
