@@ -40,8 +40,8 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.cost.limits import feasible_set
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.candidate import CandidateEvaluation
+from detnas_nni.models.batchnorm import fold_batch_norm
 from detnas_nni.models.detector import _proposals, _up_to_the_last_norm
-from detnas_nni.models.folding import fold_batch_norm
 from detnas_nni.search.strategies import Proposer
 from detnas_nni.util.seeding import generator
 

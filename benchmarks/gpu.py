@@ -38,7 +38,7 @@ from torch.optim import SGD
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Data, Detector, Finetune, Hardware, Space
 from detnas_nni.models import DetectorSpace
-from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.models.batchnorm import fold_batch_norm
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training import loop
 from detnas_nni.training.distributed import World

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
-from detnas_nni.cost.changing_trunk import ChangingTrunk
 from detnas_nni.cost.latency import Measurements, Ops
-from detnas_nni.cost.stopwatch import Stopwatch, device_name
+from detnas_nni.cost.stopwatch import ChangingTrunk, Stopwatch, device_name
 from detnas_nni.cost.table import latency as measure
 
 Predict = Callable[[Ops], float]

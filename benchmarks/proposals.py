@@ -28,7 +28,8 @@ from nni.nas.space import ModelStatus
 from nni.nas.strategy.base import Strategy
 
 from detnas_nni.cost.latency_table import read_latency_table
-from detnas_nni.cost.table import Constraint, FeasibleSet, cost_table
+from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.table import cost_table
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
     ConstrainedRegularizedEvolution,

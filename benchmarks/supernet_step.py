@@ -36,8 +36,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from detnas_nni.config import Config, Data, Detector, Finetune, Hardware, Pretrain, Space
 from detnas_nni.cost.table import cost_table
 from detnas_nni.supernet import paths
-from detnas_nni.supernet.path_sgd import PathSGD
-from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.paths import PathSampler, PathSGD
 from detnas_nni.training import loop
 from detnas_nni.training.distributed import World
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job

@@ -24,6 +24,10 @@ MAX_FILE_BYTES = 1_000_000
 """No architecture file comes near; what is larger is another file, named by mistake."""
 
 
+Ops = tuple[int, ...]
+"""One candidate's index for each block, in the order of the blocks."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One architecture of a search space; hashable, and valid once it is made.
@@ -34,7 +38,7 @@ class Architecture:
     """
 
     space: str
-    ops: tuple[int, ...]
+    ops: Ops
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", _checked_ops(self.space, self.ops, "architecture"))
@@ -140,7 +144,7 @@ class Architecture:
         return ",".join(map(str, self.ops))
 
 
-def parse_ops(text: str) -> tuple[int, ...]:
+def parse_ops(text: str) -> Ops:
     """ "2,1,2,0" to (2, 1, 2, 0); spaces do no harm. Raises `ArchitectureError` for anything else."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
@@ -184,7 +188,7 @@ def _layout(space: str, source: str) -> tuple[Choice, ...]:
         raise ArchitectureError(f"{source}: key 'space': {error}") from error
 
 
-def _checked_ops(space: str, ops: Any, source: str) -> tuple[int, ...]:
+def _checked_ops(space: str, ops: Any, source: str) -> Ops:
     choices = _layout(space, source)
     if not isinstance(ops, list | tuple):
         raise ArchitectureError(f"{source}: key 'ops' is {show(ops)}, expected a list of integers")
@@ -204,7 +208,7 @@ def _checked_ops(space: str, ops: Any, source: str) -> tuple[int, ...]:
     return tuple(map(int, ops))
 
 
-def _ops_of_choices(space: str, choices: Any, source: str) -> tuple[int, ...]:
+def _ops_of_choices(space: str, choices: Any, source: str) -> Ops:
     expected = _layout(space, source)
     if not isinstance(choices, Mapping):
         raise ArchitectureError(f"{source}: key 'choices' is {show(choices)}, expected an object")

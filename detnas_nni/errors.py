@@ -42,3 +42,8 @@ class EvaluationError(DetNASError):
 
 class LatencyError(DetNASError):
     """A latency table is missing, damaged, or of another space."""
+
+
+def too_long(seconds: float) -> str:
+    """What is said of an evaluation that its time limit has ended."""
+    return f"it took longer than search.max_trial_seconds ({seconds:g} s)"

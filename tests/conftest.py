@@ -65,8 +65,7 @@ def make_config(
 @pytest.fixture(scope="session")
 def supernets(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with both supernets of `make_config`, trained for some steps. Not to be written to."""
-    from detnas_nni.supernet.finetune import finetune
-    from detnas_nni.supernet.pretrain import pretrain
+    from detnas_nni.supernet.steps import finetune, pretrain
 
     run_dir = tmp_path_factory.mktemp("supernets") / "run"
     config = make_config(run_dir)

@@ -18,7 +18,8 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.yaml_file import read_extended
-from detnas_nni.cost.table import Constraint, cost_table
+from detnas_nni.cost.limits import Constraint
+from detnas_nni.cost.table import cost_table
 from detnas_nni.reproduce import Experiment, experiments
 from detnas_nni.training.runs import pretrain_run
 

@@ -21,7 +21,7 @@ from detnas_nni.models import DetectorSpace
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import CandidateEvaluation, SearchSession, search_in_process
-from detnas_nni.supernet.finetune import finetune
+from detnas_nni.supernet.steps import finetune
 from detnas_nni.training.weights import load_weights
 from search_spaces import SpaceError, build_trunk, layout
 

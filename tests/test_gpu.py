@@ -13,15 +13,13 @@ from detnas_nni.cli import main
 from detnas_nni.config.reading import load_config
 from detnas_nni.cost.latency import measure_latency
 from detnas_nni.data.images import read_image
-from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.evaluation.single_net import measure_weights
+from detnas_nni.evaluation.candidate import CandidateEvaluation, measure_weights
 from detnas_nni.finished.api import load_detector
 from detnas_nni.finished.exporting import export
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.session import search_in_process
-from detnas_nni.supernet.finetune import finetune
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import finetune, pretrain
 from detnas_nni.training.weights import load_weights
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")

@@ -199,8 +199,8 @@ def test_a_rehearsal_has_the_folders_of_fast_dev_run(make_config: Callable[..., 
     section = {"what": "x", "steps": ["search", "sample", "retrain"], "samples": 5}
     config = make_config(tmp_path / "run", reproduces=section, search={"name": "arm"})
     rehearsal = Experiment.of(tmp_path / "detnas.yaml", config).rehearsal()
-    assert rehearsal.run_dir == fast_dev_run(config).run_dir
-    assert rehearsal.search_dir == fast_dev_run(config).search_dir
+    assert rehearsal.run_dir == fast_dev_run(config, on_gpu=False).run_dir
+    assert rehearsal.search_dir == fast_dev_run(config, on_gpu=False).search_dir
     # Two random nets show what five would.
     assert [path.name for path in rehearsal.architectures()] == [
         "best_architecture.json",

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from detnas_nni.config import Config
 from detnas_nni.models import ClassifierSpace
-from detnas_nni.supernet.finetune import finetune
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import finetune, pretrain
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.progress import Checkpoints
 from search_spaces import CANDIDATES, layout

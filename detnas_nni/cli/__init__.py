@@ -109,14 +109,14 @@ def _init(options: argparse.Namespace) -> None:
 
 def _pretrain(options: argparse.Namespace) -> None:
     config = _training_config(options)
-    from detnas_nni.supernet.pretrain import pretrain
+    from detnas_nni.supernet.steps import pretrain
 
     _print_once(pretrain(config, fresh=options.fresh))
 
 
 def _finetune(options: argparse.Namespace) -> None:
     config = _training_config(options)
-    from detnas_nni.supernet.finetune import finetune
+    from detnas_nni.supernet.steps import finetune
 
     _print_once(finetune(config, fresh=options.fresh))
 
@@ -134,7 +134,7 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    from detnas_nni.search.sample import sample
+    from detnas_nni.search.best import sample
 
     for path in sample(_config(options), options.count):
         print(path)
@@ -292,7 +292,7 @@ def _count(options: argparse.Namespace) -> None:
 def _latency(options: argparse.Namespace) -> None:
     config = None if options.config is None else _config(options)
     import_at_once()
-    from detnas_nni.cost.latency_command import Order, summary
+    from detnas_nni.cost.latency import Order, summary
 
     order = Order.of_space(options.space, options.resolution) if config is None else Order.of_config(config)
     order = order.changed(
@@ -313,8 +313,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 f"has {config.space.name}"
             )
     import_at_once()
-    from detnas_nni.evaluation.candidate import CandidateEvaluation
-    from detnas_nni.evaluation.single_net import is_single_net, measure_weights
+    from detnas_nni.evaluation.candidate import CandidateEvaluation, is_single_net, measure_weights
 
     if options.weights is not None and is_single_net(options.weights):
         metrics = measure_weights(config, options.weights, options.split or "test", architecture)
@@ -339,7 +338,9 @@ def _config(options: argparse.Namespace) -> Config:
         from detnas_nni.config.fast_dev_run import fast_dev_run
 
         options.fresh = True
-        return fast_dev_run(config)
+        from detnas_nni.models.hardware import uses_gpu
+
+        return fast_dev_run(config, on_gpu=uses_gpu(config.hardware))
     return config
 
 

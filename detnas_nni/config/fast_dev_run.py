@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from detnas_nni.config.schema import Config, Training
 from detnas_nni.errors import CheckpointError
-from detnas_nni.models.hardware import uses_gpu
 
 _STEPS = 2
 _IMAGES = 8
@@ -20,9 +19,8 @@ _FOLDER = "fast-dev-run"
 S = TypeVar("S", bound=Training)
 
 
-def fast_dev_run(config: Config) -> Config:
+def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
     """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`."""
-    on_gpu = uses_gpu(config.hardware)
     small_batch = 2 * config.hardware.devices
 
     def short(training: S) -> S:

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from detnas_nni.data.files import FileIndex, leaves_folder, read_json_object
 from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import FileIndex, leaves_folder, read_json_object
 
 _MAX_ID = 2**53  # ids go through float64 and int64 arrays in pycocotools and torch
 _MAX_AREA = 1e30  # well inside float32

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from detnas_nni.data.files import IMAGE_SUFFIXES
 from detnas_nni.data.holdout import seeded_choice
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, eq=False)

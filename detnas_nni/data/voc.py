@@ -8,11 +8,11 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from detnas_nni.data.files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes, voc_image_folder
 from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems
 from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, FileIndex, leaves_folder, read_bytes, voc_image_folder
 
 # Bytes. VOC's own files have 2 kB an image, and its sets 0.3 MB; both limits are far above.
 _MAX_XML = 10_000_000

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from detnas_nni.doctor import environment, experiment, machine, nni_servers
-from detnas_nni.doctor.finding import Finding, NoAnswerError
-from detnas_nni.doctor.report import as_json, as_text, worst
+from detnas_nni.doctor.finding import Finding, NoAnswerError, as_json, as_text, worst
 
 __all__ = ["Finding", "doctor", "examine"]
 

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder, voc_image_folder
 from detnas_nni.doctor.finding import Finding, ask
 from detnas_nni.errors import ConfigError, DataError
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, voc_image_folder
 
 if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
     from detnas_nni.config import CocoSplit, Config, VocSplit

@@ -1,9 +1,10 @@
-"""What one candidate is worth: its fixed net, the supernet's weights, BN of its own, AP or top-1."""
+"""What a net is worth: one candidate of a supernet, or a net that was trained on its own; AP or top-1."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,17 +21,34 @@ from detnas_nni.cost.limits import candidate_costs
 from detnas_nni.cost.table import Cost
 from detnas_nni.errors import EvaluationError
 from detnas_nni.evaluation.calibration import recalibrate
-from detnas_nni.evaluation.tasks import LONG, Metrics, Report, open_task, unreported
-from detnas_nni.models.folding import fold_batch_norm
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.racing import Bar, HopelessError
-from detnas_nni.supernet.inherit import choice_prefixes, inherit
-from detnas_nni.training.weights import expect_state, file_hash, load_weights
+from detnas_nni.evaluation.tasks import LONG, Metrics, Report, Split, open_task, unreported
+from detnas_nni.models.batchnorm import fold_batch_norm
+from detnas_nni.supernet.inherit import choice_prefixes, inherit, load_into
+from detnas_nni.training.weights import CLASSIFIER, expect_state, file_hash, load_weights
 from detnas_nni.util.progress import watched
 from detnas_nni.util.seeding import derive_seed
 
 DECODED = "decoded"
 """The folder, in a search's own, of the images that its candidates are calibrated and measured on."""
+
+
+class HopelessError(Exception):
+    """Ends the measuring of a candidate that misses the bar."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a candidate has to reach on each part of the search split.
+
+    Attributes:
+        heights: fitness needed after the first part, the second, and so on, without the whole.
+    """
+
+    heights: tuple[float, ...]
+
+    def is_missed(self, parts: Sequence[float]) -> bool:
+        """Whether the fitness on the last of a candidate's parts so far is too low."""
+        return len(parts) <= len(self.heights) and parts[-1] < self.heights[len(parts) - 1]
 
 
 @dataclass(frozen=True)
@@ -45,11 +63,6 @@ class Result:
     """fitness on the growing parts of the split"""
     stopped: bool = False
     """whether it was given up"""
-
-    @property
-    def outcome(self) -> Outcome:
-        metrics = None if self.stopped else self.reported()
-        return Outcome(metrics, parts=self.parts, stopped=self.stopped)
 
     def reported(self) -> dict[str, float]:
         """The one flat dict of numbers that NNI gets: metrics, cost (latency where it is known), seconds."""
@@ -233,3 +246,35 @@ def _expect_finite_statistics(net: nn.Module, architecture: Architecture) -> Non
                 f"{name} of {architecture} is not finite after the recalibration of BN: its activations "
                 "overflow with the supernet's weights"
             )
+
+
+def is_single_net(path: Path) -> bool:
+    """Whether a file holds a single net's weights, not a supernet's. Raises CheckpointError."""
+    return load_weights(path).info.ops is not None
+
+
+def measure_weights(
+    config: Config, path: Path, split: Split = "search", architecture: Architecture | None = None
+) -> Metrics:
+    """Top-1 of a classifier, AP of a detector, without recalibration: the statistics are its own.
+
+    Args:
+        config: the experiment, whose data it is measured on.
+        path: the weights of a single net.
+        split: `search` or `test`.
+        architecture: what the net has to be; whatever it is if None.
+
+    Raises:
+        CheckpointError: the file is none, a supernet's, or does not fit the config.
+        ConfigError, DataError: there is no such split, or it cannot be read.
+    """
+    weights = load_weights(path)
+    weights.expect_single(architecture)
+    task = open_task(config, "classification" if weights.info.kind == CLASSIFIER else "detection", split)
+    weights.expect(
+        kind=task.kind, space=config.space.name, options=config.space.options, classes=task.classes
+    )
+    with model_context(weights.info.architecture.choices):
+        net = task.build()
+    load_into(net, weights.state, path)
+    return task.measure(net.to(task.device).eval())

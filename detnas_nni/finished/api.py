@@ -10,8 +10,7 @@ import torch
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config.reading import load_config
-from detnas_nni.finished.description import Part
-from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, Part
 from detnas_nni.finished.sources import open_net
 
 AnyPath = str | os.PathLike[str]

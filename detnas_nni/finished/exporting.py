@@ -17,13 +17,10 @@ from detnas_nni.config import Config
 from detnas_nni.data.drawing import draw_scene
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.errors import UsageError
-from detnas_nni.finished.description import Part
-from detnas_nni.finished.graph_metadata import metadata
-from detnas_nni.finished.net_file import save_net
-from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
+from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, Part
 from detnas_nni.finished.parity import expect_parity
-from detnas_nni.finished.sources import detection_splits, open_net, unseen
-from detnas_nni.finished.tracing import example, folded, quiet
+from detnas_nni.finished.sources import detection_splits, open_net, save_net, unseen
+from detnas_nni.finished.tracing import example, folded, metadata, quiet
 from detnas_nni.models.hardware import prepare
 from detnas_nni.util.files import replace_file
 

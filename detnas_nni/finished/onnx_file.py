@@ -11,10 +11,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from detnas_nni.errors import EvaluationError, UsageError
-from detnas_nni.finished.graph_metadata import metadata
 from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
 from detnas_nni.finished.parity import expect_parity
-from detnas_nni.finished.tracing import Traceable, example, folded, quiet
+from detnas_nni.finished.tracing import Traceable, example, folded, metadata, quiet
 from detnas_nni.util.files import replace_file
 
 _OPSET = 17

@@ -21,7 +21,7 @@ from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config, Training
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
-from detnas_nni.evaluation.single_net import measure_weights
+from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.evaluation.tasks import Metrics
 from detnas_nni.models import DetectorSpace
 from detnas_nni.search.best import versions

@@ -1,4 +1,4 @@
-"""Where a finished net comes from: weights of a single net, a supernet's candidate, or an exported file."""
+"""Where a finished net comes from: weights of a single net, a supernet's candidate, or a file of its own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,26 @@ from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import DetectionSplits, open_detection
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
 from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.finished.description import Description, Part, expect_trusted
-from detnas_nni.finished.net_file import is_net_file, load_net
-from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector, build
+from detnas_nni.finished.nets import (
+    Description,
+    FinishedBackbone,
+    FinishedDetector,
+    Part,
+    build,
+    expect_trusted,
+    read_description,
+)
 from detnas_nni.search.best import versions
-from detnas_nni.training.weights import CLASSIFIER, Weights, WeightsInfo, file_hash, load_weights
+from detnas_nni.training.weights import (
+    CLASSIFIER,
+    Weights,
+    WeightsInfo,
+    file_hash,
+    load_tensors,
+    load_weights,
+    write_tensors,
+)
+from detnas_nni.util.files import replace_file
 
 _log = logging.getLogger(__name__)
 
@@ -176,3 +191,37 @@ def _settings(weights: Weights, config: Config | None) -> Detector:
         return parse_section(Detector, weights.info.detector, source=str(weights.path))
     except ConfigError as error:
         raise CheckpointError(f"the settings of the detector are damaged: {error}") from None
+
+
+_KEY = "finished_net"
+
+
+def save_net(net: FinishedDetector | FinishedBackbone, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.weights().items()}
+    content = {_KEY: net.description.model_dump_json(), "state": weights}
+    replace_file(path, lambda temporary: write_tensors(temporary, content))
+
+
+def is_net_file(path: Path) -> bool:
+    """Whether a file is one that `save_net` wrote. Raises CheckpointError if it cannot be read."""
+    return path.is_file() and _KEY in load_tensors(path)
+
+
+def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector | FinishedBackbone:
+    """The net in a file, on the CPU and in eval mode.
+
+    Args:
+        path: what `save_net` wrote.
+        trusted: spaces "package.module:factory" whose code may be imported.
+
+    Raises CheckpointError.
+    """
+    content = load_tensors(path)
+    description, state = content.get(_KEY), content.get("state")
+    if not isinstance(description, str) or not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a finished net, such as `detnas export --weights` writes")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: a value in its state is {type(tensor).__name__}, not a tensor")
+    return build(read_description(description, path, trusted), state, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from torch.nn.functional import interpolate
 from torch.onnx.operators import shape_as_tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from detnas_nni.finished.nets import FinishedBackbone, FinishedDetector
-from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.finished.nets import PREPROCESSING, Description, FinishedBackbone, FinishedDetector
+from detnas_nni.models.batchnorm import fold_batch_norm
 
 
 class _ExactResize(GeneralizedRCNNTransform):
@@ -117,3 +118,22 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield
+
+
+def metadata(description: Description, net: Traceable) -> dict[str, str]:
+    """What an exported graph says of itself, by name; values are JSON but for the prose."""
+    values = {
+        "part": description.part,
+        "preprocessing": PREPROCESSING,
+        "inputs": json.dumps(net.inputs),
+        "outputs": json.dumps(net.outputs),
+        "description": description.model_dump_json(),
+    }
+    if isinstance(net, OneImage):
+        values["boxes"] = "x1, y1, x2, y2 in pixels of the image that is put in"
+        values["classes"] = json.dumps(description.classes)
+        values["category_ids"] = json.dumps([0, *description.category_ids])
+    else:
+        values["out_channels"] = json.dumps(net.backbone.out_channels)
+        values["strides"] = json.dumps(net.backbone.strides)
+    return values

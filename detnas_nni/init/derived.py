@@ -5,16 +5,96 @@ Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from detnas_nni.errors import ConfigError
 from detnas_nni.init.look import Look
-from detnas_nni.init.machine import Machine
 from detnas_nni.init.pretraining import Pretraining
-from detnas_nni.init.schedule import Schedule
 from detnas_nni.init.sizes import InputSize, Limits, input_size, resize_scales
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Attributes:
+    cores: CPU cores that this process may use.
+    gpus: their number, 0 for a CPU.
+    gpu_name: of the first.
+    gpu_memory: GB, of the smallest.
+    """
+
+    cores: int
+    gpus: int = 0
+    gpu_name: str = ""
+    gpu_memory: float = 0.0
+
+    @classmethod
+    def here(cls, device: str = "auto") -> Machine:
+        """This one. ConfigError if a GPU is asked for and there is none."""
+        import torch  # seconds
+
+        cores = len(os.sched_getaffinity(0))
+        count = 0 if device == "cpu" else torch.cuda.device_count()
+        if device == "cuda" and not count:
+            raise ConfigError("--device cuda, but torch finds no GPU; use auto or cpu")
+        if not count:
+            return cls(cores)
+        gpus = [torch.cuda.get_device_properties(number) for number in range(count)]
+        return cls(cores, count, gpus[0].name, min(gpu.total_memory for gpu in gpus) / 1e9)
+
+    def __str__(self) -> str:
+        cores = f"{self.cores} CPU core{'s' if self.cores != 1 else ''}"
+        if not self.gpus:
+            return f"{cores}, no GPU"
+        return f"{self.gpus} x {self.gpu_name} ({self.gpu_memory:.0f} GB), {cores}"
+
+
+_MOST_GENERATIONS = 20  # [P]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Attributes:
+    pretrain: steps; 0 if there is none.
+    finetune: steps, of the supernet and of the final net each.
+    evaluations: candidates.
+    calibration: images that BN statistics come from, a candidate.
+    least: the least of each that is worth its name; None of a schedule that is one itself.
+    """
+
+    pretrain: int
+    finetune: int
+    evaluations: int
+    calibration: int
+    least: Schedule | None = None
+
+    def cut(self, share: float) -> Schedule:
+        """A share of it, in 0..1, but not below the least.
+
+        The detector's training is cut by the root of the share alone: with a supernet that detects nothing
+        the rest is for nothing.
+        """
+        least = self.least or self
+
+        def part(name: str, share: float) -> int:
+            return max(round(getattr(self, name) * share), min(getattr(least, name), getattr(self, name)))
+
+        others = {name: part(name, share) for name in ("pretrain", "evaluations", "calibration")}
+        return replace(self, finetune=part("finetune", math.sqrt(share)), **others)
+
+    @property
+    def generations(self) -> int:
+        """In the proportion of the paper's 50 × 20 and of the quickstart's 8 × 4."""
+        return max(2, min(_MOST_GENERATIONS, round(math.sqrt(0.4 * self.evaluations))))
+
+    @property
+    def population(self) -> int:
+        return max(4, self.evaluations // self.generations)
+
 
 _HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
 _MOST_CALIBRATION = {"tiny": 576}  # experiments/quickstart; else 4,000 [R]

@@ -12,16 +12,13 @@ from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config, parse_config
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
-from detnas_nni.init.derived import Derived
+from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import describe, look
-from detnas_nni.init.machine import Machine
 from detnas_nni.init.plan import Plan, fit, make_plan
 from detnas_nni.init.pretraining import Pretraining, choose
 from detnas_nni.init.problems import problems
-from detnas_nni.init.render import render
-from detnas_nni.init.schedule import Schedule
 from detnas_nni.init.sources import Sources
-from detnas_nni.init.values import settings
+from detnas_nni.init.values import render, settings
 from search_spaces import search_space_json
 
 _ARE_HERE = 10  # images of a training split, at least: fewer give nothing that a search could tell apart

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detnas_nni.errors import DetNASError
-from detnas_nni.init.derived import Derived
-from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.timing import Speeds, Training
 
 

@@ -23,7 +23,7 @@ from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.tasks import DetectionTask
-from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.models.batchnorm import fold_batch_norm
 from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import World
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
@@ -228,7 +228,7 @@ def _start_up() -> float:
     began = time.perf_counter()
     code = (
         "from detnas_nni.util.imports import import_at_once; import_at_once(); "
-        "import detnas_nni.supernet.finetune"
+        "import detnas_nni.supernet.steps"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
     return time.perf_counter() - began

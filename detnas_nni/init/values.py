@@ -1,4 +1,4 @@
-"""The config's values, each with what it was derived from.
+"""The config's values, each with what it was derived from, and as YAML with these as comments.
 
 Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the paper's. The tiny space's are
 those of `experiments/quickstart`, which was tuned for it; the others' are the authors', scaled.
@@ -6,12 +6,14 @@ those of `experiments/quickstart`, which was tuned for it; the others' are the a
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import yaml
 
-from detnas_nni.init.derived import Derived
-from detnas_nni.init.schedule import Schedule
+from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.sizes import anchor_ratios, anchor_sizes
 
 
@@ -208,3 +210,39 @@ def _per_device(derived: Derived, batch: int) -> str:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.2g}")
+
+
+_COLUMNS = 110
+
+
+def render(tree: Tree, header: Sequence[str]) -> str:
+    """The text of detnas.yaml: the header as a comment, then each key, with where its value comes from."""
+    comment = "\n".join(f"# {line}".rstrip() for line in header)
+    return "\n".join([comment, *_lines(tree, "")]) + "\n"
+
+
+def _lines(tree: Tree, indent: str) -> list[str]:
+    lines: list[str] = []
+    for key, entry in tree.items():
+        if not isinstance(entry, Value):
+            lines += [f"{indent}{key}:", *_lines(entry, indent + "  ")]
+            continue
+        line = f"{indent}{key}: {scalar(entry.value)}"
+        if not entry.why:
+            lines.append(line)
+        elif len(line) + len(entry.why) + 3 <= _COLUMNS:
+            lines.append(f"{line} # {entry.why}")
+        else:
+            wrapped = textwrap.wrap(entry.why, _COLUMNS - len(indent) - 2)
+            lines += [*(f"{indent}# {part}" for part in wrapped), line]
+    return lines
+
+
+def scalar(value: object) -> str:
+    """A value on one line, as YAML."""
+    if isinstance(value, tuple):
+        value = list(value)
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
+    )
+    return text.removesuffix("...\n").strip()

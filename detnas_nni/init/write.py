@@ -12,9 +12,8 @@ from detnas_nni.config import CocoSplit, VocSplit
 from detnas_nni.errors import UsageError
 from detnas_nni.init.derived import Derived
 from detnas_nni.init.plan import Plan
-from detnas_nni.init.render import scalar
 from detnas_nni.init.sources import Sources, plain_path
-from detnas_nni.init.values import Tree, Value
+from detnas_nni.init.values import Tree, Value, scalar
 from detnas_nni.util.files import write_text
 
 CONFIG = "detnas.yaml"

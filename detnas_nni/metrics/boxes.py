@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from detnas_nni.data.files import read_json_object
 from detnas_nni.errors import EvaluationError
+from detnas_nni.util.user_files import read_json_object
 
 # Pairs that are looked at together: enough for NumPy to be fast, few enough for memory not to matter.
 _PAIRS_AT_ONCE = 1 << 18

@@ -40,8 +40,7 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
 
     from detnas_nni.report.exhibits import NAMES, exhibits
     from detnas_nni.report.page import page
-    from detnas_nni.report.style import look
-    from detnas_nni.report.svg import to_png, to_svg
+    from detnas_nni.report.style import look, to_png, to_svg
     from detnas_nni.util.files import replace_file, write_text
 
     folder = out or config.run_dir / "report"

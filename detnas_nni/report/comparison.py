@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from detnas_nni.report import style
 from detnas_nni.report.data import best_so_far
 from detnas_nni.report.searches import Search
 
@@ -86,3 +89,35 @@ def _with_spaces(arms: Sequence[Arm]) -> tuple[Arm, ...]:
         else Arm(f"{arm.label}, space {arm.searches[0].space}", arm.searches, arm.mean, arm.low, arm.high)
         for arm in arms
     )
+
+
+_DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+
+
+def compared(panels: Sequence[Panel]) -> Figure:
+    """The best so far of each arm; a panel for each measure, since these have no axis in common."""
+    figure = style.new_figure(0.6 + 3.2 * len(panels))
+    rows = figure.subplots(len(panels), 1, squeeze=False).ravel()
+    for axes, panel in zip(rows, panels, strict=True):
+        for index, arm in enumerate(panel.arms):
+            colour = style.SERIES[index % len(style.SERIES)]
+            n = len(arm.searches)
+            evaluations = np.arange(1, len(arm.mean) + 1)
+            if n > 1:
+                axes.fill_between(
+                    evaluations, arm.low, arm.high, step="post", color=colour, alpha=0.18, linewidth=0
+                )
+            axes.plot(
+                evaluations,
+                arm.mean,
+                drawstyle="steps-post",
+                color=colour,
+                linestyle=_DASHES[index % len(_DASHES)],
+                marker="o" if len(arm.mean) == 1 else None,
+                label=f"{arm.label}, mean and range of {n} seeds" if n > 1 else arm.label,
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlabel("evaluations")
+        axes.set_ylabel(f"best {panel.fitness} so far")
+        axes.legend(loc="lower right")
+    return figure

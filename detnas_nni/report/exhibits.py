@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.report import curve_figures, figures
+from detnas_nni.report import comparison as curve_figures
+from detnas_nni.report import figures
 from detnas_nni.report.agreement import LEAST, Agreement, agreements
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
 from detnas_nni.report.comparison import Panel, budget, panels
 from detnas_nni.report.data import ENDINGS, best_so_far, pareto_front, times
-from detnas_nni.report.published import PublishedNet, published_nets
-from detnas_nni.report.searches import Search
+from detnas_nni.report.searches import PublishedNet, Search, published_nets
 from detnas_nni.report.training_curves import trainings
 from detnas_nni.search.outcomes import kinds
 from detnas_nni.util.text import duration, listed, millions, number

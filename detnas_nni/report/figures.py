@@ -26,8 +26,7 @@ from detnas_nni.report.data import (
     generation_bands,
     pareto_front,
 )
-from detnas_nni.report.published import PublishedNet
-from detnas_nni.report.searches import Search
+from detnas_nni.report.searches import PublishedNet, Search
 from detnas_nni.search.journal import Evaluation
 from search_spaces import Choice
 

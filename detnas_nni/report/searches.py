@@ -1,4 +1,4 @@
-"""A search as a report reads it: its journal, and what it was, from a config or from the search's folder."""
+"""What a report reads: a search by its config or its folder, and the published nets of its space."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import search_spaces
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
+from detnas_nni.cost.table import Cost, cost_table
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
-from detnas_nni.search.identity import search_identity
-from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path, search_identity
 
 STRATEGIES = {
     "detnas": "DetNAS evolution",
@@ -190,3 +191,34 @@ def _fitness(evaluations: Sequence[Evaluation]) -> str:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+_FOLDER = Path(search_spaces.__file__).parent / "published"
+
+_WORDS = {"detnas": "DetNAS", "shufflenetv2": "ShuffleNetV2", "fpn": "FPN", "coco": "COCO", "voc": "VOC"}
+_WORDS |= {"retinanet": "RetinaNet", "300m": "300M", "1.3g": "1.3G", "3.8g": "3.8G"}
+
+
+@dataclass(frozen=True)
+class PublishedNet:
+    """A net of the paper, or a hand-crafted one to compare with; its cost in the search's convention."""
+
+    name: str
+    architecture: Architecture
+    cost: Cost
+
+
+def published_nets(space: str, resolution: int) -> list[PublishedNet]:
+    """Those of a space, ascending by MACs at a resolution in pixels; most spaces have none."""
+    nets = []
+    for path in sorted(_FOLDER.glob("*.json")):
+        document = read_document(path)
+        if document.get("space") == space:
+            architecture = Architecture.from_dict(document, str(path))
+            cost = cost_table(space, resolution).cost(architecture)
+            nets.append(PublishedNet(_title(path.stem), architecture, cost))
+    return sorted(nets, key=lambda net: (net.cost.macs, net.name))
+
+
+def _title(stem: str) -> str:
+    return " ".join(_WORDS.get(word, word) for word in stem.split("-"))

@@ -1,17 +1,23 @@
 """How figures look: a palette that colour-blind readers can tell apart, sizes, and the colours of the page.
 
-INK, MUTED, GRID, BAND and PAPER are replaced by the page's own in the figures that it holds (`svg.py`), so
+INK, MUTED, GRID, BAND and PAPER are replaced by the page's own in the figures that it holds (`inline`), so
 that they follow a dark theme; no other colour may be equal to one of them.
 """
 
 from __future__ import annotations
 
+import html
+import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from detnas_nni.report import style
 
 INK = "#1f2933"
 MUTED = "#5f6b7a"
@@ -107,3 +113,46 @@ def pretty(candidate: str) -> str:
     family, _, kernel = candidate.rpartition("_")
     words = {"shufflenet": "Shuffle", "xception": "Xception"}
     return f"{words[family]} {kernel.replace('x', '×')}" if family in words else candidate
+
+
+# Colours of the paper's theme, as properties that the page sets for light and dark.
+_THEMED = {
+    style.INK: "var(--ink)",
+    style.MUTED: "var(--muted)",
+    style.GRID: "var(--grid)",
+    style.BAND: "var(--band)",
+    style.PAPER: "var(--paper)",
+}
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """A whole SVG file; the same figure gives the same bytes."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def inline(svg: str, name: str, description: str) -> str:
+    """The `<svg>` element for a page: its ids made unique by `name`, its colours the page's, with a text for
+    those who do not see it. It names no address, so that nothing is loaded for it.
+    """
+    body = svg[svg.index("<svg") :]
+    tag, _, rest = body.partition(">")
+    box = re.search(r'viewBox="[^"]+"', tag)
+    rest = re.sub(r"\s*<metadata>.*?</metadata>", "", rest, count=1, flags=re.DOTALL)
+    rest = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', rest)
+    rest = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{name}-\1"', rest)
+    rest = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", rest)
+    rest = rest.replace('<style type="text/css">*{', f'<style type="text/css">#{name} *{{')
+    rest = re.sub(r"'DejaVu Sans'(?:, sans-serif)?", "var(--font)", rest)
+    for colour, themed in _THEMED.items():
+        rest = re.sub(rf"(?<=: ){colour}(?=[;\"])", themed, rest)
+    title = f"<title>{html.escape(description)}</title>"
+    return f'<svg id="{name}" role="img" {box[0] if box else ""}>{title}{rest}'

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
 from detnas_nni.config import Config
+from detnas_nni.report import style
 
 Steps = tuple[tuple[int, float], ...]
 
@@ -74,3 +80,41 @@ def _scalars(events: Path) -> dict[str, Steps]:
         by_step = {event.step: event.value for event in accumulator.Scalars(tag)}
         scalars[tag] = tuple(sorted(by_step.items()))
     return scalars
+
+
+_MOST_NETS_NAMED = 6
+
+
+def losses(trainings: Sequence[Training]) -> Figure:
+    """A panel a training: the loss over steps; of a single net also the parts that it is the sum of."""
+    columns = min(2, len(trainings))
+    rows = -(-len(trainings) // columns)
+    figure = style.new_figure(0.3 + 2.7 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, training in zip(grid, trainings, strict=False):
+        _training(axes, training)
+    for axes in grid[len(trainings) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _training(axes: Axes, training: Training) -> None:
+    alone = len(training.curves) == 1
+    for index, curve in enumerate(training.curves):
+        colour = style.INK if alone else style.SERIES[index % len(style.SERIES)]
+        few = len(training.curves) <= _MOST_NETS_NAMED
+        label = "loss" if alone else curve.name if few else None
+        marker = "o" if len(curve.loss) <= 30 else None
+        axes.plot(*zip(*curve.loss, strict=True), color=colour, marker=marker, markersize=3, label=label)
+        terms = curve.terms if alone and len(curve.terms) > 1 else {}
+        for number, (name, steps) in enumerate(sorted(terms.items())):
+            colour = style.SERIES[number % len(style.SERIES)]
+            name = name.removeprefix("loss_").replace("_", " ")
+            axes.plot(*zip(*steps, strict=True), color=colour, linewidth=1.0, label=name)
+    axes.set_ylim(0, 1.08 * max(value for curve in training.curves for _, value in curve.loss))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.set_title(training.title)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")

@@ -18,17 +18,16 @@ from nni.nas.execution import (
 )
 from nni.nas.space import ModelStatus
 
-from detnas_nni.architecture import Architecture
-from detnas_nni.cost.table import CostTable, FeasibleSet
+from detnas_nni.architecture import Architecture, Ops
+from detnas_nni.cost.limits import FeasibleSet
+from detnas_nni.cost.table import CostTable
 from detnas_nni.errors import ConstraintError, DetNASError, EvaluationError
 from detnas_nni.search.journal import Evaluation, Journal, JournalError
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import Failure, FailurePolicy
+from detnas_nni.search.outcomes import Failure, FailurePolicy, Outcome
 from detnas_nni.search.space import CandidateModel
 
 _log = logging.getLogger(__name__)
 
-Ops = tuple[int, ...]
 Metrics = dict[str, float]
 
 _NOTHING = "it ended without a result"

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import nni
 from nni.nas.evaluator import Evaluator
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.errors import EvaluationError, UsageError, too_long
 from detnas_nni.evaluation.candidate import CandidateEvaluation, Result
-from detnas_nni.search.nnictl.time_limit import time_limit
 from detnas_nni.search.outcomes import describe
 from detnas_nni.search.racing import Race
 from detnas_nni.search.space import CandidateModel
 
 _log = logging.getLogger(__name__)
+
+_AGAIN = 1.0  # seconds between two alarms of an evaluation that is too late
 
 
 class DetNASEvaluator(Evaluator):
@@ -80,3 +86,43 @@ class DetNASEvaluator(Evaluator):
 
 def _part(result: Result) -> str:
     return f" on part {len(result.parts)} of the split, given up" if result.stopped else ""
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise EvaluationError in this block after so many seconds; no limit if None.
+
+    For the main thread, where Python handles signals. It interrupts waits and Python code; a single call into
+    compiled code that never comes back is not interrupted. A trial of nnictl ends, by its watchdog.
+
+    Raises UsageError in another thread.
+    """
+    if seconds is None:
+        yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError(
+            "search.max_trial_seconds needs a search in the process's main thread; leave it out, or search "
+            "by nnictl"
+        )
+
+    def too_late(*_: object) -> None:
+        raise _TooLate
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    # Again and again: a library may pass over the first one, whatever it is.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TooLate:
+        raise EvaluationError(too_long(seconds)) from None
+    finally:  # once more, since the alarm may come in the very moment of leaving
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class _TooLate(BaseException):
+    """No Exception: who reads images takes any of these for a bad image, and goes on with the next."""

@@ -1,18 +1,28 @@
-"""What becomes of a candidate that fails, and when a search has seen too many that do."""
+"""How evaluations of candidates end: with metrics or a failure, and when a search has too many of these."""
 
 from __future__ import annotations
 
 import errno
+import json
+import logging
 import re
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from detnas_nni.architecture import Ops
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, DetNASError
 from detnas_nni.search.journal import JournalError
+from detnas_nni.util.files import write_json
+
+if TYPE_CHECKING:
+    from detnas_nni.evaluation.candidate import Result
+
+_log = logging.getLogger(__name__)
 
 _LEAST = 10  # candidates, before a share of them says anything
 
@@ -95,3 +105,72 @@ def kinds(errors: Sequence[str]) -> list[tuple[str, int]]:
 def most_common(errors: Sequence[str]) -> tuple[str, int]:
     """The error that most have in common, whatever its numbers, and how many have it."""
     return kinds(errors)[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The metrics of one evaluation, or the error that it ended with, or that it was stopped early."""
+
+    metrics: dict[str, float] | None = None
+    """on the whole split; None if it has none"""
+    error: Failure | None = None
+    parts: tuple[float, ...] = ()
+    """fitness on the growing parts of the split that it was measured on"""
+    stopped: bool = False
+    """whether it was given up on a part of the split: no failure, and no result"""
+
+    @classmethod
+    def of(cls, result: Result) -> Outcome:
+        """What came of a candidate that was measured, whole or in part."""
+        metrics = None if result.stopped else result.reported()
+        return cls(metrics, parts=result.parts, stopped=result.stopped)
+
+
+NO_RESULT = Failure("the trial ended without a result: it was killed, or never started")
+"""Of a trial that said nothing: a kill, the kernel's for want of memory too, or a wrong `trialCommand`."""
+
+
+Identity = Mapping[str, str]
+"""What a result depends on beside the architecture: hashes of the config and of the supernet."""
+
+
+class OutcomeFiles:
+    """What has become of architectures by trials of NNI, in a search's folder: `outcomes/OPS.json`.
+
+    Args:
+        folder: the search's.
+        identity: of the search, or of what the trial computes with. Outcomes of another one do not count.
+    """
+
+    def __init__(self, folder: Path, identity: Identity) -> None:
+        self.identity = dict(identity)
+        self._folder = folder
+
+    def finish(self, ops: Ops, outcome: Outcome) -> None:
+        """Write down what became of an architecture, other than a failure."""
+        values = {"metrics": outcome.metrics, "parts": outcome.parts, "stopped": outcome.stopped}
+        write_json(self._path("outcomes", _name(ops)), {"identity": self.identity, **values})
+
+    def outcome(self, ops: Ops) -> Outcome | None:
+        """What became of an architecture, if a trial with this config and this supernet has said so."""
+        values = self._read("outcomes", _name(ops))
+        if values is None or values["identity"] != self.identity:
+            return None
+        return Outcome(values["metrics"], parts=tuple(values["parts"]), stopped=values["stopped"])
+
+    def _path(self, kind: str, name: str) -> Path:
+        return self._folder / kind / f"{name}.json"
+
+    def _read(self, kind: str, name: str) -> dict[str, Any] | None:
+        path = self._path(kind, name)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            _log.warning("%s: damaged, and left out: %s", path, error)
+            return None
+
+
+def _name(ops: Ops) -> str:
+    return ",".join(map(str, ops))

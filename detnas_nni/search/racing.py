@@ -9,31 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from detnas_nni.config import Search
+from detnas_nni.evaluation.candidate import Bar
 from detnas_nni.search.journal import Evaluation
-
-
-class HopelessError(Exception):
-    """Ends the measuring of a candidate that misses the bar."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """What a candidate has to reach on each part of the search split.
-
-    Attributes:
-        heights: fitness needed after the first part, the second, and so on, without the whole.
-    """
-
-    heights: tuple[float, ...]
-
-    def is_missed(self, parts: Sequence[float]) -> bool:
-        """Whether the fitness on the last of a candidate's parts so far is too low."""
-        return len(parts) <= len(self.heights) and parts[-1] < self.heights[len(parts) - 1]
 
 
 class Race:

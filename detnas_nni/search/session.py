@@ -21,11 +21,9 @@ from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation
 from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
-from detnas_nni.search.identity import search_identity
-from detnas_nni.search.journal import Journal, journal_path
+from detnas_nni.search.journal import Journal, journal_path, search_identity
 from detnas_nni.search.lock import Owner, SearchLock
-from detnas_nni.search.nnictl.files import TrialFiles
-from detnas_nni.search.outcomes import FailurePolicy
+from detnas_nni.search.outcomes import FailurePolicy, OutcomeFiles
 from detnas_nni.search.racing import Race
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
@@ -88,7 +86,7 @@ class SearchSession:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self._claim()
             self.journal = Journal(journal_path(self.folder))
-            self.files = TrialFiles(self.folder, self.identity)
+            self.outcomes = OutcomeFiles(self.folder, self.identity)
         except BaseException:
             self.lock.release()
             raise
@@ -127,7 +125,7 @@ class SearchSession:
             self.table,
             self.config.space.name,
             policy=policy,
-            outcome=self.files.outcome,
+            outcome=self.outcomes.outcome,
             written=lambda: self._show(bar),
             feasible=self.feasible,
         )

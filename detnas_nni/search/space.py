@@ -6,7 +6,7 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ExecutionEngine, FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 
-from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.outcomes import Outcome
 from search_spaces.trunk import throwaway
 
 

@@ -19,10 +19,10 @@ from nni.nas.strategy import RegularizedEvolution
 from nni.nas.strategy.base import Strategy
 from numpy.typing import ArrayLike
 
-from detnas_nni.architecture import Architecture
+from detnas_nni.architecture import Architecture, Ops
 from detnas_nni.config import Config, Search
 from detnas_nni.config.own_parts import is_own, load_factory
-from detnas_nni.cost.table import FeasibleSet
+from detnas_nni.cost.limits import FeasibleSet
 from detnas_nni.errors import ConfigError
 from detnas_nni.search.space import CandidateModel
 from detnas_nni.util.seeding import derive_seed, generator
@@ -30,7 +30,6 @@ from search_spaces import layout
 
 _log = logging.getLogger(__name__)
 
-Ops = tuple[int, ...]
 
 # Redraws of one child before a random architecture takes its place: with the paper's numbers one in three
 # redraws succeeds, and near the end of a small space hardly any.

@@ -7,14 +7,18 @@ all ranks of a distributed training draw the same path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from nni.nas.oneshot.pytorch.base_lightning import BaseSuperNetModule
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import SGD
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ConstraintError
@@ -25,6 +29,57 @@ from search_spaces import layout
 _MOST_DRAWS = 100_000
 # Many at a time cost little more than one; which of them are drawn does not depend on it.
 _DRAWS_AT_ONCE = 100
+
+
+class PathSGD(SGD):
+    """torch's SGD, to the bit, that visits those parameters alone which a gradient has reached.
+
+    torch's own looks at every parameter for whether it has a gradient, and of a supernet most have none. Here
+    each says so itself in the backward pass, once a step.
+
+    Args:
+        params: as torch's; its groups, and with them the state dict, hold all parameters.
+        settings: as torch's.
+    """
+
+    def __init__(self, params: Any, **settings: Any) -> None:
+        super().__init__(params, **settings)
+        # A dictionary's keys are an ordered set, and what `setdefault` gives is what a hook has to: None.
+        self._reached: list[dict[Tensor, None]] = [{} for _ in self.param_groups]
+        for group, reached in zip(self.param_groups, self._reached, strict=True):
+            for parameter in group["params"]:
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(reached.setdefault)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step on what the closure's backward pass, or the last one, has reached; gives its loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with self._reached_alone():
+            super().step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients since the last call."""
+        with self._reached_alone():
+            super().zero_grad(set_to_none)
+        if set_to_none:  # a gradient of zeros is still one to step on
+            for reached in self._reached:
+                reached.clear()
+
+    @contextmanager
+    def _reached_alone(self) -> Iterator[None]:
+        """The groups hold what a gradient has reached while the context lasts."""
+        whole = [group["params"] for group in self.param_groups]
+        try:
+            for group, reached in zip(self.param_groups, self._reached, strict=True):
+                group["params"] = list(reached)
+            yield
+        finally:
+            for group, params in zip(self.param_groups, whole, strict=True):
+                group["params"] = params
 
 
 class PathSampler:
@@ -41,6 +96,8 @@ class PathSampler:
     Raises:
         ConstraintError: a bin holds no path.
     """
+
+    optimizer = PathSGD
 
     def __init__(
         self,
@@ -65,6 +122,10 @@ class PathSampler:
         if not self.bins:
             return self._architecture(rng.integers(self._candidates))
         return self._draw_in_bin(rng, *self.bins[rng.integers(len(self.bins))])
+
+    def one_shot(self) -> SeededPathOneShot:
+        """NNI's strategy that trains the paths of this sampler."""
+        return SeededPathOneShot(self)
 
     def _architecture(self, ops: np.ndarray) -> Architecture:
         return Architecture(self.space, tuple(ops.tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import torch.nn.functional as F
@@ -18,7 +19,6 @@ from detnas_nni.data.transforms import classification_train, detection_train
 from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.distributed import World
-from detnas_nni.training.schedules import linear_factor, step_factor
 from detnas_nni.training.weights import CLASSIFIER
 
 Settings = TypeVar("Settings", bound=cfg.Training)
@@ -179,3 +179,19 @@ class DetectionJob(Job[cfg.Finetune]):
         return step_factor(
             step, settings.milestones, settings.gamma, settings.warmup_steps, settings.warmup_factor
         )
+
+
+def step_factor(
+    step: int, milestones: Sequence[int], gamma: float, warmup_steps: int, warmup_factor: float
+) -> float:
+    """Linear warm-up from `warmup_factor`, then times `gamma` at each milestone passed."""
+    factor = gamma ** sum(step >= milestone for milestone in milestones)
+    if step < warmup_steps:
+        factor *= warmup_factor + (1 - warmup_factor) * step / warmup_steps
+    return factor
+
+
+def linear_factor(step: int, steps: int, warmup_steps: int) -> float:
+    """Linear warm-up from 0, then a straight line to 0 at the last step."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * max(0.0, 1 - step / steps)

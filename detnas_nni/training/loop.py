@@ -1,7 +1,7 @@
 """Train a net: one Lightning run under NNI, with checkpoints and resume, on one device or several.
 
-A supernet is trained by NNI's one-shot strategy, a single net by NNI's Lightning evaluator as it is; all else
-is the same.
+A supernet is trained by an NNI one-shot strategy, which it brings along, a single net by NNI's Lightning
+evaluator as it is; all else is the same.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import RawFormatModelSpace, model_context
+from nni.nas.strategy.base import Strategy
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
@@ -27,8 +28,6 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Hardware
 from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models.hardware import prepare, uses_gpu
-from detnas_nni.supernet.path_sgd import PathSGD
-from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
 from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
@@ -44,12 +43,24 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
+class Paths(Protocol):
+    """What the training of a supernet needs beside a job: the path of each step, and who takes it."""
+
+    optimizer: type[SGD]
+
+    def path(self, step: int) -> Architecture:
+        """The path of a global step."""
+
+    def one_shot(self) -> Strategy:
+        """NNI's strategy, which has the trained net as `supernet` in the end."""
+
+
 def train(
     job: Job,
     run: TrainingRun,
     world: World,
     *,
-    net: PathSampler | Architecture,
+    net: Paths | Architecture,
     start_from: Callable[[ModelSpace], None] | None = None,
     fresh: bool = False,
 ) -> None:
@@ -61,12 +72,12 @@ def train(
         job: data, losses and optimiser.
         run: the folder for weights, checkpoints, logs and TensorBoard's events.
         world: the processes, which have joined.
-        net: a sampler for a supernet's path at every step, or the architecture of a single net.
+        net: the paths of a supernet, such as a `PathSampler`, or the architecture of a single net.
         start_from: puts weights into the net that it starts with; without it they are drawn by the seed.
         fresh: forget what the folder holds.
     """
     config = job.config
-    sampler, architecture = (net, None) if isinstance(net, PathSampler) else (None, net)
+    paths, architecture = (None, net) if isinstance(net, Architecture) else (net, None)
     devices = _devices(config.hardware, world, supernet=architecture is None)
     world.share(job.settings.batch_size, "batch_size")  # refused here, before a file is touched
     torch.manual_seed(derive_seed(config.seed, "initial weights"))
@@ -85,7 +96,7 @@ def train(
                 *(run.folder.name, job.images, len(job.classes), job.settings.steps, job.settings.batch_size),
                 *(world.size, "process" if world.size == 1 else "processes"),
             )
-        state = _fit(model, job, run, world, sampler, devices)
+        state = _fit(model, job, run, world, paths, devices)
         if world.is_main:
             save_weights(run.result, _info(job, run, architecture), state)
             run.checkpoints.clear()  # the way is done; the result stands
@@ -96,10 +107,10 @@ def train(
 class TrainingTask(LightningModule):
     """One training step: of a supernet, on the path that the strategy has activated."""
 
-    def __init__(self, job: Job, sampler: PathSampler | None, world: World) -> None:
+    def __init__(self, job: Job, paths: Paths | None, world: World) -> None:
         super().__init__()
         self._job = job
-        self._sampler = sampler
+        self._paths = paths
         # Rank 0 draws what a training on one device draws.
         self._stream = ("step",) if world.is_main else ("step", f"rank {world.rank}")
 
@@ -112,7 +123,7 @@ class TrainingTask(LightningModule):
         total = sum(losses.values())
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-            path = f", on the path {self._sampler.path(step)}" if self._sampler else ""
+            path = f", on the path {self._paths.path(step)}" if self._paths else ""
             raise EvaluationError(
                 f"the loss is not finite at step {step} ({values}){path}; lower lr, or set max_grad_norm"
             )
@@ -120,7 +131,7 @@ class TrainingTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         settings = self._job.settings
-        sgd = SGD if self._sampler is None else PathSGD
+        sgd = SGD if self._paths is None else self._paths.optimizer
         optimizer = sgd(self._job.parameter_groups(self.model), lr=settings.lr, momentum=settings.momentum)
         scheduler = LambdaLR(optimizer, self._job.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -131,7 +142,7 @@ def _fit(
     job: Job,
     run: TrainingRun,
     world: World,
-    sampler: PathSampler | None,
+    paths: Paths | None,
     devices: dict[str, Any],
 ) -> dict[str, Tensor]:
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
@@ -161,17 +172,17 @@ def _fit(
             ],
         )
         evaluator = Lightning(
-            TrainingTask(job, sampler, world),
+            TrainingTask(job, paths, world),
             trainer,
             train_dataloaders=job.loader(start, world),
             val_dataloaders=[],  # NNI asks for some; a supernet is measured path by path, by `evaluate`
             fit_kwargs={"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {},
         )
-        if sampler is None:
+        if paths is None:
             evaluator.evaluate(model)
             trained = model
         else:
-            strategy = SeededPathOneShot(sampler)
+            strategy = paths.one_shot()
             strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
             trained = strategy.supernet
     return {name: tensor.detach().cpu().contiguous() for name, tensor in trained.state_dict().items()}

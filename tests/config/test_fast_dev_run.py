@@ -115,7 +115,7 @@ def test_weights_that_the_config_names_are_taken_up(
 def test_trainings_are_two_steps_on_few_images_of_every_split(make_config: Callable[..., Config]) -> None:
     retraining = {"pretrain": {"steps": 9, "batch_size": 40, "lr": 0.1}, "finetune": None}
     config = make_config(Path("/nowhere"), **LONG, retrain=retraining)
-    fast = fast_dev_run(config)
+    fast = fast_dev_run(config, on_gpu=False)
     for training in (fast.pretrain, fast.finetune, fast.retrain.pretrain):
         assert (training.steps, training.batch_size) == (2, 2)
     assert fast.retrain.pretrain.lr == 0.1
@@ -127,7 +127,7 @@ def test_trainings_are_two_steps_on_few_images_of_every_split(make_config: Calla
 
 def test_nets_and_images_keep_their_size(make_config: Callable[..., Config]) -> None:
     config = make_config(Path("/nowhere"), **LONG)
-    fast = fast_dev_run(config)
+    fast = fast_dev_run(config, on_gpu=False)
     assert (fast.space, fast.detector, fast.hardware) == (config.space, config.detector, config.hardware)
     assert fast.data.classification == config.data.classification
     assert fast.data.detection == config.data.detection
@@ -136,7 +136,7 @@ def test_nets_and_images_keep_their_size(make_config: Callable[..., Config]) -> 
 
 def test_a_small_config_grows_in_nothing(make_config: Callable[..., Config]) -> None:
     config = make_config(Path("/nowhere"), finetune={"batch_size": 1}, search={"mutations": 0})
-    fast = fast_dev_run(config)
+    fast = fast_dev_run(config, on_gpu=False)
     assert fast.finetune.batch_size == 1
     assert fast.search.mutations == 0
     assert fast.evaluation.finetune_iterations == 0
@@ -183,15 +183,9 @@ def test_an_error_of_the_config_or_the_data_comes_out(
 def test_a_batch_that_the_devices_cannot_share_is_left_to_be_refused(
     make_config: Callable[..., Config],
 ) -> None:
-    three = {"hardware": {"devices": 3}}
-    assert (
-        fast_dev_run(make_config(Path("/nowhere"), pretrain={"batch_size": 9}, **three)).pretrain.batch_size
-        == 6
-    )
-    assert (
-        fast_dev_run(make_config(Path("/nowhere"), pretrain={"batch_size": 10}, **three)).pretrain.batch_size
-        == 10
-    )
+    for given, cut_down in ((9, 6), (10, 10)):
+        config = make_config(Path("/nowhere"), pretrain={"batch_size": given}, hardware={"devices": 3})
+        assert fast_dev_run(config, on_gpu=False).pretrain.batch_size == cut_down
 
 
 @pytest.mark.parametrize(

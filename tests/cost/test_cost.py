@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost.table import Constraint, Cost, CostTable, FeasibleSet, cost_table
+from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.table import Cost, CostTable, cost_table
 from detnas_nni.errors import ArchitectureError, ConstraintError
 
 

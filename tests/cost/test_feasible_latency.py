@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from detnas_nni.cost.fronts import SuffixFronts, pareto_minimal
 from detnas_nni.cost.latency_table import LatencyTable
-from detnas_nni.cost.table import Constraint, Cost, CostTable, FeasibleSet, cost_table
+from detnas_nni.cost.limits import Constraint, FeasibleSet, SuffixFronts, pareto_minimal
+from detnas_nni.cost.table import Cost, CostTable, cost_table
 from detnas_nni.errors import ConstraintError
 from search_spaces import layout
 from tests.cost.latencies import by_hand

@@ -11,12 +11,11 @@ from scipy.stats import kendalltau
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cli import main
-from detnas_nni.cost.changing_trunk import ChangingTrunk
 from detnas_nni.cost.latency import _group, _set_aside, measure_latency
 from detnas_nni.cost.latency_table import LatencyTable, read_latency_table
-from detnas_nni.cost.stopwatch import Laps, Stopwatch
+from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch
 from detnas_nni.errors import UsageError
-from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.models.batchnorm import fold_batch_norm
 from search_spaces import layout
 from search_spaces.trunk import TrunkSpace
 

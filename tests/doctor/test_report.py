@@ -3,8 +3,7 @@
 import dataclasses
 import json
 
-from detnas_nni.doctor.finding import Finding
-from detnas_nni.doctor.report import as_json, as_text
+from detnas_nni.doctor.finding import Finding, as_json, as_text
 
 FINDINGS = [
     Finding("good", "ok", "as it is"),

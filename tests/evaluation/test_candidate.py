@@ -11,7 +11,7 @@ from detnas_nni.cost.table import cost_table
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, EvaluationError
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.supernet.finetune import finetune
+from detnas_nni.supernet.steps import finetune
 from detnas_nni.training.weights import file_hash
 from tests.search.searching import tiny
 

@@ -18,8 +18,7 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.data.images import read_image
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import CheckpointError, ConfigError
-from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.evaluation.single_net import is_single_net, measure_weights
+from detnas_nni.evaluation.candidate import CandidateEvaluation, is_single_net, measure_weights
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.metrics import coco_box_ap
 from detnas_nni.models import ClassifierSpace, DetectorSpace

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detnas_nni.errors import CheckpointError
 from detnas_nni.finished.exporting import export
-from detnas_nni.finished.net_file import load_net, save_net
+from detnas_nni.finished.sources import load_net, save_net
 from tests.finished.conftest import Trained
 
 

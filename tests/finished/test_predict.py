@@ -12,7 +12,7 @@ from torch import Tensor
 from detnas_nni.cli import main
 from detnas_nni.data.images import read_image
 from detnas_nni.finished.exporting import export
-from detnas_nni.finished.image_files import drawn_names
+from detnas_nni.finished.predicting import drawn_names
 from tests.finished.conftest import Trained
 
 CATEGORIES = {1: (1, "circle"), 2: (3, "square"), 3: (4, "triangle"), 4: (7, "star"), 5: (8, "ring")} | {

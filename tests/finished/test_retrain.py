@@ -16,8 +16,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, UsageError
-from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.evaluation.single_net import measure_weights
+from detnas_nni.evaluation.candidate import CandidateEvaluation, measure_weights
 from detnas_nni.finished.retrain import retrain, summary
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from tests.trainings import checkpoints

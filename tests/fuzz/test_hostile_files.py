@@ -22,9 +22,9 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, DataError
-from detnas_nni.evaluation.single_net import is_single_net
+from detnas_nni.evaluation.candidate import is_single_net
 from detnas_nni.reference import import_reference
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import pretrain
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.weights import WeightsInfo, load_weights, save_weights
 from search_spaces import layout

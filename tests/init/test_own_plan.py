@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from detnas_nni.init.derived import Derived
+from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import look
-from detnas_nni.init.machine import Machine
 from detnas_nni.init.plan import TooShortError, estimate, fit, hours, make_plan
 from detnas_nni.init.pretraining import choose
-from detnas_nni.init.schedule import Schedule
 from detnas_nni.init.sources import coco_sources
 from detnas_nni.init.timing import Speeds, Training
 

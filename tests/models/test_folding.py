@@ -9,7 +9,7 @@ from torch import nn
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.models import ClassifierSpace
-from detnas_nni.models.folding import fold_batch_norm
+from detnas_nni.models.batchnorm import fold_batch_norm
 from search_spaces import CANDIDATES, layout
 from tests.models.detectors import CLASSES, both, fixed, images
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.report.comparison import budget, panels
-from detnas_nni.report.curve_figures import compared
+from detnas_nni.report.comparison import budget, compared, panels
 from detnas_nni.report.exhibits import exhibits
 from detnas_nni.report.searches import of_folder
 from detnas_nni.report.style import look

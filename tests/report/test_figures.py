@@ -11,7 +11,7 @@ from detnas_nni.config import Constraint
 from detnas_nni.report import figures, style
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
 from detnas_nni.report.data import best_so_far
-from detnas_nni.report.published import published_nets
+from detnas_nni.report.searches import published_nets
 from search_spaces import layout
 
 COUNTS = (1, 24, 1000)

@@ -15,8 +15,7 @@ from detnas_nni.report.data import (
     pareto_front,
     times,
 )
-from detnas_nni.report.published import published_nets
-from detnas_nni.report.searches import of_config, of_folder, to_compare
+from detnas_nni.report.searches import of_config, of_folder, published_nets, to_compare
 from detnas_nni.search.journal import JournalError, journal_path
 from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import Choice, layout

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from detnas_nni.report.curve_figures import losses
 from detnas_nni.report.style import look
-from detnas_nni.report.training_curves import Curve, Training, read_curve, trainings
+from detnas_nni.report.training_curves import Curve, Training, losses, read_curve, trainings
 
 
 def log(folder, losses_by_step, **terms):

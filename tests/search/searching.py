@@ -14,7 +14,8 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.strategy.base import Strategy
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost.table import Constraint, FeasibleSet, cost_table
+from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.table import cost_table
 from detnas_nni.search.outcomes import describe
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (

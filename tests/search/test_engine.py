@@ -12,8 +12,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from detnas_nni.errors import DataError
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.journal import Journal
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import FailurePolicy
+from detnas_nni.search.outcomes import FailurePolicy, Outcome
 from detnas_nni.search.space import candidate_space
 from tests.search.searching import STRATEGIES, FormulaEvaluator, feasible_set, likeness, strategy
 

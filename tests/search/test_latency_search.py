@@ -13,9 +13,8 @@ from detnas_nni.cost.latency_table import read_latency_table
 from detnas_nni.cost.table import cost_table
 from detnas_nni.doctor.steps import examine_run
 from detnas_nni.errors import CheckpointError, ConfigError, ConstraintError, LatencyError
-from detnas_nni.search.identity import search_identity
-from detnas_nni.search.journal import Journal, journal_path
-from detnas_nni.search.sample import sample
+from detnas_nni.search.best import sample
+from detnas_nni.search.journal import Journal, journal_path, search_identity
 from detnas_nni.search.session import SearchSession, search_in_process
 from tests.cost.latencies import by_hand, changed_file
 from tests.search.searching import STRATEGIES, FormulaEvaluator

@@ -9,9 +9,10 @@ from scipy.stats import t as student
 
 from detnas_nni.config import Search
 from detnas_nni.errors import ConfigError
-from detnas_nni.evaluation.candidate import CandidateEvaluation
+from detnas_nni.evaluation.candidate import Bar, CandidateEvaluation
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
-from detnas_nni.search.racing import Bar, Race
+from detnas_nni.search.outcomes import Outcome
+from detnas_nni.search.racing import Race
 from detnas_nni.search.session import search_in_process
 from tests.search.searching import STRATEGIES, tiny
 
@@ -133,7 +134,7 @@ def test_a_candidate_that_reaches_the_bar_has_the_very_metrics_that_it_has_witho
     alone = evaluation.evaluate(tiny(1, 2))
     raced = evaluation.evaluate(tiny(1, 2), bar=Bar(alone.parts[:-1]))
     assert raced.metrics == alone.metrics and raced.parts == alone.parts and not raced.stopped
-    assert raced.outcome.metrics["default"] == alone.metrics["default"]
+    assert Outcome.of(raced).metrics["default"] == alone.metrics["default"]
 
 
 @pytest.mark.parametrize("missed", [0, 1, 2])
@@ -144,7 +145,7 @@ def test_one_that_misses_it_on_a_part_is_not_measured_on_the_rest(supernets, mak
     raced = evaluation.evaluate(tiny(1, 2), bar=Bar(tuple(heights)), report=reported.append)
     assert raced.stopped and raced.parts == alone.parts[: missed + 1]
     assert reported[-1] == raced.metrics and len(reported) == missed + 1
-    assert raced.outcome.metrics is None and raced.outcome.error is None
+    assert Outcome.of(raced).metrics is None and Outcome.of(raced).error is None
 
 
 def test_a_search_that_races_finds_what_one_without_finds(trained_run, make_config, caplog):

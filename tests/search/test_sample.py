@@ -7,7 +7,7 @@ import pytest
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.cost.table import cost_table
 from detnas_nni.errors import ConstraintError, UsageError
-from detnas_nni.search.sample import sample
+from detnas_nni.search.best import sample
 from tests.search.searching import limit_for
 
 

@@ -12,11 +12,9 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError, ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Journal, JournalError, journal_path
 from detnas_nni.search.lock import SearchRunsError
-from detnas_nni.search.nnictl.files import TrialFiles
-from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.outcomes import Outcome, OutcomeFiles
 from detnas_nni.search.session import SearchSession, search_in_process
-from detnas_nni.supernet.finetune import finetune
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import finetune, pretrain
 from tests.search.searching import FormulaEvaluator, likeness, limit_for
 
 
@@ -206,8 +204,8 @@ def test_a_result_that_a_trial_of_nnictl_left_is_taken_up_by_the_search_in_proce
     path = journal_path(config.search_dir)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
     with SearchSession(config) as session:
-        session.files.finish(whole[3], Outcome({"default": likeness(whole[3])}))
-        TrialFiles(session.folder, session.identity | {"supernet": "another"}).finish(
+        session.outcomes.finish(whole[3], Outcome({"default": likeness(whole[3])}))
+        OutcomeFiles(session.folder, session.identity | {"supernet": "another"}).finish(
             whole[4], Outcome({"default": 0.99})
         )
     assert run(config) == whole[4:]

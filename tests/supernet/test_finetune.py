@@ -17,8 +17,8 @@ from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
 from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.models import DetectorSpace
-from detnas_nni.supernet.finetune import finetune
 from detnas_nni.supernet.inherit import weights_of_path
+from detnas_nni.supernet.steps import finetune
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from search_spaces import layout
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from detnas_nni.supernet.path_sgd import PathSGD
+from detnas_nni.supernet.paths import PathSGD
 
 CANDIDATES = 3
 PATHS = [(0, 1), (2, 1), (0, 0), (1, 2), (2, 1), (0, 1)]

@@ -16,7 +16,7 @@ from detnas_nni.cost.table import cost_table
 from detnas_nni.data.drawing import SHAPES
 from detnas_nni.errors import ConfigError, ConstraintError, DataError
 from detnas_nni.models import ClassifierSpace
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import pretrain
 from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES, layout
 

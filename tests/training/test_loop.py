@@ -17,7 +17,7 @@ from detnas_nni.config import Config
 from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.supernet.paths import PathSampler
-from detnas_nni.training.schedules import linear_factor, step_factor
+from detnas_nni.training.jobs import linear_factor, step_factor
 from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES
 from tests.training.two_ranks import recording

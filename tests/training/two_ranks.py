@@ -24,8 +24,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.finished.retrain import retrain
-from detnas_nni.supernet.finetune import finetune
-from detnas_nni.supernet.pretrain import pretrain
+from detnas_nni.supernet.steps import finetune, pretrain
 from detnas_nni.training.distributed import world
 from detnas_nni.training.jobs import Job
 from detnas_nni.training.loop import TrainingTask

@@ -17,12 +17,9 @@ from typing import Any
 from nni.nas.execution import ExecutionEngine
 from nni.nas.space import ModelStatus
 
-from detnas_nni.architecture import Architecture
-from detnas_nni.search.outcome import NO_RESULT, Outcome
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.architecture import Architecture, Ops
+from detnas_nni.search.outcomes import NO_RESULT, Failure, Outcome
 from detnas_nni.search.space import CandidateModel
-
-Ops = tuple[int, ...]
 
 Send = Callable[[int, dict[str, Any]], None]
 """Hands parameters to NNI under an id that it asked for before."""

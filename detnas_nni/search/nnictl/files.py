@@ -10,6 +10,9 @@ it; and the tuner writes down which trial each proposal went to. Each file is wh
     outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end, or
                             that it was given up on a part of the split
     heartbeats/TRIAL        the trial's: that it runs, or has ended
+
+Where they share no folder there is a failed trial's standard error (`say_why`, `read_why`): NNI says of a
+failed trial that it failed, but it keeps the trial's output, and brings it from other machines.
 """
 
 from __future__ import annotations
@@ -17,22 +20,18 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from detnas_nni.architecture import Ops
 from detnas_nni.search.nnictl.heartbeat import Beat, read_beat
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.search.outcomes import NO_RESULT, Failure, Identity, OutcomeFiles
 from detnas_nni.util.files import write_json
 from detnas_nni.util.processes import Process
 
 _log = logging.getLogger(__name__)
-
-Ops = tuple[int, ...]
-Identity = Mapping[str, str]
-"""What a result depends on beside the architecture: hashes of the config and of the supernet."""
 
 IDENTITY = "identity"
 """The identity's key among the metrics that NNI carries to a tuner whose folder the trial does not share."""
@@ -52,17 +51,8 @@ class Taken:
     """whether it was told to end: by an assessor of NNI's, by a user in the web UI, or with its experiment"""
 
 
-class TrialFiles:
-    """The files of a search's trials, in the search's folder.
-
-    Args:
-        folder: the search's.
-        identity: of the search, or of what the trial computes with. Outcomes of another one do not count.
-    """
-
-    def __init__(self, folder: Path, identity: Identity) -> None:
-        self.identity = dict(identity)
-        self._folder = folder
+class TrialFiles(OutcomeFiles):
+    """The files of a search's trials, in the search's folder; arguments as of `OutcomeFiles`."""
 
     def is_shared(self) -> bool:
         """Whether this is the folder that the search's tuner writes to, seen from a trial."""
@@ -111,31 +101,21 @@ class TrialFiles:
         """Of trials that ran for an earlier tuner; one that runs still beats again."""
         shutil.rmtree(self._folder / "heartbeats", ignore_errors=True)
 
-    def finish(self, ops: Ops, outcome: Outcome) -> None:
-        """Write down what became of an architecture, other than a failure."""
-        values = {"metrics": outcome.metrics, "parts": outcome.parts, "stopped": outcome.stopped}
-        write_json(self._path("outcomes", _name(ops)), {"identity": self.identity, **values})
 
-    def outcome(self, ops: Ops) -> Outcome | None:
-        """What became of an architecture, if a trial with this config and this supernet has said so."""
-        values = self._read("outcomes", _name(ops))
-        if values is None or values["identity"] != self.identity:
-            return None
-        return Outcome(values["metrics"], parts=tuple(values["parts"]), stopped=values["stopped"])
-
-    def _path(self, kind: str, name: str) -> Path:
-        return self._folder / kind / f"{name}.json"
-
-    def _read(self, kind: str, name: str) -> dict[str, Any] | None:
-        path = self._path(kind, name)
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            _log.warning("%s: damaged, and left out: %s", path, error)
-            return None
+_MARK = "detnas trial failed: "
+_LONGEST = 300  # characters of a line that nobody wrote for this
 
 
-def _name(ops: Ops) -> str:
-    return ",".join(map(str, ops))
+def say_why(failure: Failure) -> None:
+    """Write down, in a trial, why it fails."""
+    print(_MARK + json.dumps({"text": failure, "fatal": failure.fatal}), file=sys.stderr, flush=True)
+
+
+def read_why(output: str) -> Failure:
+    """Why a trial has failed, by its own word; or what it printed last, which may be the reason."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith(_MARK):
+            values = json.loads(line.removeprefix(_MARK))
+            return Failure(values["text"], fatal=values["fatal"])
+    return Failure(f"{NO_RESULT}; it printed last: {lines[-1][:_LONGEST]}") if lines else NO_RESULT

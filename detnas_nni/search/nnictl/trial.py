@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import nni
@@ -20,21 +23,25 @@ import nni
 # NNI's NAS packages otherwise import pytorch-lightning at once, two seconds of every trial's start.
 nni.set_default_framework("none")
 
-from detnas_nni.architecture import Architecture  # noqa: E402
+from detnas_nni.architecture import Architecture, Ops  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
-from detnas_nni.search.identity import search_identity  # noqa: E402
-from detnas_nni.search.journal import Journal, journal_path  # noqa: E402
-from detnas_nni.search.nnictl import last_words  # noqa: E402
-from detnas_nni.search.nnictl.board import write_board  # noqa: E402
-from detnas_nni.search.nnictl.files import IDENTITY, Ops, Taken, TrialFiles  # noqa: E402
+from detnas_nni.search.journal import (  # noqa: E402
+    Journal,
+    journal_path,
+    search_identity,
+)
+from detnas_nni.search.nnictl.files import IDENTITY, Taken, TrialFiles, say_why  # noqa: E402
 from detnas_nni.search.nnictl.heartbeat import heartbeat  # noqa: E402
+from detnas_nni.search.nnictl.liveness import Watchdog  # noqa: E402
 from detnas_nni.search.nnictl.rest import ERRORS, RestApi  # noqa: E402
-from detnas_nni.search.nnictl.time_limit import Watchdog  # noqa: E402
-from detnas_nni.search.outcome import Outcome  # noqa: E402
-from detnas_nni.search.outcomes import Failure, describe  # noqa: E402
+from detnas_nni.search.outcomes import (  # noqa: E402
+    Failure,
+    Outcome,
+    describe,
+)
 from detnas_nni.search.racing import Race  # noqa: E402
 from detnas_nni.training.runs import supernet_weights  # noqa: E402
 from detnas_nni.training.weights import file_hash  # noqa: E402
@@ -76,7 +83,7 @@ def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog
     def failed(failure: Failure) -> None:
         files.take(_taken(files, ops, failure))
         if not files.is_shared():
-            last_words.say(failure)
+            say_why(failure)
 
     try:
         record = _own_record(files)
@@ -88,7 +95,7 @@ def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog
         ops = architecture.ops
         files.identity = search_identity(config, file_hash(supernet_weights(config)))
         files.take(_taken(files, ops))
-        with watchdog.limit(config.search.max_trial_seconds, on_late=failed):
+        with watchdog.limit(config.search.max_trial_seconds, on_late=lambda text: failed(Failure(text))):
             _evaluate(config, architecture, files)
     except KeyboardInterrupt:
         files.take(replace(_taken(files, ops), interrupted=True))
@@ -110,10 +117,10 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
         race = Race(config.search, Journal(journal_path(config.search_dir)).evaluations)
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
     evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
-    outcome = DetNASEvaluator(evaluation, race).measure(architecture).outcome
+    outcome = Outcome.of(DetNASEvaluator(evaluation, race).measure(architecture))
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
     files.finish(architecture.ops, outcome)
-    write_board(outcome.metrics or {}, outcome.parts)
+    _write_board(outcome.metrics or {}, outcome.parts)
     _report(outcome, files)
 
 
@@ -149,3 +156,39 @@ def _own_record(files: TrialFiles) -> dict[str, Any] | None:
         time.sleep(0.5)
     _log.warning("nobody says what was proposed for this trial; taking the parameters as NNI handed them out")
     return None
+
+
+def _write_board(metrics: dict[str, float], parts: Sequence[float]) -> Path | None:
+    """Write a candidate's fitness on the parts of the split, and what it came to, where NNI's web UI looks.
+
+    The step is the share of the search split in percent. Gives the folder; None outside of NNI's local
+    service.
+    """
+    folder = _board_folder()
+    if folder is None:
+        return None
+    # Here, behind the evaluation: a trial's start is imports.
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(folder))
+    scalars = [("fitness", value, 100 * n // len(parts)) for n, value in enumerate(parts, start=1)]
+    scalars += [(name, value, 100) for name, value in metrics.items() if name != "default"]
+    for name, value, step in scalars:
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+        writer.add_event(Event(step=step, summary=summary))
+    writer.close()
+    return folder
+
+
+def _board_folder() -> Path | None:
+    """NNI 3.0 runs a trial in EXPERIMENT/environments/NAME/trials/ID, and looks for its TensorBoard in
+    EXPERIMENT/trials/ID/output, to which nothing brings it."""
+    own = os.environ.get("NNI_OUTPUT_DIR")
+    if not own:
+        return None
+    trial = Path(own)
+    if trial.parent.name != "trials" or trial.parents[2].name != "environments":
+        return None
+    return trial.parents[3] / "trials" / trial.name / "output" / "tensorboard"

@@ -27,7 +27,7 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.errors import ConfigError, DetNASError, UsageError
 from detnas_nni.search.lock import Owner
 from detnas_nni.search.nnictl.follow import mark_folder
-from detnas_nni.search.nnictl.guard import start_guard
+from detnas_nni.search.nnictl.liveness import start_guard
 from detnas_nni.search.nnictl.rest import RestApi
 from detnas_nni.util.processes import Process, lifeline
 from search_spaces import search_space_json
@@ -145,6 +145,7 @@ class DetNASTuner(Tuner):
 
     def _run(self, session: SearchSession, manager: Process | None) -> Path:
         from detnas_nni.search.nnictl.engine import TrialEngine
+        from detnas_nni.search.nnictl.files import TrialFiles
         from detnas_nni.search.nnictl.watch import TrialWatch
 
         if manager is not None:
@@ -155,7 +156,7 @@ class DetNASTuner(Tuner):
         if api is None:
             raise UsageError("this tuner is started by NNI; see `nnictl create --config`")
         engine = TrialEngine(session.config.space.name)
-        self._watch = TrialWatch(engine, session.files, api, self._give_up)
+        self._watch = TrialWatch(engine, TrialFiles(session.folder, session.identity), api, self._give_up)
         self._watch.start()
         self._engine = engine
         if self._stopped:

@@ -17,18 +17,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from detnas_nni.architecture import Ops
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError
-from detnas_nni.search.nnictl import last_words
 from detnas_nni.search.nnictl.engine import TrialEngine
-from detnas_nni.search.nnictl.files import IDENTITY, Identity, Taken, TrialFiles
+from detnas_nni.search.nnictl.files import IDENTITY, Taken, TrialFiles, read_why
 from detnas_nni.search.nnictl.heartbeat import Listener
 from detnas_nni.search.nnictl.rest import ERRORS, RestApi, Trial
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import Failure, describe
+from detnas_nni.search.outcomes import Failure, Identity, Outcome, describe
 
 _log = logging.getLogger(__name__)
 
-Ops = tuple[int, ...]
 Metrics = dict[str, float]
 
 _EVERY = 2.0  # seconds between two looks, if NNI does not call before
@@ -286,7 +284,7 @@ class TrialWatch:
         error = None if taken is None else taken.error
         if error is None and trial.status == "FAILED":
             with contextlib.suppress(*ERRORS):
-                error = last_words.read(self._manager.stderr(trial.id))
+                error = read_why(self._manager.stderr(trial.id))
         return Failure(f"{error}, in {trial}", fatal=True) if error is not None and error.fatal else error
 
     def _manager_stops(self) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from detnas_nni.search.nnictl.board import write_board
+from detnas_nni.search.nnictl.trial import write_board
 
 
 def test_the_scalars_are_where_nni_looks_and_their_step_is_the_share_of_the_split(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from detnas_nni.search.nnictl.guard import start_guard
+from detnas_nni.search.nnictl.liveness import start_guard
 from detnas_nni.util.processes import Process, descendants
 from tests.processes import SLEEP, gone, started, within
 
@@ -97,7 +97,7 @@ def test_as_long_as_both_live_nobody_is_touched(house):
 
 
 def test_it_loads_neither_torch_nor_nni():
-    loaded = "import sys, json, detnas_nni.search.nnictl.guard; print(json.dumps(list(sys.modules)))"
+    loaded = "import sys, json, detnas_nni.search.nnictl.liveness; print(json.dumps(list(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", loaded]))
     assert not {"torch", "nni", "numpy", "pydantic"} & set(modules)
     assert gone(Process.current(), 0.1) is False

@@ -7,11 +7,10 @@ import pytest
 
 from detnas_nni.config.reading import load_config
 from detnas_nni.search.nnictl import engine as trials_module
-from detnas_nni.search.nnictl import last_words
 from detnas_nni.search.nnictl import watch as watch_module
+from detnas_nni.search.nnictl.files import say_why
 from detnas_nni.search.nnictl.tuner import DetNASTuner
-from detnas_nni.search.outcome import NO_RESULT
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.search.outcomes import NO_RESULT, Failure
 from tests.search.nnictl.manager import Manager
 from tests.search.nnictl.tuning import Trials, evaluated_as_proposed, journal_of, metrics_of, ops_of, wait_for
 from tests.search.searching import likeness
@@ -289,7 +288,7 @@ def test_without_a_folder_in_common_the_reason_of_a_failure_is_read_from_what_th
         manager.end(trial, "FAILED")
         assert wait_for(lambda: len(journal_of(config)) == 1)
         capfd.readouterr()
-        last_words.say(Failure("CheckpointError: finetune/supernet.pt: there is no supernet", fatal=True))
+        say_why(Failure("CheckpointError: finetune/supernet.pt: there is no supernet", fatal=True))
         manager.stderr[fatal.job] = capfd.readouterr().err
         manager.end(fatal, "FAILED")
         error = manager.error()

@@ -54,6 +54,10 @@ class Search:
         return within(seconds, lambda: self.child.poll() is not None and not any(p.alive for p in self.all))
 
 
+def files_of(session):
+    return TrialFiles(session.folder, session.identity)
+
+
 @pytest.fixture
 def config_file(trained_run, write_config):
     return write_config(trained_run.parent / "detnas.yaml", **ENDLESS)
@@ -112,7 +116,7 @@ def test_a_process_that_only_has_the_number_of_one_of_the_search_is_left_alone(t
     config = make_config(trained_run)
     with SearchSession(config) as session, sleeping() as child, sleeping() as other:
         recycled = replace(Process.of(child.pid), started="before/1")
-        session.files.take(Taken("t", (0,) * 9, {}, replace(Process.of(other.pid), started="before/2")))
+        files_of(session).take(Taken("t", (0,) * 9, {}, replace(Process.of(other.pid), started="before/2")))
         owner = Owner("x", "nnictl create", "then", manager=recycled, guard=recycled, experiment="a1b2c3d4")
         write_owner(config.search_dir, replace(owner, process=recycled))
         assert stop(config) == []
@@ -122,7 +126,7 @@ def test_a_process_that_only_has_the_number_of_one_of_the_search_is_left_alone(t
 def test_a_trial_that_was_left_is_ended(trained_run, make_config):
     config = make_config(trained_run)
     with SearchSession(config) as session, sleeping() as child:
-        session.files.take(Taken("t", (0,) * 9, session.identity, Process.of(child.pid)))
+        files_of(session).take(Taken("t", (0,) * 9, session.identity, Process.of(child.pid)))
         write_owner(config.search_dir, replace(session.lock.owner, process=dead()))
         assert stop(config) == [f"{Process.of(child.pid)}, which was left of it"]
         assert child.wait(5) == -signal.SIGTERM

@@ -15,7 +15,7 @@ TRIAL = f"""
 import json, subprocess, sys, time
 from detnas_nni.search import time_limit
 from detnas_nni.util.processes import Process
-from detnas_nni.search.nnictl.time_limit import Watchdog
+from detnas_nni.search.nnictl.liveness import Watchdog
 seconds, backstop, lifeline = float(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
 time_limit._BACKSTOP = backstop
 nowhere = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}

@@ -19,12 +19,11 @@ from nni.runtime.trial_command_channel.standalone import StandaloneTrialCommandC
 from detnas_nni.config.reading import load_config
 from detnas_nni.errors import ArchitectureError, CheckpointError, EvaluationError, UsageError
 from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.search.identity import search_identity
-from detnas_nni.search.nnictl import last_words
+from detnas_nni.search.journal import search_identity
 from detnas_nni.search.nnictl import trial as trial_module
-from detnas_nni.search.nnictl.files import TrialFiles
+from detnas_nni.search.nnictl.files import TrialFiles, read_why
 from detnas_nni.search.nnictl.trial import run_trial
-from detnas_nni.search.outcome import Outcome
+from detnas_nni.search.outcomes import Outcome
 from detnas_nni.search.session import SearchSession
 from detnas_nni.training.weights import file_hash
 from detnas_nni.util.processes import Process, descendants
@@ -158,9 +157,9 @@ def test_out_of_the_managers_reach_a_trial_finds_its_proposal_in_the_folder(
     monkeypatch.setenv("NNI_TRIAL_COMMAND_CHANNEL", "http://localhost:1/env/remote/trial")
     config = make_config(trained_run, evaluation={"task": "classification"})
     record = {"parameter_id": 3, "parameters": MINE.choices}
-    with SearchSession(config) as session:
+    with SearchSession(config):
         # The tuner writes it down when NNI says which trial it went to, and that may be later.
-        later = threading.Timer(1.0, session.files.propose, (nni.get_trial_id(), record))
+        later = threading.Timer(1.0, files_of(config).propose, (nni.get_trial_id(), record))
         later.start()
         run_trial(config)
     [(parameter_id, final)] = channel.finals()
@@ -261,7 +260,7 @@ def test_where_the_tuner_cannot_read_its_word_a_trial_prints_why_it_fails(
     (trained_run / "finetune/supernet.pt").unlink()
     with pytest.raises(CheckpointError):
         run_trial(config)
-    printed = last_words.read(capfd.readouterr().err)
+    printed = read_why(capfd.readouterr().err)
     assert printed.fatal is not shared
     assert shared or "there is no supernet" in printed
 

@@ -3,8 +3,7 @@
 import pytest
 
 from detnas_nni.search.nnictl.files import Taken, TrialFiles
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.search.outcomes import Failure, Outcome
 from detnas_nni.util.processes import Process
 from tests.search.searching import tiny
 

@@ -13,8 +13,7 @@ from detnas_nni.search.nnictl import engine as trials_module
 from detnas_nni.search.nnictl import watch as watch_module
 from detnas_nni.search.nnictl.files import TrialFiles
 from detnas_nni.search.nnictl.tuner import DetNASTuner
-from detnas_nni.search.outcome import NO_RESULT, Outcome
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.search.outcomes import NO_RESULT, Failure, Outcome
 from detnas_nni.search.session import SearchSession
 from detnas_nni.search.strategies import build_strategy
 from search_spaces import search_space_json

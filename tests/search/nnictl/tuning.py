@@ -11,8 +11,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.nnictl.files import Taken, TrialFiles
-from detnas_nni.search.outcome import Outcome
-from detnas_nni.search.outcomes import Failure
+from detnas_nni.search.outcomes import Failure, Outcome
 from detnas_nni.util.processes import Process
 from tests.search.nnictl.manager import Proposed
 from tests.search.searching import Ops, likeness
