@@ -120,7 +120,7 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     outcome = Outcome.of(DetNASEvaluator(evaluation, race).measure(architecture))
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
     files.finish(architecture.ops, outcome)
-    _write_board(outcome.metrics or {}, outcome.parts)
+    write_board(outcome.metrics or {}, outcome.parts)
     _report(outcome, files)
 
 
@@ -158,7 +158,7 @@ def _own_record(files: TrialFiles) -> dict[str, Any] | None:
     return None
 
 
-def _write_board(metrics: dict[str, float], parts: Sequence[float]) -> Path | None:
+def write_board(metrics: dict[str, float], parts: Sequence[float]) -> Path | None:
     """Write a candidate's fitness on the parts of the split, and what it came to, where NNI's web UI looks.
 
     The step is the share of the search split in percent. Gives the folder; None outside of NNI's local
