@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from detnas_nni.cli.arguments import parser
+from detnas_nni.cli import parser
 from detnas_nni.config import CocoSplit, Config, Section, VocSplit
 
 _HERE = Path(__file__).parent

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from nni.experiment.config import ExperimentConfig
 
-from detnas_nni.cli import _COMMANDS
-from detnas_nni.cli.arguments import parser
+from detnas_nni.cli import _COMMANDS, parser
 from detnas_nni.config.reading import load_config
 from docs.generate import _anchor
 

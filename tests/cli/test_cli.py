@@ -18,8 +18,7 @@ import torch
 
 from detnas_nni import __version__
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.cli import _COMMANDS, main
-from detnas_nni.cli.arguments import parser
+from detnas_nni.cli import _COMMANDS, main, parser
 from detnas_nni.cost.table import counts
 from detnas_nni.training.checkpoints import CheckpointFolder
 from docs.generate import commands

@@ -1,0 +1,172 @@
+"""`detnas export`, `predict`, `import-reference`: architectures and finished nets, as files and on images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from detnas_nni.cli.arguments import (
+    Commands,
+    add_command,
+    add_overrides,
+    add_step,
+    config_of,
+    positive,
+    print_result,
+)
+from detnas_nni.errors import UsageError
+from detnas_nni.util.imports import import_at_once
+
+_FINISHED_WEIGHTS = "of a single net; or of a supernet, with --arch"
+
+
+def add_export(commands: Commands) -> None:
+    command = add_step(
+        commands,
+        "export",
+        _export,
+        "write a search's best architecture, or a finished net",
+        "Step 4. Write the best architecture of a search, also while it runs, as JSON. With --weights, a "
+        "finished net: the whole detector or its backbone, by default to RUN_DIR/export/.",
+        "--weights net.pt --format onnx",
+    )
+    command.add_argument("--rank", type=positive, metavar="N", help="of the search: the N-th best")
+    command.add_argument("--weights", type=Path, metavar="FILE", help=_FINISHED_WEIGHTS)
+    command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
+    command.add_argument(
+        "--format", choices=("torch", "torchscript", "onnx"), help="of the net (default: torch)"
+    )
+    command.add_argument("--part", choices=("detector", "backbone"), help="(default: detector)")
+    command.add_argument(
+        "--size", type=positive, nargs=2, metavar=("H", "W"), help="of ONNX: one size alone, pixels"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
+
+
+def _export(options: argparse.Namespace) -> None:
+    if options.weights is not None:
+        _export_net(options)
+        return
+    for name in ("format", "part", "arch", "size"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} is for a finished net, which --weights names")
+    from detnas_nni.search.best import export_best
+    from detnas_nni.search.journal import Journal, journal_path
+
+    config = config_of(options)
+    journal = Journal(journal_path(config.search_dir))
+    print_result(export_best(config, journal, rank=options.rank or 1, out=options.out))
+
+
+def _export_net(options: argparse.Namespace) -> None:
+    if options.rank is not None:
+        raise UsageError("--rank is for the search's architectures; a net's is named by --arch")
+    config = config_of(options)
+    import_at_once()
+    from detnas_nni.finished.exporting import export
+
+    path = export(
+        config,
+        options.weights,
+        form=options.format or "torch",
+        part=options.part or "detector",
+        architecture=options.arch,
+        out=options.out,
+        size=None if options.size is None else tuple(options.size),
+    )
+    print(path)
+
+
+def add_predict(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "predict",
+        _predict,
+        "detect in images with a finished net",
+        "Detect in images: writes a copy of each with the boxes drawn, and all detections in COCO's form of "
+        "results. Status 1 if an image could not be read. Without -c, --weights is a file that says all "
+        "itself, such as `detnas export --weights` writes.",
+        "detnas predict -c experiments/quickstart/detnas.yaml --weights net.pt photo.jpg holiday/",
+    )
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns")
+    command.add_argument("-c", "--config", metavar="FILE", help="the experiment's YAML")
+    add_overrides(command)
+    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help=_FINISHED_WEIGHTS)
+    command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
+    command.add_argument(
+        "--score", type=_share, default=0.5, metavar="S", help="the least that is shown (default: 0.5)"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: RUN_DIR/predictions, or predictions"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="default: DIR/detections.json")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
+def _predict(options: argparse.Namespace) -> int:
+    if options.config is None and options.overrides:
+        raise UsageError("--set changes a config, which -c names")
+    config = None if options.config is None else config_of(options)
+    import_at_once()
+    from detnas_nni.finished.predicting import predict
+
+    predicted = predict(
+        options.weights,
+        options.images,
+        config=config,
+        architecture=options.arch,
+        score=options.score,
+        out=options.out,
+        json=options.json,
+    )
+    print(predicted)
+    return 1 if predicted.unreadable else 0
+
+
+def add_import_reference(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "import-reference",
+        _import_reference,
+        "convert the authors' released weights",
+        "Read a classifier's checkpoint of the authors' release, of a supernet or of a single net, and write "
+        "it as weights for finetune.weights, retrain.weights and `detnas evaluate --weights`.",
+        "detnas import-reference COCO_FPN_300M.pth --out weights/coco_fpn_300m.pt",
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="the authors' file")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    command.add_argument(
+        "--space", metavar="NAME", help="small, large or 3.8g (default: the one that the shapes fit)"
+    )
+    command.add_argument("--ops", metavar="2,1,0,…", help="of a supernet take this path alone")
+    command.add_argument(
+        "--shuffle",
+        choices=("interleave", "even_odd"),
+        help="the channel shuffle (default: interleave of a supernet, even_odd of a single net)",
+    )
+
+
+def _import_reference(options: argparse.Namespace) -> None:
+    from detnas_nni.architecture import parse_ops
+    from detnas_nni.reference import import_reference
+
+    ops = None if options.ops is None else parse_ops(options.ops)
+    weights = import_reference(
+        options.file, options.out, space=options.space, ops=ops, shuffle=options.shuffle
+    )
+    net = "supernet" if weights.info.ops is None else f"net {weights.info.architecture}"
+    print(
+        f"{weights.path}: a {net} of the space {weights.info.space}; the config needs "
+        f"`space: {json.dumps({'name': weights.info.space, 'options': dict(weights.info.options)})}`"
+    )

@@ -1,0 +1,122 @@
+"""`detnas pretrain`, `finetune`, `retrain`: the steps that train, in as many processes as the config says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detnas_nni.cli.arguments import Commands, add_fast_dev_run, add_fresh, add_step, config_of
+from detnas_nni.util.imports import import_at_once
+
+if TYPE_CHECKING:
+    from detnas_nni.config import Config
+
+
+def add_pretrain(commands: Commands) -> None:
+    command = add_step(
+        commands,
+        "pretrain",
+        _pretrain,
+        "train the classification supernet",
+        "Step 1. Train the supernet as a classifier on an ImageFolder, one random path a step. An "
+        "interrupted training goes on where it stood. Writes RUN_DIR/pretrain/supernet.pt.",
+    )
+    add_fresh(command)
+    add_fast_dev_run(command)
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    config = _training_config(options)
+    from detnas_nni.supernet.steps import pretrain
+
+    _print_once(pretrain(config, fresh=options.fresh))
+
+
+def add_finetune(commands: Commands) -> None:
+    command = add_step(
+        commands,
+        "finetune",
+        _finetune,
+        "train the detection supernet",
+        "Step 2. Train the supernet in the detector, its trunk inherited from step 1. An interrupted "
+        "training goes on where it stood. Writes RUN_DIR/finetune/supernet.pt.",
+    )
+    add_fresh(command)
+    add_fast_dev_run(command)
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    config = _training_config(options)
+    from detnas_nni.supernet.steps import finetune
+
+    _print_once(finetune(config, fresh=options.fresh))
+
+
+def add_retrain(commands: Commands) -> None:
+    command = add_step(
+        commands,
+        "retrain",
+        _retrain,
+        "train the final net and measure it on the test split",
+        "Step 5. Train the final net: the architecture as a classifier from scratch, then as a detector, "
+        "then its AP on the test split, which no search has seen. Of several architectures also mean and "
+        "spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
+        "--arch runs/quickstart/search/best_architecture.json",
+    )
+    command.add_argument(
+        "--arch", type=Path, nargs="+", required=True, metavar="FILE", help="architectures' JSON"
+    )
+    command.add_argument(
+        "--init",
+        type=_start,
+        metavar="INIT",
+        help="where the detector starts: classification, supernet, scratch, or a file of weights "
+        "(default: the config's retrain.init)",
+    )
+    add_fresh(command)
+    add_fast_dev_run(command)
+
+
+def _start(text: str) -> str | Path:
+    if text in ("classification", "supernet", "scratch"):
+        return text
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither classification, supernet nor scratch, nor a file of weights that is there"
+        )
+    return Path(text)
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    if isinstance(options.init, Path):
+        weights = json.dumps(str(options.init.resolve()))
+        options.overrides += ["retrain.init=classification", f"retrain.weights={weights}"]
+    elif options.init is not None:
+        options.overrides += [f"retrain.init={options.init}", "retrain.weights=null"]
+    config = _training_config(options)
+    from detnas_nni.finished.retrain import retrain, summary
+
+    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+
+
+def _training_config(options: argparse.Namespace) -> Config:
+    """The config, in one of the processes that it asks for."""
+    config = config_of(options)
+    import_at_once()
+    from detnas_nni.training.distributed import start_processes, world
+
+    start_processes(config.hardware, options.arguments)
+    if not world().is_main:
+        logging.getLogger().setLevel(logging.WARNING)
+    return config
+
+
+def _print_once(text: object) -> None:
+    """Of several processes, one prints."""
+    from detnas_nni.training.distributed import world
+
+    if world().is_main:
+        print(text)
