@@ -20,12 +20,12 @@ from typing import Any
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config, ConfigPath, Evaluation, Reproduces, Search, Section
 from detnas_nni.config.reading import load_config, parse_section
+from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, results_of, sample_file
 from detnas_nni.config.yaml_file import read_extended
 from detnas_nni.errors import ArchitectureError, ConfigError, DetNASError, UsageError
 
 _FOLDER = Path("experiments")  # seen from the repository's folder
 _FILE = "detnas.yaml"
-_REHEARSAL = "fast-dev-run"  # of fast_dev_run.py, which would import torch
 
 _NAMES = {"AP": "AP", "VOC_mAP": "VOC mAP", "top1_error": "top-1 error"}
 _CODE = "_code"  # ends the name of a number that the authors' release has, not the paper
@@ -106,9 +106,9 @@ class Experiment:
 
     def found(self) -> list[Path]:
         """The architectures that its search and its sample write, whether they have run yet or not."""
-        best = [self.search_dir / "best_architecture.json"] if "search" in self.reproduces.steps else []
+        best = [self.search_dir / BEST] if "search" in self.reproduces.steps else []
         drawn = range(self.reproduces.samples or 0)
-        return best + [self.run_dir / "samples" / f"random_{number:02d}.json" for number in drawn]
+        return best + [sample_file(self.run_dir, number) for number in drawn]
 
     def architectures(self) -> list[Path]:
         """The nets that `retrain` trains: those that the config names, else those that it finds."""
@@ -116,7 +116,7 @@ class Experiment:
 
     def rehearsal(self) -> Experiment:
         """This experiment under `--fast-dev-run`: all that is written, and read of others, in its folders."""
-        run_dir, section = self.run_dir / _REHEARSAL, self.reproduces
+        run_dir, section = self.run_dir / FAST_DEV_RUN, self.reproduces
         changes: dict[str, Any] = {"architectures": tuple(map(_rehearsed, section.architectures))}
         if section.samples is not None:
             changes["samples"] = min(section.samples, 2)  # two random nets show what five would
@@ -125,7 +125,7 @@ class Experiment:
 
     def results(self) -> list[Result]:
         """The final nets in the run's folder. Raises ArchitectureError for a file that is not as written."""
-        files = sorted(self.run_dir.glob("retrain/*/results.json"))
+        files = results_of(self.run_dir)
         return [_read_result(file, self.metric) for file in files]
 
 
@@ -158,7 +158,7 @@ def _outline(file: Path) -> _Outline:
 def _rehearsed(architecture: Path) -> Path:
     """The net that the rehearsal of a search has found, where the search itself has found none yet."""
     search_dir = architecture.parent
-    rehearsed = search_dir.parent / _REHEARSAL / search_dir.name / architecture.name
+    rehearsed = search_dir.parent / FAST_DEV_RUN / search_dir.name / architecture.name
     return rehearsed if rehearsed.is_file() and not architecture.is_file() else architecture
 
 

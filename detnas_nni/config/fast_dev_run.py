@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from detnas_nni.config.run_folder import FAST_DEV_RUN
 from detnas_nni.config.schema import Config, Training
 from detnas_nni.errors import CheckpointError
 
 _STEPS = 2
 _IMAGES = 8
-_FOLDER = "fast-dev-run"
 
 S = TypeVar("S", bound=Training)
 
@@ -59,7 +59,7 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
     )
     return config.model_copy(
         update={
-            "run_dir": config.run_dir / _FOLDER,
+            "run_dir": config.run_dir / FAST_DEV_RUN,
             "pretrain_dir": None,
             "finetune_dir": None,
             "data": config.data.model_copy(update={"max_images": _IMAGES}),
@@ -74,5 +74,5 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
 
 def advice(error: Exception) -> str:
     """What to add to an error of such a run: weights that it misses, an earlier step leaves in such a run."""
-    is_of_this_folder = isinstance(error, CheckpointError) and f"/{_FOLDER}/" in str(error)
+    is_of_this_folder = isinstance(error, CheckpointError) and f"/{FAST_DEV_RUN}/" in str(error)
     return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

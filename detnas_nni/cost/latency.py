@@ -18,6 +18,7 @@ import torch
 
 from detnas_nni.architecture import Ops
 from detnas_nni.config import Config, Hardware
+from detnas_nni.config.run_folder import LATENCY
 from detnas_nni.cost.latency_table import Check, Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name
 from detnas_nni.errors import UsageError
@@ -232,7 +233,7 @@ class Order:
     def of_config(cls, config: Config) -> Order:
         """An experiment's space, at its constraint's resolution, into the file that it names, if it does."""
         limits = config.search.constraint
-        out = limits.latency_table or config.run_dir / "latency.json"
+        out = limits.latency_table or config.run_dir / LATENCY
         return cls(config.space.name, config.space.options, limits.resolution, config.hardware, out)
 
     @classmethod

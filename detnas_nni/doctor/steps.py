@@ -16,6 +16,7 @@ import torch
 
 from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config.reading import load_config
+from detnas_nni.config.run_folder import BEST
 from detnas_nni.cost.limits import latency_table
 from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
@@ -130,7 +131,7 @@ def _latency(config: Config, path: str) -> Iterator[Finding]:
 
 def _next(config: Config, path: str, trainings: list[Training]) -> Finding:
     unfinished = [training.step for training in trainings if not training.run.result.exists()]
-    best = config.search_dir / "best_architecture.json"
+    best = config.search_dir / BEST
     if unfinished:
         command = f"detnas {unfinished[0]} -c {path}"
     elif is_fixed(config.space.name):

@@ -28,9 +28,6 @@ from detnas_nni.training.weights import CLASSIFIER, expect_state, file_hash, loa
 from detnas_nni.util.progress import watched
 from detnas_nni.util.seeding import derive_seed
 
-DECODED = "decoded"
-"""The folder, in a search's own, of the images that its candidates are calibrated and measured on."""
-
 
 class HopelessError(Exception):
     """Ends the measuring of a candidate that misses the bar."""

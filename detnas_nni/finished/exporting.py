@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import export_folder
 from detnas_nni.data.drawing import draw_scene
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.errors import UsageError
@@ -70,7 +71,7 @@ def export(
     chosen = None if architecture is None else Architecture.from_json(architecture, trusted=trusted)
     splits = detection_splits(config) if part == "detector" else None
     net = open_net(weights, part=part, config=config, architecture=chosen, splits=splits)
-    path = out or config.run_dir / "export" / f"{part}{SUFFIXES[form]}"
+    path = out or export_folder(config.run_dir) / f"{part}{SUFFIXES[form]}"
     if form == "torch":
         save_net(net, path)
         return path

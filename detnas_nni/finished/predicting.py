@@ -17,6 +17,7 @@ from torchvision.utils import draw_bounding_boxes
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Hardware
+from detnas_nni.config.run_folder import DETECTIONS, predictions_folder
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.finished.nets import FinishedDetector
@@ -82,8 +83,8 @@ def predict(
         CheckpointError: the weights are missing, damaged or of another net.
         DataError: no image can be read.
     """
-    out = out or (Path() if config is None else config.run_dir) / "predictions"
-    json = json or out / "detections.json"
+    out = out or predictions_folder(Path() if config is None else config.run_dir)
+    json = json or out / DETECTIONS
     files = image_files(images, leave_out=out)
     if any(file.parent.resolve() == out.resolve() for file in files):
         raise UsageError(f"{out}: holds images that are to be read; name another folder by --out")

@@ -19,6 +19,14 @@ from typing import Any
 
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config, Training
+from detnas_nni.config.run_folder import (
+    NET,
+    RESULTS,
+    classifier_folder,
+    detector_folder,
+    results_beside,
+    retrain_folder,
+)
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
 from detnas_nni.evaluation.candidate import measure_weights
@@ -101,18 +109,17 @@ class _FinalNet:
         name = _name(self.architecture)
         if self.init != "classification":
             name += f"-{self.init}"
-        return self.config.run_dir / "retrain" / name
+        return retrain_folder(self.config.run_dir) / name
 
     @property
     def classifier_run(self) -> TrainingRun:
         retraining = self.config.retrain
-        parent = retraining.classifier_dir or self.config.run_dir / "retrain"
         settings = retraining.pretrain or self.config.pretrain
         data = self.config.require("data.classification")
         return TrainingRun(
-            parent / _name(self.architecture) / "classifier",
+            classifier_folder(self.config, _name(self.architecture)),
             self.config.fingerprint("seed", "space", data=data, **self._identity(settings)),
-            "net.pt",
+            NET,
         )
 
     @property
@@ -122,9 +129,9 @@ class _FinalNet:
         origin = None if self.start is None else load_weights(self.start).info.fingerprint
         identity = {"start": origin, **self._identity(settings)}
         return TrainingRun(
-            self.folder / "detector",
+            detector_folder(self.folder),
             self.config.fingerprint("seed", "space", "detector", data=data, **identity),
-            "net.pt",
+            NET,
         )
 
     def check_start(self) -> None:
@@ -171,7 +178,7 @@ def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
         weights = net.starting_weights()
         start = None if weights is None else partial(_start, weights, job)
         train(job, run, world, net=net.architecture, start_from=start, fresh=fresh)
-    results = net.folder / "results.json"
+    results = net.folder / RESULTS
     if world.is_main:
         _write_results(net, results, run.result, fresh)
     barrier()
@@ -213,7 +220,7 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
         del results["metrics"], results["provenance"]
         write_json(path, results)
     if net.source.resolve().is_relative_to(config.run_dir.resolve()):
-        write_json(net.source.with_suffix(".results.json"), results)
+        write_json(results_beside(net.source), results)
 
 
 def _top1(net: _FinalNet) -> Metrics | None:

@@ -1,8 +1,8 @@
 """`detnas report`: what a search has found, as one page with its figures, while it runs or after.
 
-The parts, from the journal to the page: `searches` (which search), `data`, `agreement`, `training_curves`,
-`comparison` and `published` (numbers), `figures`, `curve_figures` and `architecture_drawing` (matplotlib),
-`exhibits` (figures with their captions), `svg` and `page` (HTML).
+The parts, from the journal to the page: `searches` (which search, which published nets), `data` and
+`agreement` (numbers), `training_curves` and `comparison` (numbers with their figure), `figures` and
+`architecture_drawing` (matplotlib), `exhibits` (figures with their captions), `style` and `page` (HTML).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnas_nni.config import Config
-
-PAGE = "report.html"
+from detnas_nni.config.run_folder import REPORT, report_folder
 
 
 def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
@@ -43,7 +42,7 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
     from detnas_nni.report.style import look, to_png, to_svg
     from detnas_nni.util.files import replace_file, write_text
 
-    folder = out or config.run_dir / "report"
+    folder = out or report_folder(config.run_dir)
     with look():
         shown = exhibits(config, search, others)
         svgs = {e.name: to_svg(e.figure, e.name) for e in shown if e.figure is not None}
@@ -55,5 +54,5 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
     for figure in set(NAMES) - set(svgs):
         for ending in ("svg", "png"):
             (folder / f"{figure}.{ending}").unlink(missing_ok=True)
-    write_text(folder / PAGE, text)
-    return folder / PAGE
+    write_text(folder / REPORT, text)
+    return folder / REPORT

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.architecture import Architecture, read_document
+from detnas_nni.config.run_folder import results_of
 from detnas_nni.errors import ArchitectureError
 from detnas_nni.report.searches import Search
 
@@ -47,7 +48,7 @@ def agreements(search: Search, run_dir: Path, space: str) -> list[Agreement]:
     """
     fitness = {e.ops: e.fitness for e in search.evaluations if e.fitness is not None}
     pairs: dict[str, list[Pair]] = defaultdict(list)
-    for path in sorted(run_dir.glob("retrain/*/results.json")):
+    for path in results_of(run_dir):
         document = read_document(path)
         architecture = Architecture.from_dict(document, str(path), trusted=(space,))
         detection = document.get("detection")

@@ -13,6 +13,7 @@ import search_spaces
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
+from detnas_nni.config.run_folder import BEST, SEARCH
 from detnas_nni.cost.table import Cost, cost_table
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
 from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path, search_identity
@@ -112,7 +113,7 @@ def of_folder(folder: Path) -> Search:
     best_architecture.json.
     """
     evaluations = _evaluations(folder, "`detnas search`")
-    best = folder / "best_architecture.json"
+    best = folder / BEST
     document: Mapping[str, Any] = read_document(best) if best.is_file() else {}
     provenance = document.get("provenance")
     provenance = provenance if isinstance(provenance, Mapping) else {}
@@ -168,7 +169,7 @@ def _check_numbers(evaluation: Evaluation, path: Path) -> None:
 
 
 def _identity(folder: Path) -> Mapping[str, str]:
-    path = folder / "search.json"
+    path = folder / SEARCH
     if not path.is_file():
         return {}
     try:

@@ -12,6 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import (
+    TENSORBOARD,
+    classifier_folder,
+    detector_folder,
+    finetune_folder,
+    pretrain_folder,
+    retrain_folder,
+)
 from detnas_nni.report import style
 
 Steps = tuple[tuple[int, float], ...]
@@ -37,12 +45,12 @@ class Training:
 
 def trainings(config: Config) -> list[Training]:
     """The trainings of a run that have logged anything, in the order of the steps."""
-    retrained = sorted(path for path in (config.run_dir / "retrain").glob("*") if path.is_dir())
+    retrained = sorted(path for path in retrain_folder(config.run_dir).glob("*") if path.is_dir())
     folders = {
-        "supernet, pretrain": [("supernet", config.pretrain_dir or config.run_dir / "pretrain")],
-        "supernet, finetune": [("supernet", config.finetune_dir or config.run_dir / "finetune")],
-        "retrain, classifier": [(net.name, net / "classifier") for net in retrained],
-        "retrain, detector": [(net.name, net / "detector") for net in retrained],
+        "supernet, pretrain": [("supernet", pretrain_folder(config))],
+        "supernet, finetune": [("supernet", finetune_folder(config))],
+        "retrain, classifier": [(net.name, classifier_folder(config, net.name)) for net in retrained],
+        "retrain, detector": [(net.name, detector_folder(net)) for net in retrained],
     }
     found = []
     for title, named in folders.items():
@@ -57,7 +65,7 @@ def read_curve(name: str, folder: Path) -> Curve | None:
 
     As TensorBoard does, it reads a file as far as it is whole: that of a running training ends anywhere.
     """
-    events = folder / "tensorboard"
+    events = folder / TENSORBOARD
     if not any(events.glob("events.out.tfevents.*")):
         return None
     scalars = _scalars(events)

@@ -11,6 +11,7 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import BEST, SEARCH, sample_file
 from detnas_nni.cost.limits import FeasibleSet, feasible_set
 from detnas_nni.errors import ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Evaluation, Journal
@@ -38,7 +39,7 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
             f"{journal.path}: {len(ranked)} finished evaluations, so there is no rank {rank}"
         )
     best = ranked[-1]
-    path = out or config.search_dir / "best_architecture.json"
+    path = out or config.search_dir / BEST
     Architecture(config.space.name, best.ops).save(
         path,
         cost={**best.cost, "resolution": config.search.constraint.resolution},
@@ -49,7 +50,7 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
 
 
 def _provenance(config: Config, journal: Journal, best: Evaluation) -> dict[str, Any]:
-    identity = json.loads((config.search_dir / "search.json").read_text())
+    identity = json.loads((config.search_dir / SEARCH).read_text())
     return {
         "config": identity["config"],
         "supernet": identity["supernet"],
@@ -95,7 +96,7 @@ def sample(config: Config, count: int) -> list[Path]:
     feasible = feasible_set(config)
     paths = []
     for number, ops in enumerate(_draw(feasible, count, generator(config.search_seed, "sample"))):
-        path = config.run_dir / "samples" / f"random_{number:02d}.json"
+        path = sample_file(config.run_dir, number)
         Architecture(config.space.name, ops).save(
             path,
             cost={**feasible.table.cost(ops).to_dict(), "resolution": feasible.table.resolution},

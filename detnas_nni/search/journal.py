@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import JOURNAL
 from detnas_nni.cost.limits import latency_table
 from detnas_nni.errors import DetNASError
 
@@ -170,7 +171,7 @@ class Journal:
 
 def journal_path(search_dir: Path) -> Path:
     """Where the search of a folder writes what it has evaluated."""
-    return search_dir / "journal.jsonl"
+    return search_dir / JOURNAL
 
 
 def _flush_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from detnas_nni.config.run_folder import OWNER
 from detnas_nni.errors import DetNASError
 from detnas_nni.util.files import write_json
 from detnas_nni.util.lock import FolderLock
@@ -129,4 +130,4 @@ def _is_ending(owner: Owner) -> bool:
 
 
 def _owner_path(folder: Path) -> Path:
-    return folder / "owner.json"
+    return folder / OWNER

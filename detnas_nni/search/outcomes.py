@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from detnas_nni.architecture import Ops
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import OUTCOMES
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, DetNASError
 from detnas_nni.search.journal import JournalError
 from detnas_nni.util.files import write_json
@@ -149,11 +150,11 @@ class OutcomeFiles:
     def finish(self, ops: Ops, outcome: Outcome) -> None:
         """Write down what became of an architecture, other than a failure."""
         values = {"metrics": outcome.metrics, "parts": outcome.parts, "stopped": outcome.stopped}
-        write_json(self._path("outcomes", _name(ops)), {"identity": self.identity, **values})
+        write_json(self._path(OUTCOMES, _name(ops)), {"identity": self.identity, **values})
 
     def outcome(self, ops: Ops) -> Outcome | None:
         """What became of an architecture, if a trial with this config and this supernet has said so."""
-        values = self._read("outcomes", _name(ops))
+        values = self._read(OUTCOMES, _name(ops))
         if values is None or values["identity"] != self.identity:
             return None
         return Outcome(values["metrics"], parts=tuple(values["parts"]), stopped=values["stopped"])

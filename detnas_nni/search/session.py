@@ -15,9 +15,10 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import DECODED, SEARCH
 from detnas_nni.cost.limits import feasible_set
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, UsageError
-from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation
+from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator
@@ -103,7 +104,7 @@ class SearchSession:
 
     @property
     def _identity(self) -> Path:
-        return self.folder / "search.json"
+        return self.folder / SEARCH
 
     def run(self, engine: ExecutionEngine, evaluator: Evaluator | None) -> Path:
         """Search to the end on an engine; gives the path of best_architecture.json.

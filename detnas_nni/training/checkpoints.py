@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
 from detnas_nni.errors import CheckpointError
 from detnas_nni.training.weights import file_hash
 from detnas_nni.util.files import replace_file
@@ -40,7 +41,7 @@ class CheckpointFolder:
 
     def save(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
         """Add the checkpoint of a step, and leave the newest `keep` of those up to it."""
-        unnamed = self.path / "unnamed.ckpt"
+        unnamed = self.path / UNNAMED_CHECKPOINT
         replace_file(unnamed, write)
         saved = self.path / f"step_{step:08}-{file_hash(unnamed)[:_DIGITS]}.ckpt"
         unnamed.replace(saved)

@@ -26,6 +26,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Hardware
+from detnas_nni.config.run_folder import TENSORBOARD
 from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models.hardware import prepare, uses_gpu
 from detnas_nni.training.distributed import World, barrier
@@ -165,7 +166,7 @@ def _fit(
             plugins=[CheckpointFile()],
             enable_progress_bar=False,
             enable_model_summary=False,
-            logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
+            logger=TensorBoardLogger(run.folder, name=None, version=TENSORBOARD),
             callbacks=[
                 Progress(settings.steps, settings.log_every, run.folder.name),
                 Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints),

@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.weights import write_tensors
 from detnas_nni.util.progress import ProgressBar, duration
@@ -132,7 +133,7 @@ class Checkpoints(Callback):
         if trainer.is_global_zero:
             self._folder.save(step, lambda path: _write(trainer, path), self._keep)
         else:  # writes nothing, and waits for the main process's file
-            _write(trainer, self._folder.path / "unnamed.ckpt")
+            _write(trainer, self._folder.path / UNNAMED_CHECKPOINT)
         if ends:
             trainer.strategy.barrier()  # torchrun ends the others as soon as one has left
             if trainer.is_global_zero:

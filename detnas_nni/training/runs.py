@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import CHECKPOINTS, SUPERNET, TRAINING, finetune_folder, pretrain_folder
 from detnas_nni.errors import CheckpointError, DetNASError
 from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.distributed import World, barrier
@@ -35,7 +36,7 @@ class TrainingRun:
 
     folder: Path
     fingerprint: str
-    name: str = "supernet.pt"
+    name: str = SUPERNET
 
     @property
     def result(self) -> Path:
@@ -45,7 +46,7 @@ class TrainingRun:
     @property
     def checkpoints(self) -> CheckpointFolder:
         """The states of the training while it runs: what it is resumed from."""
-        return CheckpointFolder(self.folder / "checkpoints")
+        return CheckpointFolder(self.folder / CHECKPOINTS)
 
     @property
     def is_begun(self) -> bool:
@@ -81,7 +82,7 @@ class TrainingRun:
             self._wait_for(lock)
             if fresh:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            identity = self.folder / "training.json"
+            identity = self.folder / TRAINING
             if self.is_begun:
                 self._expect(_read_fingerprint(identity), self.checkpoints.path)
             write_json(identity, {"fingerprint": self.fingerprint})
@@ -126,7 +127,7 @@ def pretrain_run(config: Config) -> TrainingRun:
     """Where the classification supernet is trained."""
     data = config.require("data.classification")
     return TrainingRun(
-        config.pretrain_dir or config.run_dir / "pretrain",
+        pretrain_folder(config),
         config.fingerprint("seed", "space", "pretrain", data=data),
     )
 
@@ -135,7 +136,7 @@ def finetune_run(config: Config) -> TrainingRun:
     """Where the detection supernet is trained."""
     data = config.require("data.detection")
     return TrainingRun(
-        config.finetune_dir or config.run_dir / "finetune",
+        finetune_folder(config),
         config.fingerprint("seed", "space", "detector", "finetune", data=data),
     )
 

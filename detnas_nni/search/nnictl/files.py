@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.architecture import Ops
+from detnas_nni.config.run_folder import HEARTBEATS, PROPOSALS, SEARCH, TRIALS
 from detnas_nni.search.nnictl.heartbeat import Beat, read_beat
 from detnas_nni.search.outcomes import NO_RESULT, Failure, Identity, OutcomeFiles
 from detnas_nni.util.files import write_json
@@ -56,22 +57,22 @@ class TrialFiles(OutcomeFiles):
 
     def is_shared(self) -> bool:
         """Whether this is the folder that the search's tuner writes to, seen from a trial."""
-        return (self._folder / "search.json").exists()
+        return (self._folder / SEARCH).exists()
 
     def propose(self, trial: str, record: dict[str, Any]) -> None:
         """Write down NNI's record of a trial: `parameter_id` and `parameters`."""
-        write_json(self._path("proposals", trial), record)
+        write_json(self._path(PROPOSALS, trial), record)
 
     def proposal(self, trial: str) -> dict[str, Any] | None:
-        return self._read("proposals", trial)
+        return self._read(PROPOSALS, trial)
 
     def take(self, taken: Taken) -> None:
         """Write down what a trial says of itself, in place of what it said before."""
         error = None if taken.error is None else {"text": taken.error, "fatal": taken.error.fatal}
-        write_json(self._path("trials", taken.trial), {**asdict(taken), "error": error})
+        write_json(self._path(TRIALS, taken.trial), {**asdict(taken), "error": error})
 
     def taken(self, trial: str) -> Taken | None:
-        values = self._read("trials", trial)
+        values = self._read(TRIALS, trial)
         if values is None:
             return None
         ops, error = values["ops"], values["error"]
@@ -86,12 +87,12 @@ class TrialFiles(OutcomeFiles):
 
     def all_taken(self) -> list[Taken]:
         """What all trials say of themselves."""
-        found = (self.taken(path.stem) for path in sorted((self._folder / "trials").glob("*.json")))
+        found = (self.taken(path.stem) for path in sorted((self._folder / TRIALS).glob("*.json")))
         return [taken for taken in found if taken is not None]
 
     def heartbeat_path(self, trial: str) -> Path:
         """Where a trial's heartbeat is heard."""
-        return self._folder / "heartbeats" / trial
+        return self._folder / HEARTBEATS / trial
 
     def beat(self, trial: str) -> Beat | None:
         """A trial's last one; None if it has never beaten here."""
@@ -99,7 +100,7 @@ class TrialFiles(OutcomeFiles):
 
     def forget_beats(self) -> None:
         """Of trials that ran for an earlier tuner; one that runs still beats again."""
-        shutil.rmtree(self._folder / "heartbeats", ignore_errors=True)
+        shutil.rmtree(self._folder / HEARTBEATS, ignore_errors=True)
 
 
 _MARK = "detnas trial failed: "

@@ -25,8 +25,9 @@ nni.set_default_framework("none")
 
 from detnas_nni.architecture import Architecture, Ops  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
+from detnas_nni.config.run_folder import DECODED  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
-from detnas_nni.evaluation.candidate import DECODED, CandidateEvaluation  # noqa: E402
+from detnas_nni.evaluation.candidate import CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
 from detnas_nni.search.journal import (  # noqa: E402
     Journal,

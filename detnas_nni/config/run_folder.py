@@ -1,0 +1,99 @@
+"""What a run leaves behind, and where: the one module that knows a name in a run's folder.
+
+    RUN_DIR/
+        pretrain/                    supernet.pt; training.json, checkpoints/, tensorboard/
+        finetune/                    the same
+        search/                      journal.jsonl, search.json, owner.json, best_architecture.json, decoded/;
+                                     of NNI's trials proposals/, trials/, outcomes/, heartbeats/
+        samples/                     random_00.json and on
+        retrain/NAME/                results.json
+        retrain/NAME/classifier/     net.pt; training.json, checkpoints/, tensorboard/
+        retrain/NAME/detector/       the same
+        export/ report/ predictions/ what these commands write
+        latency.json                 what `detnas latency` has measured
+        fast-dev-run/                the same once more, of `--fast-dev-run`
+
+`pretrain_dir`, `finetune_dir`, `retrain.classifier_dir` and `search.name` of the config change the folders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detnas_nni.config.schema import Config
+
+FAST_DEV_RUN = "fast-dev-run"
+"""The folder of runs by `--fast-dev-run`, in the run's own."""
+
+# Of a training.
+SUPERNET = "supernet.pt"
+NET = "net.pt"
+TRAINING = "training.json"
+CHECKPOINTS = "checkpoints"
+UNNAMED_CHECKPOINT = "unnamed.ckpt"
+TENSORBOARD = "tensorboard"
+
+# Of a search.
+JOURNAL = "journal.jsonl"
+SEARCH = "search.json"
+OWNER = "owner.json"
+BEST = "best_architecture.json"
+DECODED = "decoded"
+"""The folder of the images that candidates are calibrated and measured on."""
+PROPOSALS, TRIALS, OUTCOMES, HEARTBEATS = "proposals", "trials", "outcomes", "heartbeats"
+
+# Of the final net, and of what is made of it.
+RESULTS = "results.json"
+REPORT = "report.html"
+DETECTIONS = "detections.json"
+LATENCY = "latency.json"
+
+
+def pretrain_folder(config: Config) -> Path:
+    return config.pretrain_dir or config.run_dir / "pretrain"
+
+
+def finetune_folder(config: Config) -> Path:
+    return config.finetune_dir or config.run_dir / "finetune"
+
+
+def retrain_folder(run_dir: Path) -> Path:
+    """A folder in it for each final net."""
+    return run_dir / "retrain"
+
+
+def classifier_folder(config: Config, net: str) -> Path:
+    """Of the classifier that a final net starts from; experiments may share one."""
+    return (config.retrain.classifier_dir or retrain_folder(config.run_dir)) / net / "classifier"
+
+
+def detector_folder(net: Path) -> Path:
+    """Of the detector, in the folder of its final net."""
+    return net / "detector"
+
+
+def results_of(run_dir: Path) -> list[Path]:
+    """The results of all final nets of a run."""
+    return sorted(retrain_folder(run_dir).glob(f"*/{RESULTS}"))
+
+
+def results_beside(architecture: Path) -> Path:
+    """The copy of its results beside an architecture's file."""
+    return architecture.with_suffix(f".{RESULTS}")
+
+
+def sample_file(run_dir: Path, number: int) -> Path:
+    """A random architecture."""
+    return run_dir / "samples" / f"random_{number:02d}.json"
+
+
+def report_folder(run_dir: Path) -> Path:
+    return run_dir / "report"
+
+
+def export_folder(run_dir: Path) -> Path:
+    return run_dir / "export"
+
+
+def predictions_folder(run_dir: Path) -> Path:
+    return run_dir / "predictions"
