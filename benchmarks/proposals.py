@@ -28,7 +28,7 @@ from nni.nas.space import ModelStatus
 from nni.nas.strategy.base import Strategy
 
 from detnas_nni.cost.latency_table import read_latency_table
-from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import cost_table
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
@@ -58,7 +58,7 @@ def main() -> None:
     costs = cost_table(options.space)
     if options.latency_table is not None:
         costs = costs.with_latency(read_latency_table(options.latency_table, space=options.space))
-    feasible = FeasibleSet(costs, Constraint(options.max_macs, None, options.max_latency_ms))
+    feasible = FeasibleSet(costs, Limits(options.max_macs, None, options.max_latency_ms))
     feasible.raise_if_empty()
     print(
         json.dumps(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.config import Config, ConfigPath, Evaluation, Reproduces, Search, Section
+from detnas_nni.config import Config, ConfigPath, EvaluationSettings, Reproduces, Search, Section
 from detnas_nni.config.reading import load_config, parse_section
 from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, results_of, sample_file
 from detnas_nni.config.yaml_file import read_extended
@@ -48,12 +48,12 @@ class _Outline(Section):
 
     run_dir: ConfigPath
     search: Search = Search()
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     reproduces: Reproduces | None = None
 
 
 @dataclass(frozen=True)
-class Result:
+class FinalResult:
     """One final net, as its results.json has it.
 
     Attributes:
@@ -123,7 +123,7 @@ class Experiment:
         section = section.model_copy(update=changes)
         return replace(self, run_dir=run_dir, search_dir=run_dir / self.search_dir.name, reproduces=section)
 
-    def results(self) -> list[Result]:
+    def results(self) -> list[FinalResult]:
         """The final nets in the run's folder. Raises ArchitectureError for a file that is not as written."""
         files = results_of(self.run_dir)
         return [_read_result(file, self.metric) for file in files]
@@ -162,7 +162,7 @@ def _rehearsed(architecture: Path) -> Path:
     return rehearsed if rehearsed.is_file() and not architecture.is_file() else architecture
 
 
-def _read_result(file: Path, metric: str) -> Result:
+def _read_result(file: Path, metric: str) -> FinalResult:
     document = read_document(file)
     architecture = Architecture.from_dict(document, str(file))
     measured = {metric: _share(document, "detection", file)}
@@ -170,7 +170,7 @@ def _read_result(file: Path, metric: str) -> Result:
         measured["top1_error"] = 1 - _share(document, "classification", file)
     # COCO's metrics are -1 where there is no ground truth.
     percent = {name: 100 * share for name, share in measured.items() if share >= 0}
-    return Result(architecture, str(document.get("init")), percent)
+    return FinalResult(architecture, str(document.get("init")), percent)
 
 
 def _share(document: Mapping[str, Any], part: str, file: Path) -> float:
@@ -211,14 +211,14 @@ def format_table(listed: Sequence[Experiment]) -> str:
     return "\n".join([*lines, *notes])
 
 
-def _own(experiment: Experiment, results: Iterable[Result]) -> list[Result]:
+def _own(experiment: Experiment, results: Iterable[FinalResult]) -> list[FinalResult]:
     files = [file for file in experiment.architectures() if file.exists()]
     own = {Architecture.from_json(file) for file in files}
     return [result for result in results if result.architecture in own]
 
 
-def _ours(results: Iterable[Result]) -> str:
-    by_init: dict[str, list[Result]] = defaultdict(list)
+def _ours(results: Iterable[FinalResult]) -> str:
+    by_init: dict[str, list[FinalResult]] = defaultdict(list)
     for result in results:
         by_init[result.init].append(result)
     cells = []
@@ -233,7 +233,7 @@ def _ours(results: Iterable[Result]) -> str:
     return "; ".join(cells) or "-"
 
 
-def _values(results: Iterable[Result], name: str) -> list[float]:
+def _values(results: Iterable[FinalResult], name: str) -> list[float]:
     return [result.measured[name] for result in results if name in result.measured]
 
 

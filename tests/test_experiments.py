@@ -18,7 +18,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.yaml_file import read_extended
-from detnas_nni.cost.limits import Constraint
+from detnas_nni.cost.limits import Limits
 from detnas_nni.cost.table import cost_table
 from detnas_nni.reproduce import Experiment, experiments
 from detnas_nni.training.runs import pretrain_run
@@ -137,7 +137,7 @@ def test_a_published_net_is_within_its_experiments_limit(name: str) -> None:
     limits = config.search.constraint
     cost = cost_table(net.space, limits.resolution).cost(net)
     assert limits.max_macs is not None
-    assert Constraint(limits.max_macs, limits.max_params).satisfied(cost)
+    assert Limits(limits.max_macs, limits.max_params).satisfied(cost)
     # And the limit binds: it is not a number from anywhere.
     assert cost.macs > 0.95 * limits.max_macs
 

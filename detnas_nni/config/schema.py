@@ -317,7 +317,7 @@ class Finetune(Training):
         return self
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     """How one candidate is measured."""
 
     task: Literal["detection", "classification"] = Field(
@@ -539,7 +539,7 @@ class Config(Section):
     detector: Detector = Field(Detector(), description="the detector around the trunk")
     pretrain: Pretrain = Field(Pretrain(), description="supernet pre-training")
     finetune: Finetune = Field(Finetune(), description="supernet fine-tuning")
-    evaluation: Evaluation = Field(Evaluation(), description="how one candidate is measured")
+    evaluation: EvaluationSettings = Field(EvaluationSettings(), description="how one candidate is measured")
     search: Search = Field(Search(), description="which candidates are proposed")
     retrain: Retrain = Field(Retrain(), description="the final net's training")
     hardware: Hardware = Field(Hardware(), description="what it runs on")

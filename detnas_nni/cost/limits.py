@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from detnas_nni.config import Config
+from detnas_nni.config import Config, Constraint
 from detnas_nni.cost.latency_table import LatencyTable, read_latency_table
 from detnas_nni.cost.table import Cost, CostTable, cost_table
 from detnas_nni.errors import ConstraintError
@@ -90,12 +90,17 @@ def pareto_minimal(vectors: Iterable[Vector]) -> list[Vector]:
 
 
 @dataclass(frozen=True)
-class Constraint:
+class Limits:
     """The most that an architecture may cost, limits included, backbone convention; None is no limit."""
 
     max_macs: int | None = None
     max_params: int | None = None
     max_latency_ms: float | None = None
+
+    @classmethod
+    def of(cls, constraint: Constraint) -> Limits:
+        """As a config's `search.constraint` says."""
+        return cls(constraint.max_macs, constraint.max_params, constraint.max_latency_ms)
 
     def satisfied(self, cost: Cost) -> bool:
         """Whether the cost is within every limit; a limit on a latency that nobody measured is not kept."""
@@ -130,7 +135,7 @@ class FeasibleSet:
     _SINGLE_DRAWS = 4
     _DRAWS_AHEAD = (32, 164)
 
-    def __init__(self, table: CostTable, constraint: Constraint) -> None:
+    def __init__(self, table: CostTable, constraint: Limits) -> None:
         if constraint.max_latency_ms is not None and table.base.latency_us is None:
             raise ConstraintError(
                 f"{constraint}: the latencies of space {table.space!r} are not known; measure them by "
@@ -259,9 +264,7 @@ def feasible_set(config: Config) -> FeasibleSet:
 
     Raises ConstraintError if there is none, and LatencyError as `candidate_costs`.
     """
-    limits = config.search.constraint
-    constraint = Constraint(limits.max_macs, limits.max_params, limits.max_latency_ms)
-    feasible = FeasibleSet(candidate_costs(config), constraint)
+    feasible = FeasibleSet(candidate_costs(config), Limits.of(config.search.constraint))
     feasible.raise_if_empty()
     return feasible
 

@@ -16,7 +16,7 @@ _LISTEN = "0A"
 
 
 @dataclass(frozen=True)
-class Listener:
+class ListeningSocket:
     """A TCP socket that takes connections."""
 
     pid: int
@@ -31,11 +31,14 @@ def is_local(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-def listeners(pids: Iterable[int]) -> list[Listener]:
+def listeners(pids: Iterable[int]) -> list[ListeningSocket]:
     """The listening sockets of these processes; of one that has ended, or is another user's, none."""
     sockets = _listening_sockets()
     found = {
-        Listener(pid, *sockets[inode]) for pid in pids for inode in _socket_inodes(pid) if inode in sockets
+        ListeningSocket(pid, *sockets[inode])
+        for pid in pids
+        for inode in _socket_inodes(pid)
+        if inode in sockets
     }
     return sorted(found, key=lambda listener: (listener.pid, listener.port, listener.address))
 

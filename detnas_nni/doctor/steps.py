@@ -35,7 +35,7 @@ _GB = 1e9
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingStep:
     """A supernet's training that a search of the config rests on."""
 
     step: str
@@ -66,16 +66,16 @@ def examine_run(config: Config, path: str) -> list[Finding]:
     ]
 
 
-def _trainings(config: Config) -> Iterator[Training]:
+def _trainings(config: Config) -> Iterator[TrainingStep]:
     detection = config.evaluation.task == "detection" and config.data.detection is not None
     inherits = config.finetune.init == "pretrain" and config.finetune.weights is None
     if config.data.classification is not None and (inherits or not detection):
-        yield Training("pretrain", pretrain_run(config), config.pretrain)
+        yield TrainingStep("pretrain", pretrain_run(config), config.pretrain)
     if detection:
-        yield Training("finetune", finetune_run(config), config.finetune)
+        yield TrainingStep("finetune", finetune_run(config), config.finetune)
 
 
-def _state(training: Training, path: str) -> Finding:
+def _state(training: TrainingStep, path: str) -> Finding:
     run = training.run
     try:
         if run.result.exists():
@@ -129,7 +129,7 @@ def _latency(config: Config, path: str) -> Iterator[Finding]:
         yield Finding(name, "ok", f"{file}: {table.check or 'not checked'}")
 
 
-def _next(config: Config, path: str, trainings: list[Training]) -> Finding:
+def _next(config: Config, path: str, trainings: list[TrainingStep]) -> Finding:
     unfinished = [training.step for training in trainings if not training.run.result.exists()]
     best = config.search_dir / BEST
     if unfinished:
@@ -146,7 +146,7 @@ def _next(config: Config, path: str, trainings: list[Training]) -> Finding:
     return Finding("next step", "ok", command)
 
 
-def _disk(config: Config, trainings: list[Training]) -> Iterator[Finding]:
+def _disk(config: Config, trainings: list[TrainingStep]) -> Iterator[Finding]:
     """Room for the checkpoints of the trainings that are not finished, disk by disk."""
     parameters = PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
     disks: dict[int, tuple[Path, float]] = {}

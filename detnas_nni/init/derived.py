@@ -15,7 +15,7 @@ import numpy as np
 from detnas_nni.errors import ConfigError
 from detnas_nni.init.look import Look
 from detnas_nni.init.pretraining import Pretraining
-from detnas_nni.init.sizes import InputSize, Limits, input_size, resize_scales
+from detnas_nni.init.sizes import InputSize, SizeLimits, input_size, resize_scales
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ _MOST_CALIBRATION = {"tiny": 576}  # experiments/quickstart; else 4,000 [R]
 _GB_AN_IMAGE = 4.0
 _MOST_IMAGES_A_GPU = 16
 
-_CPU = Limits(least=96, most=320, box=16, as_they_are=False)
-_GPU = Limits(least=256, most=800, box=24, as_they_are=True)
+_CPU = SizeLimits(least=96, most=320, box=16, as_they_are=False)
+_GPU = SizeLimits(least=256, most=800, box=24, as_they_are=True)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from detnas_nni.errors import DetNASError
 from detnas_nni.init.derived import Derived, Schedule
-from detnas_nni.init.timing import Speeds, Training
+from detnas_nni.init.timing import Speeds, TrainingPace
 
 
 class TooShortError(DetNASError):
@@ -112,7 +112,7 @@ def make_plan(
 def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, float]:
     """Seconds of each step, by name."""
 
-    def training(measured: Training, steps: int) -> float:
+    def training(measured: TrainingPace, steps: int) -> float:
         return speeds.start + measured.start + steps * measured.step
 
     candidate = speeds.build + schedule.calibration * speeds.calibrate + derived.search_images * speeds.detect

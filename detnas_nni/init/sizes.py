@@ -22,7 +22,7 @@ _FAR_RATIO = 3.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class SizeLimits:
     """What a machine can afford of an input, in pixels of the shorter side, and what small boxes need.
 
     Attributes:
@@ -53,7 +53,7 @@ class InputSize:
 
 
 def input_size(
-    image_sizes: np.ndarray, box_sizes: np.ndarray, of_boxes: np.ndarray, limits: Limits
+    image_sizes: np.ndarray, box_sizes: np.ndarray, of_boxes: np.ndarray, limits: SizeLimits
 ) -> InputSize:
     """How large images come into the net.
 

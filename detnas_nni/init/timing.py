@@ -42,7 +42,7 @@ _BATCHES = 2  # of calibration, a candidate
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingPace:
     """Of a training: seconds until its first step, seconds a step, and how many steps were timed."""
 
     start: float
@@ -69,8 +69,8 @@ class Speeds:
 
     start: float
     crop: float
-    pretrain: Training | None
-    finetune: Training
+    pretrain: TrainingPace | None
+    finetune: TrainingPace
     decode: float
     build: float
     calibrate: float
@@ -143,7 +143,7 @@ class _TimedDetection(_Timed, DetectionJob):
     pass
 
 
-def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> Training:
+def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> TrainingPace:
     sampler = PathSampler(job.config.space.name, job.config.seed)
     try:
         train(job, TrainingRun(folder, "timing"), World(), net=sampler)
@@ -154,7 +154,7 @@ def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> Trainin
     counted = job.began[_WARM_UP:]
     # Paths differ in cost, so it is the mean that many steps will have.
     steps = len(counted) - 1
-    return Training(job.began[0] - job.made, (counted[-1] - counted[0]) / steps, steps)
+    return TrainingPace(job.began[0] - job.made, (counted[-1] - counted[0]) / steps, steps)
 
 
 def _on_one_device(config: Config, folder: Path) -> Config:

@@ -12,7 +12,7 @@ from pathlib import Path
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config.run_folder import results_of
 from detnas_nni.errors import ArchitectureError
-from detnas_nni.report.searches import Search
+from detnas_nni.report.searches import ReportedSearch
 
 LEAST = 3
 """Pairs below which a rank correlation says nothing: of two it is always 1 or -1."""
@@ -41,7 +41,7 @@ class Agreement:
     rho: float | None
 
 
-def agreements(search: Search, run_dir: Path, space: str) -> list[Agreement]:
+def agreements(search: ReportedSearch, run_dir: Path, space: str) -> list[Agreement]:
     """Of the run's nets that are both in the search's journal and retrained, by where they started.
 
     Raises ArchitectureError for a results.json that is not as `detnas retrain` writes it.

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from detnas_nni.report import style
 from detnas_nni.report.data import best_so_far
-from detnas_nni.report.searches import Search
+from detnas_nni.report.searches import ReportedSearch
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Arm:
     """One search, or the seeds of one strategy. Arrays are (budget,), NaN while a search has no result."""
 
     label: str
-    searches: tuple[Search, ...]
+    searches: tuple[ReportedSearch, ...]
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -40,19 +40,19 @@ class Panel:
         return 0 if None in hashes else len(set(hashes))
 
 
-def budget(searches: Sequence[Search]) -> int:
+def budget(searches: Sequence[ReportedSearch]) -> int:
     """The evaluations that every search has made, failed and stopped ones included."""
     return min(len(search.evaluations) for search in searches)
 
 
-def panels(searches: Sequence[Search]) -> list[Panel]:
+def panels(searches: Sequence[ReportedSearch]) -> list[Panel]:
     """The searches, cut to the shortest, by what guides them.
 
     Searches of one strategy in one space are seeds of one arm if their seeds are known and differ; else they
     are something else that differs, and each stands for itself.
     """
     length = budget(searches)
-    groups: dict[tuple[str, str | None, str | None], list[Search]] = defaultdict(list)
+    groups: dict[tuple[str, str | None, str | None], list[ReportedSearch]] = defaultdict(list)
     for search in searches:
         groups[search.fitness, search.strategy, search.space].append(search)
     arms: dict[str, list[Arm]] = defaultdict(list)
@@ -68,13 +68,13 @@ def panels(searches: Sequence[Search]) -> list[Panel]:
     return [Panel(fitness, _with_spaces(found)) for fitness, found in arms.items()]
 
 
-def _are_seeds(searches: Sequence[Search]) -> bool:
+def _are_seeds(searches: Sequence[ReportedSearch]) -> bool:
     seeds = {search.seed for search in searches}
     known = searches[0].strategy is not None and None not in seeds
     return len(searches) > 1 and known and len(seeds) == len(searches)
 
 
-def _arm(label: str, searches: Sequence[Search], length: int) -> Arm:
+def _arm(label: str, searches: Sequence[ReportedSearch], length: int) -> Arm:
     curves = np.array([best_so_far(search.evaluations[:length]) for search in searches])
     # NaN as long as one of the seeds has nothing: a mean over fewer of them would jump.
     return Arm(label, tuple(searches), curves.mean(0), curves.min(0), curves.max(0))

@@ -16,7 +16,7 @@ from detnas_nni.report.agreement import LEAST, Agreement, agreements
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
 from detnas_nni.report.comparison import Panel, budget, panels
 from detnas_nni.report.data import ENDINGS, best_so_far, pareto_front, times
-from detnas_nni.report.searches import PublishedNet, Search, published_nets
+from detnas_nni.report.searches import PublishedNet, ReportedSearch, published_nets
 from detnas_nni.report.training_curves import trainings
 from detnas_nni.search.outcomes import kinds
 from detnas_nni.util.text import duration, listed, millions, number
@@ -58,7 +58,7 @@ NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "trai
 """Of all exhibits, in order."""
 
 
-def exhibits(config: Config, search: Search, others: Sequence[Search]) -> list[Exhibit]:
+def exhibits(config: Config, search: ReportedSearch, others: Sequence[ReportedSearch]) -> list[Exhibit]:
     """All of a report; the comparison is there if there are others to compare with.
 
     Raises ArchitectureError for a damaged results.json.
@@ -78,7 +78,7 @@ def exhibits(config: Config, search: Search, others: Sequence[Search]) -> list[E
     return [one() for one in make]
 
 
-def _progress(search: Search) -> Exhibit:
+def _progress(search: ReportedSearch) -> Exhibit:
     n, finished = len(search.evaluations), search.finished
     generations = len({e.generation for e in search.evaluations})
     title = f"{search.fitness} as the search went on"
@@ -98,7 +98,7 @@ def _progress(search: Search) -> Exhibit:
     return Exhibit("progress", title, caption, figures.progress(search))
 
 
-def _cost(search: Search, published: Sequence[PublishedNet], config: Config) -> Exhibit:
+def _cost(search: ReportedSearch, published: Sequence[PublishedNet], config: Config) -> Exhibit:
     title = f"{search.fitness} and cost"
     finished = search.finished
     if not finished:
@@ -129,7 +129,7 @@ def _cost(search: Search, published: Sequence[PublishedNet], config: Config) -> 
     return Exhibit("cost", title, caption, figures.cost(search, published, limit), table)
 
 
-def _architecture(search: Search, published: Sequence[PublishedNet], config: Config) -> Exhibit:
+def _architecture(search: ReportedSearch, published: Sequence[PublishedNet], config: Config) -> Exhibit:
     space = config.space.name
     shown = search.best(1 if published else 3)
     if not shown:
@@ -173,7 +173,7 @@ def _cost_notes(macs: int, params: int) -> tuple[str, str]:
     return f"{millions(macs)} MACs", f"{millions(params)} params"
 
 
-def _choices(search: Search, config: Config) -> Exhibit:
+def _choices(search: ReportedSearch, config: Config) -> Exhibit:
     title = "What the best have in common"
     top = search.best(TOP)
     blocks = layout(config.space.name)
@@ -190,7 +190,7 @@ def _choices(search: Search, config: Config) -> Exhibit:
     return Exhibit("choices", title, caption, figures.choices(blocks, search, top))
 
 
-def _ranking(search: Search, config: Config) -> Exhibit:
+def _ranking(search: ReportedSearch, config: Config) -> Exhibit:
     title = "Does the supernet rank as training does?"
     found = agreements(search, config.run_dir, config.space.name)
     total = sum(len(agreement.pairs) for agreement in found)
@@ -222,7 +222,7 @@ def _agreement_row(agreement: Agreement) -> tuple[str, ...]:
     return (agreement.init, str(n), *values)
 
 
-def _time(search: Search) -> Exhibit:
+def _time(search: ReportedSearch) -> Exhibit:
     spent = times(search.evaluations)
     again = sum(e.tries > 1 for e in search.evaluations)
     caption = (
@@ -267,7 +267,7 @@ def _training(config: Config) -> Exhibit:
     return Exhibit("training", title, caption, curve_figures.losses(found))
 
 
-def _comparison(searches: Sequence[Search]) -> Exhibit:
+def _comparison(searches: Sequence[ReportedSearch]) -> Exhibit:
     length = budget(searches)
     found = panels(searches)
     caption = (
@@ -306,7 +306,7 @@ def _supernet_note(panel: Panel) -> str:
     )
 
 
-def _comparison_row(search: Search, length: int) -> tuple[str, ...]:
+def _comparison_row(search: ReportedSearch, length: int) -> tuple[str, ...]:
     best = best_so_far(search.evaluations)
     at_budget, at_end = (
         ("–" if np.isnan(value) else f"{value:.4f}") for value in (best[length - 1], best[-1])

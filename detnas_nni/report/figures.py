@@ -26,7 +26,7 @@ from detnas_nni.report.data import (
     generation_bands,
     pareto_front,
 )
-from detnas_nni.report.searches import PublishedNet, Search
+from detnas_nni.report.searches import PublishedNet, ReportedSearch
 from detnas_nni.search.journal import Evaluation
 from search_spaces import Choice
 
@@ -39,7 +39,7 @@ _ENDING_COLOURS = dict(zip(ENDINGS, (style.BLUE, style.VERMILLION, style.PURPLE)
 _ENDING_MARKERS = dict(zip(ENDINGS, ("o", "x", "|"), strict=True))
 
 
-def progress(search: Search) -> Figure:
+def progress(search: ReportedSearch) -> Figure:
     """Fitness over evaluations, by origin, with the best so far and the generations as bands."""
     figure = style.new_figure(3.7)
     axes = figure.subplots()
@@ -116,7 +116,7 @@ def _shade_generations(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
             )
 
 
-def cost(search: Search, published: Sequence[PublishedNet], constraint: Constraint) -> Figure:
+def cost(search: ReportedSearch, published: Sequence[PublishedNet], constraint: Constraint) -> Figure:
     """Fitness over MACs and over parameters, with the Pareto fronts; published nets by their cost alone."""
     figure = style.new_figure(4.3)
     both = figure.subplots(1, 2, sharey=True)
@@ -141,7 +141,7 @@ def cost(search: Search, published: Sequence[PublishedNet], constraint: Constrai
     return figure
 
 
-def _cost_panel(axes: Axes, search: Search, key: str) -> PathCollection:
+def _cost_panel(axes: Axes, search: ReportedSearch, key: str) -> PathCollection:
     finished = search.finished
     costs = np.array([e.cost[key] / 1e6 for e in finished])
     fitness = np.array([e.fitness for e in finished])
@@ -198,7 +198,7 @@ def _mark_published(axes: Axes, lines: Sequence[tuple[float, str]]) -> None:
         )
 
 
-def choices(layout: Sequence[Choice], search: Search, top: Sequence[Evaluation]) -> Figure:
+def choices(layout: Sequence[Choice], search: ReportedSearch, top: Sequence[Evaluation]) -> Figure:
     """Two heat maps: how often each candidate is chosen in each block, in the best and in all evaluated."""
     names, blocks = candidate_names(layout), len(layout)
     figure = style.new_figure(0.9 + 2 * (0.35 + 0.27 * len(names)))
@@ -242,7 +242,7 @@ def _write_shares(axes: Axes, shares: np.ndarray) -> None:
             axes.text(block + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=7)
 
 
-def ranking(search: Search, agreements: Sequence[Agreement]) -> Figure:
+def ranking(search: ReportedSearch, agreements: Sequence[Agreement]) -> Figure:
     """The fitness in the supernet against the AP of the same net, trained on its own."""
     figure = style.new_figure(3.8, 5.6)
     axes = figure.subplots()
@@ -264,7 +264,7 @@ def ranking(search: Search, agreements: Sequence[Agreement]) -> Figure:
     return figure
 
 
-def seconds(search: Search) -> Figure:
+def seconds(search: ReportedSearch) -> Figure:
     """How long each evaluation took, by how it ended."""
     figure = style.new_figure(2.7)
     axes = figure.subplots()

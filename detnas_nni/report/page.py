@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from detnas_nni.config import Config
-from detnas_nni.cost.limits import Constraint
+from detnas_nni.cost.limits import Limits
 from detnas_nni.report import style
 from detnas_nni.report.exhibits import TOP, Exhibit, Table
-from detnas_nni.report.searches import Search
+from detnas_nni.report.searches import ReportedSearch
 from detnas_nni.report.style import inline
 from detnas_nni.search.journal import Evaluation
 from detnas_nni.util.text import millions
@@ -79,7 +79,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _WIDE = 24  # blocks, beyond which their squares are narrow
 
 
-def page(config: Config, search: Search, exhibits: Sequence[Exhibit], svgs: Mapping[str, str]) -> str:
+def page(config: Config, search: ReportedSearch, exhibits: Sequence[Exhibit], svgs: Mapping[str, str]) -> str:
     """HTML; `svgs` are the figures' SVG files by the exhibits' names."""
     title = f"{search.strategy_name} in {config.space.name}: {search.name}"
     sections = [_section(exhibit, svgs.get(exhibit.name)) for exhibit in exhibits]
@@ -105,8 +105,8 @@ def page(config: Config, search: Search, exhibits: Sequence[Exhibit], svgs: Mapp
 """
 
 
-def _header(config: Config, search: Search) -> str:
-    limits = config.search.constraint
+def _header(config: Config, search: ReportedSearch) -> str:
+    constraint = config.search.constraint
     planned = config.search.evaluations
     done = len(search.evaluations)
     best = search.best(1)
@@ -115,7 +115,7 @@ def _header(config: Config, search: Search) -> str:
         "config": search.name,
         "space": config.space.name,
         "guided by": f"{search.fitness} of {detector}, on the search split",
-        "constraint": f"{Constraint(limits.max_macs, limits.max_params)}, at {limits.resolution} px",
+        "constraint": f"{Limits.of(constraint)}, at {constraint.resolution} px",
         "strategy": f"{search.strategy_name}, {config.search.generations} × {config.search.population}",
         "seed": str(search.seed),
         "supernet": "unknown" if search.supernet is None else f"sha256 {search.supernet[:16]}…",
@@ -159,7 +159,7 @@ def _moment(evaluation: Evaluation) -> str:
     return evaluation.finished_at.replace("T", " ").replace("+00:00", " UTC")
 
 
-def _best_table(config: Config, search: Search) -> str:
+def _best_table(config: Config, search: ReportedSearch) -> str:
     best = search.best(TOP)
     if not best:
         return '<section id="best"><h2>The best</h2><p>No candidate has a result yet.</p></section>'

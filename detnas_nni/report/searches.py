@@ -29,7 +29,7 @@ AP, VOC_MAP, TOP1 = "AP", "VOC mAP", "top-1"
 
 
 @dataclass(frozen=True)
-class Search:
+class ReportedSearch:
     """One search, finished or not. What a folder alone does not tell is None."""
 
     name: str
@@ -70,7 +70,7 @@ class Search:
         return sorted(self.finished, key=lambda e: (-e.fitness, e.id))[:count]
 
 
-def of_config(config: Config, name: str) -> Search:
+def of_config(config: Config, name: str) -> ReportedSearch:
     """The search of a config.
 
     Raises:
@@ -93,7 +93,7 @@ def of_config(config: Config, name: str) -> Search:
     supernet = identity.get("supernet")
     now = search_identity(config, str(supernet))["config"]
     metric = AP if config.evaluation.metric == "coco" else VOC_MAP
-    return Search(
+    return ReportedSearch(
         name=name,
         folder=folder,
         evaluations=evaluations,
@@ -106,7 +106,7 @@ def of_config(config: Config, name: str) -> Search:
     )
 
 
-def of_folder(folder: Path) -> Search:
+def of_folder(folder: Path) -> ReportedSearch:
     """The search in a folder, such as runs/NAME/search; its strategy is known once an export has written it.
 
     Raises EvaluationError, JournalError or ArchitectureError as `of_config`, the last of a damaged
@@ -118,7 +118,7 @@ def of_folder(folder: Path) -> Search:
     provenance = document.get("provenance")
     provenance = provenance if isinstance(provenance, Mapping) else {}
     seed = provenance.get("seed")
-    return Search(
+    return ReportedSearch(
         name=str(folder),
         folder=folder,
         evaluations=evaluations,
@@ -130,7 +130,7 @@ def of_folder(folder: Path) -> Search:
     )
 
 
-def to_compare(path: Path) -> Search:
+def to_compare(path: Path) -> ReportedSearch:
     """A search named by its config or by its folder. Raises UsageError if it is neither."""
     if path.is_dir():
         if not journal_path(path).exists():

@@ -36,14 +36,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingCurves:
     """One kind of training, and a curve for each net that had it."""
 
     title: str
     curves: tuple[Curve, ...]
 
 
-def trainings(config: Config) -> list[Training]:
+def trainings(config: Config) -> list[TrainingCurves]:
     """The trainings of a run that have logged anything, in the order of the steps."""
     retrained = sorted(path for path in retrain_folder(config.run_dir).glob("*") if path.is_dir())
     folders = {
@@ -56,7 +56,7 @@ def trainings(config: Config) -> list[Training]:
     for title, named in folders.items():
         curves = [curve for name, folder in named if (curve := read_curve(name, folder)) is not None]
         if curves:
-            found.append(Training(title, tuple(curves)))
+            found.append(TrainingCurves(title, tuple(curves)))
     return found
 
 
@@ -93,7 +93,7 @@ def _scalars(events: Path) -> dict[str, Steps]:
 _MOST_NETS_NAMED = 6
 
 
-def losses(trainings: Sequence[Training]) -> Figure:
+def losses(trainings: Sequence[TrainingCurves]) -> Figure:
     """A panel a training: the loss over steps; of a single net also the parts that it is the sum of."""
     columns = min(2, len(trainings))
     rows = -(-len(trainings) // columns)
@@ -106,7 +106,7 @@ def losses(trainings: Sequence[Training]) -> Figure:
     return figure
 
 
-def _training(axes: Axes, training: Training) -> None:
+def _training(axes: Axes, training: TrainingCurves) -> None:
     alone = len(training.curves) == 1
     for index, curve in enumerate(training.curves):
         colour = style.INK if alone else style.SERIES[index % len(style.SERIES)]

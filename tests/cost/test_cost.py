@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import Cost, CostTable, cost_table
 from detnas_nni.errors import ArchitectureError, ConstraintError
 
@@ -50,11 +50,11 @@ def test_a_classifier_without_that_convolution_adds_its_linear_layer_alone() -> 
 
 def test_a_fixed_net_is_the_only_architecture_of_its_space() -> None:
     table = cost_table("resnet50")
-    found = FeasibleSet(table, Constraint(max_macs=table.base.macs))
+    found = FeasibleSet(table, Limits(max_macs=table.base.macs))
     assert found.contains(())
     assert found.random_unseen(np.random.default_rng(0), set()) == ()
     assert found.random_unseen(np.random.default_rng(0), {()}) is None
-    assert FeasibleSet(table, Constraint(max_macs=table.base.macs - 1)).is_empty
+    assert FeasibleSet(table, Limits(max_macs=table.base.macs - 1)).is_empty
 
 
 def test_an_architecture_and_its_ops_cost_the_same() -> None:
@@ -70,35 +70,35 @@ def test_an_architecture_of_another_space_is_refused() -> None:
 @pytest.mark.parametrize(
     ("constraint", "cost", "satisfied"),
     [
-        (Constraint(), Cost(10**12, 10**12), True),
-        (Constraint(max_macs=5), Cost(5, 99), True),
-        (Constraint(max_macs=5), Cost(6, 0), False),
-        (Constraint(max_params=5), Cost(99, 5), True),
-        (Constraint(5, 5), Cost(5, 6), False),
-        (Constraint(max_macs=0), Cost(1, 0), False),
+        (Limits(), Cost(10**12, 10**12), True),
+        (Limits(max_macs=5), Cost(5, 99), True),
+        (Limits(max_macs=5), Cost(6, 0), False),
+        (Limits(max_params=5), Cost(99, 5), True),
+        (Limits(5, 5), Cost(5, 6), False),
+        (Limits(max_macs=0), Cost(1, 0), False),
     ],
 )
-def test_a_limit_includes_itself(constraint: Constraint, cost: Cost, satisfied: bool) -> None:
+def test_a_limit_includes_itself(constraint: Limits, cost: Cost, satisfied: bool) -> None:
     assert constraint.satisfied(cost) is satisfied
 
 
 CONSTRAINTS = [
-    Constraint(),
-    *(Constraint(max_macs=macs) for macs in (97, 98, 99, 104, 200)),
-    *(Constraint(max_params=params) for params in (10, 11, 12, 17, 99)),
-    *(Constraint(macs, params) for macs in (98, 104, 107, 109) for params in (13, 18, 20, 24)),
+    Limits(),
+    *(Limits(max_macs=macs) for macs in (97, 98, 99, 104, 200)),
+    *(Limits(max_params=params) for params in (10, 11, 12, 17, 99)),
+    *(Limits(macs, params) for macs in (98, 104, 107, 109) for params in (13, 18, 20, 24)),
 ]
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
-def test_many_architectures_at_once_are_checked_as_one_by_one(constraint: Constraint) -> None:
+def test_many_architectures_at_once_are_checked_as_one_by_one(constraint: Limits) -> None:
     found = FeasibleSet(TRADE_OFF, constraint)
     ops = sorted(everything(TRADE_OFF))
     assert found.mask(np.array(ops)).tolist() == [found.contains(row) for row in ops]
 
 
 def test_a_limit_beyond_every_number_is_none() -> None:
-    found = FeasibleSet(TRADE_OFF, Constraint(max_macs=10**30))
+    found = FeasibleSet(TRADE_OFF, Limits(max_macs=10**30))
     assert found.mask(np.zeros((3, 4), dtype=int)).all()
 
 
@@ -117,7 +117,7 @@ def test_a_fixed_net_costs_the_same_however_often_it_is_asked() -> None:
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
-def test_every_feasible_architecture_comes_once_and_then_none(constraint: Constraint) -> None:
+def test_every_feasible_architecture_comes_once_and_then_none(constraint: Limits) -> None:
     feasible = {ops for ops in everything(TRADE_OFF) if constraint.satisfied(TRADE_OFF.cost(ops))}
     found = FeasibleSet(TRADE_OFF, constraint)
     assert found.is_empty is (not feasible)
@@ -137,7 +137,7 @@ def test_the_constraints_of_the_exhaustive_test_are_empty_tight_and_loose() -> N
 
 
 def test_draws_are_uniform_over_what_is_feasible() -> None:
-    found = FeasibleSet(TRADE_OFF, Constraint(max_macs=106))
+    found = FeasibleSet(TRADE_OFF, Limits(max_macs=106))
     feasible = [ops for ops in everything(TRADE_OFF) if found.contains(ops)]
     rng = np.random.default_rng(1)
     drawn = Counter(found.random_unseen(rng, set()) for _ in range(200 * len(feasible)))
@@ -150,7 +150,7 @@ def test_draws_are_uniform_over_what_is_feasible() -> None:
 
 def test_one_needle_in_a_haystack_is_found() -> None:
     blocks = [[(1, 0), (0, 0), (1, 0), (1, 0)]] * 30
-    found = FeasibleSet(table_of(*blocks), Constraint(max_macs=100))
+    found = FeasibleSet(table_of(*blocks), Limits(max_macs=100))
     rng = np.random.default_rng(0)
     assert found.random_unseen(rng, set()) == (1,) * 30
     assert found.random_unseen(rng, {(1,) * 30}) is None
@@ -158,23 +158,23 @@ def test_one_needle_in_a_haystack_is_found() -> None:
 
 def test_two_limits_that_can_be_met_only_one_at_a_time_leave_nothing() -> None:
     table = table_of([(0, 9), (9, 0)], [(0, 9), (9, 0)])
-    assert not FeasibleSet(table, Constraint(109, 19)).is_empty
-    assert FeasibleSet(table, Constraint(108, 19)).is_empty
+    assert not FeasibleSet(table, Limits(109, 19)).is_empty
+    assert FeasibleSet(table, Limits(108, 19)).is_empty
 
 
 def test_an_impossible_constraint_says_what_can_be_had() -> None:
-    found = FeasibleSet(cost_table("small"), Constraint(max_macs=200_000_000))
+    found = FeasibleSet(cost_table("small"), Limits(max_macs=200_000_000))
     with pytest.raises(ConstraintError, match=r"MACs <= 200,000,000: the least MACs are 237,222,720"):
         found.raise_if_empty()
-    FeasibleSet(cost_table("small"), Constraint(max_macs=237_222_720)).raise_if_empty()
+    FeasibleSet(cost_table("small"), Limits(max_macs=237_222_720)).raise_if_empty()
 
 
 @pytest.mark.parametrize(
     "constraint",
-    [Constraint(300_000_000), Constraint(240_000_000), Constraint(300_000_000, 1_500_000)],
+    [Limits(300_000_000), Limits(240_000_000), Limits(300_000_000, 1_500_000)],
     ids=str,
 )
-def test_a_thousand_proposals_of_the_papers_space_are_feasible_and_different(constraint: Constraint) -> None:
+def test_a_thousand_proposals_of_the_papers_space_are_feasible_and_different(constraint: Limits) -> None:
     found = FeasibleSet(cost_table("small"), constraint)
     rng, seen = np.random.default_rng(0), set()
     for _ in range(1000):
@@ -189,7 +189,7 @@ def test_a_thousand_proposals_of_the_papers_space_are_feasible_and_different(con
 )
 def test_draws_are_those_of_one_uniform_draw_after_the_other(million_macs: int, is_tight: bool) -> None:
     """Where two in three meet the limit, and where one in 20,000 does and 200 draws are mostly in vain."""
-    found = FeasibleSet(cost_table("small"), Constraint(max_macs=million_macs * 10**6))
+    found = FeasibleSet(cost_table("small"), Limits(max_macs=million_macs * 10**6))
     rng, plain, seen = np.random.default_rng(5), np.random.default_rng(5), set()
     in_vain = 0
     for _ in range(40):
@@ -208,7 +208,7 @@ def test_draws_are_those_of_one_uniform_draw_after_the_other(million_macs: int, 
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    found = FeasibleSet(cost_table("tiny"), Constraint(max_macs=11_000_000))
+    found = FeasibleSet(cost_table("tiny"), Limits(max_macs=11_000_000))
     first, second = (
         [found.random_unseen(rng, set()) for _ in range(20)]
         for rng in (np.random.default_rng(3), np.random.default_rng(3))
@@ -217,6 +217,6 @@ def test_the_same_seed_draws_the_same() -> None:
 
 
 def test_about_69_percent_of_small_meets_the_papers_limit() -> None:
-    found = FeasibleSet(cost_table("small"), Constraint(max_macs=300_000_000))
+    found = FeasibleSet(cost_table("small"), Limits(max_macs=300_000_000))
     ops = np.random.default_rng(0).integers(4, size=(4000, 20)).tolist()
     assert sum(map(found.contains, ops)) / 4000 == pytest.approx(0.69, abs=0.02)

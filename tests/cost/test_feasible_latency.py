@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from detnas_nni.cost.latency_table import LatencyTable
-from detnas_nni.cost.limits import Constraint, FeasibleSet, SuffixFronts, pareto_minimal
+from detnas_nni.cost.limits import FeasibleSet, Limits, SuffixFronts, pareto_minimal
 from detnas_nni.cost.table import Cost, CostTable, cost_table
 from detnas_nni.errors import ConstraintError
 from search_spaces import layout
@@ -43,20 +43,15 @@ def drawn_to_the_end(found: FeasibleSet) -> set[tuple[int, ...]]:
 
 
 CONSTRAINTS = [
-    *(Constraint(max_latency_ms=us / 1000) for us in (46, 47, 52, 60, 99)),
-    *(Constraint(macs, None, us / 1000) for macs in (98, 104, 109) for us in (50, 54, 60)),
-    *(Constraint(None, params, us / 1000) for params in (13, 20) for us in (50, 54, 60)),
-    *(
-        Constraint(macs, params, us / 1000)
-        for macs in (104, 109)
-        for params in (18, 24)
-        for us in (53, 57, 61)
-    ),
+    *(Limits(max_latency_ms=us / 1000) for us in (46, 47, 52, 60, 99)),
+    *(Limits(macs, None, us / 1000) for macs in (98, 104, 109) for us in (50, 54, 60)),
+    *(Limits(None, params, us / 1000) for params in (13, 20) for us in (50, 54, 60)),
+    *(Limits(macs, params, us / 1000) for macs in (104, 109) for params in (18, 24) for us in (53, 57, 61)),
 ]
 
 
 @pytest.mark.parametrize("constraint", CONSTRAINTS, ids=str)
-def test_every_feasible_architecture_comes_once_and_then_none(constraint: Constraint) -> None:
+def test_every_feasible_architecture_comes_once_and_then_none(constraint: Limits) -> None:
     feasible = {ops for ops in everything(TRADE_OFF) if constraint.satisfied(TRADE_OFF.cost(ops))}
     found = FeasibleSet(TRADE_OFF, constraint)
     assert found.is_empty is (not feasible)
@@ -73,7 +68,7 @@ def test_the_constraints_of_the_exhaustive_test_are_empty_tight_and_loose() -> N
 
 
 def test_draws_are_uniform_over_what_is_feasible() -> None:
-    found = FeasibleSet(TRADE_OFF, Constraint(110, None, 0.06))
+    found = FeasibleSet(TRADE_OFF, Limits(110, None, 0.06))
     feasible = [ops for ops in everything(TRADE_OFF) if found.contains(ops)]
     assert 5 < len(feasible) < 40
     rng = np.random.default_rng(1)
@@ -95,13 +90,13 @@ def test_of_the_tiny_space_all_that_is_feasible_is_drawn_and_nothing_else(with_m
     if macs is not None:
         met &= costs[:, 0] <= macs
     assert 15 < met.sum() < 200
-    found = FeasibleSet(table, Constraint(macs, None, latency / 1000))
+    found = FeasibleSet(table, Limits(macs, None, latency / 1000))
     assert drawn_to_the_end(found) == set(map(tuple, ops[met].tolist()))
 
 
 def test_a_limit_in_milliseconds_includes_itself() -> None:
     # 4.1 * 1000 is a little below 4100 in floats.
-    limit = Constraint(max_latency_ms=4.1)
+    limit = Limits(max_latency_ms=4.1)
     assert limit.satisfied(Cost(1, 1, 4100)) and not limit.satisfied(Cost(1, 1, 4101))
     assert not limit.satisfied(Cost(1, 1))
 
@@ -109,14 +104,14 @@ def test_a_limit_in_milliseconds_includes_itself() -> None:
 def test_the_least_possible_is_named() -> None:
     table = cost_table("tiny").with_latency(by_hand())
     least = by_hand().predict((0,) * len(SIZES)) / 1000
-    FeasibleSet(table, Constraint(max_latency_ms=least)).raise_if_empty()
+    FeasibleSet(table, Limits(max_latency_ms=least)).raise_if_empty()
     with pytest.raises(ConstraintError, match=rf"meets latency <= 1 ms: .*the least latency {least:g} ms"):
-        FeasibleSet(table, Constraint(max_latency_ms=1)).raise_if_empty()
+        FeasibleSet(table, Limits(max_latency_ms=1)).raise_if_empty()
 
 
 def test_a_limit_on_a_latency_that_nobody_measured_says_how_to_measure_it() -> None:
     with pytest.raises(ConstraintError, match=r"latency <= 5 ms: .* `detnas latency`"):
-        FeasibleSet(cost_table("tiny"), Constraint(max_latency_ms=5))
+        FeasibleSet(cost_table("tiny"), Limits(max_latency_ms=5))
 
 
 def test_tight_limits_of_all_three_kinds_on_forty_blocks_are_searched_in_no_time() -> None:
@@ -128,13 +123,13 @@ def test_tight_limits_of_all_three_kinds_on_forty_blocks_are_searched_in_no_time
     )
     conditions = by_hand(space="large").conditions
     table = plain.with_latency(LatencyTable(conditions, 5000, rows))
-    free = FeasibleSet(table, Constraint())
+    free = FeasibleSet(table, Limits())
     least, some = free.least(), table.costs(rng.integers(4, size=(20_000, 40)))
     near = [
         int(low + 0.45 * (np.median(column) - low))
         for low, column in zip((least.macs, least.params, least.latency_us), some.T, strict=True)
     ]
-    found = FeasibleSet(table, Constraint(near[0], near[1], near[2] / 1000))
+    found = FeasibleSet(table, Limits(near[0], near[1], near[2] / 1000))
     assert not found.mask(rng.integers(4, size=(20_000, 40))).any()
     seen: set[tuple[int, ...]] = set()
     for _ in range(50):

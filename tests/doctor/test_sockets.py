@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from detnas_nni.doctor.sockets import Listener, arguments, family, is_local, listeners
+from detnas_nni.doctor.sockets import ListeningSocket, arguments, family, is_local, listeners
 from tests.doctor.findings import listening
 
 
@@ -16,15 +16,15 @@ def test_listening_sockets_are_found_with_their_address():
     pid = os.getpid()
     with listening("127.0.0.1") as one, listening("0.0.0.0") as two:
         found = listeners([pid])
-        assert Listener(pid, "127.0.0.1", one) in found
-        assert Listener(pid, "0.0.0.0", two) in found
+        assert ListeningSocket(pid, "127.0.0.1", one) in found
+        assert ListeningSocket(pid, "0.0.0.0", two) in found
     assert not {one, two} & {listener.port for listener in listeners([pid])}
 
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="a kernel without IPv6")
 def test_listening_sockets_of_ipv6_are_found():
     with listening("::", family=socket.AF_INET6) as port:
-        assert Listener(os.getpid(), "::", port) in listeners([os.getpid()])
+        assert ListeningSocket(os.getpid(), "::", port) in listeners([os.getpid()])
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from detnas_nni.init.look import look
 from detnas_nni.init.plan import TooShortError, estimate, fit, hours, make_plan
 from detnas_nni.init.pretraining import choose
 from detnas_nni.init.sources import coco_sources
-from detnas_nni.init.timing import Speeds, Training
+from detnas_nni.init.timing import Speeds, TrainingPace
 
 SPEEDS = Speeds(
     start=4.0,
     crop=0.1,
-    pretrain=Training(start=1.0, step=0.1, steps=20),
-    finetune=Training(start=2.0, step=0.5, steps=20),
+    pretrain=TrainingPace(start=1.0, step=0.1, steps=20),
+    finetune=TrainingPace(start=2.0, step=0.5, steps=20),
     decode=0.01,
     build=0.1,
     calibrate=0.02,

@@ -6,18 +6,18 @@ import torch
 
 from detnas_nni.init.sizes import (
     STRIDES,
-    Limits,
+    SizeLimits,
     anchor_ratios,
     anchor_sizes,
     input_size,
     resize_scales,
 )
 
-CPU = Limits(least=96, most=320, box=16, as_they_are=False)
-GPU = Limits(least=256, most=800, box=24, as_they_are=True)
+CPU = SizeLimits(least=96, most=320, box=16, as_they_are=False)
+GPU = SizeLimits(least=256, most=800, box=24, as_they_are=True)
 
 
-def of(image: tuple[int, int], box: tuple[int, int], limits: Limits):
+def of(image: tuple[int, int], box: tuple[int, int], limits: SizeLimits):
     images, boxes = np.array([image] * 20), np.array([box] * 20, dtype=float)
     return input_size(images, boxes, images, limits)
 
@@ -40,7 +40,7 @@ def of(image: tuple[int, int], box: tuple[int, int], limits: Limits):
     ],
 )
 def test_the_input_is_as_large_as_small_boxes_need_and_the_machine_affords(
-    image: tuple[int, int], box: tuple[int, int], limits: Limits, expected: tuple[int, int]
+    image: tuple[int, int], box: tuple[int, int], limits: SizeLimits, expected: tuple[int, int]
 ) -> None:
     size = of(image, box, limits)
     assert (size.min_size, size.max_size) == expected

@@ -5,7 +5,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from detnas_nni.report.style import look
-from detnas_nni.report.training_curves import Curve, Training, losses, read_curve, trainings
+from detnas_nni.report.training_curves import Curve, TrainingCurves, losses, read_curve, trainings
 
 
 def log(folder, losses_by_step, **terms):
@@ -22,7 +22,7 @@ def test_a_curve_has_the_logged_steps_and_values(tmp_path):
     assert curve.loss == ((10, 2.0), (20, 1.5), (30, 1.0))
     assert curve.terms["box"] == ((10, 0.5), (20, 0.375), (30, 0.25))
     with look():
-        axes = losses([Training("finetune", (curve,))]).axes[0]
+        axes = losses([TrainingCurves("finetune", (curve,))]).axes[0]
     lines = {line.get_label(): line.get_xydata() for line in axes.lines}
     assert set(lines) == {"loss", "box", "classes"}
     assert np.array_equal(lines["loss"], curve.loss)

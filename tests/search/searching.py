@@ -14,7 +14,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.strategy.base import Strategy
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.cost.limits import Constraint, FeasibleSet
+from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import cost_table
 from detnas_nni.search.outcomes import describe
 from detnas_nni.search.space import CandidateModel, candidate_space
@@ -82,7 +82,7 @@ class FormulaEvaluator(Evaluator):
 
 
 def feasible_set(space: str = "tiny", **limits: int) -> FeasibleSet:
-    return FeasibleSet(cost_table(space), Constraint(**limits))
+    return FeasibleSet(cost_table(space), Limits(**limits))
 
 
 def proposer(seed: int = 0, space: str = "tiny", **limits: int) -> Proposer:

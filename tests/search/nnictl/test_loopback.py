@@ -20,7 +20,7 @@ import nni_node
 import pytest
 import yaml
 
-from detnas_nni.doctor.sockets import Listener, arguments, family, is_local, listeners
+from detnas_nni.doctor.sockets import ListeningSocket, arguments, family, is_local, listeners
 from detnas_nni.search.nnictl.loopback import (
     SCRIPT,
     close_nni,
@@ -237,7 +237,7 @@ class Experiment:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
-    def listeners(self) -> list[Listener]:
+    def listeners(self) -> list[ListeningSocket]:
         """The listening sockets of all processes of the experiment."""
         return listeners(family(self.manager))
 

@@ -17,7 +17,7 @@ import yaml
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
-from detnas_nni.doctor.sockets import Listener, family, listeners
+from detnas_nni.doctor.sockets import ListeningSocket, family, listeners
 from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search.journal import Journal, journal_path
 from detnas_nni.search.nnictl import follow as follow_module
@@ -56,7 +56,7 @@ class Finished:
     metrics: list[dict[str, Any]]
     shown: str
     listed: str
-    listening: list[Listener]
+    listening: list[ListeningSocket]
     board: dict[str, Any]
     left: list[str]
 
