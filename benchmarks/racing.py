@@ -3,7 +3,7 @@
     python benchmarks/racing.py runs/quickstart/search/journal.jsonl --population 8 --parents 3
 
 prints one JSON object in a second. The journals' candidates are gone through in their order, under the very
-rule of a search (`detnas_nni.search.racing`), for each `--risk`, which is the config's `search.racing`:
+rule of a search (`detnas_nni.search.evaluator`), for each `--risk`, which is the config's `search.racing`:
 
 - `given_up`: share of all candidates;
 - `images_saved`: share of the search split's images, over all candidates, that would not have been looked at;
@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from detnas_nni.config import Search
+from detnas_nni.search.evaluator import Race
 from detnas_nni.search.journal import Evaluation, Journal
-from detnas_nni.search.racing import Race
 
 
 def main() -> None:

@@ -19,9 +19,8 @@ from typing import Any
 
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config, ConfigPath, EvaluationSettings, Reproduces, Search, Section
-from detnas_nni.config.reading import load_config, parse_section
+from detnas_nni.config.reading import load_config, parse_section, read_extended
 from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, results_of, sample_file
-from detnas_nni.config.yaml_file import read_extended
 from detnas_nni.errors import ArchitectureError, ConfigError, DetNASError, UsageError
 
 _FOLDER = Path("experiments")  # seen from the repository's folder

@@ -16,8 +16,7 @@ from nni.experiment.config import ExperimentConfig
 from detnas_nni import cli
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config.reading import load_config
-from detnas_nni.config.yaml_file import read_extended
+from detnas_nni.config.reading import load_config, read_extended
 from detnas_nni.cost.limits import Limits
 from detnas_nni.cost.table import cost_table
 from detnas_nni.reproduce import Experiment, experiments

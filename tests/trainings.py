@@ -13,8 +13,8 @@ from torch import Tensor
 from detnas_nni.config import Config
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.supernet.steps import finetune, pretrain
-from detnas_nni.training.checkpoints import CheckpointFolder
 from detnas_nni.training.progress import Checkpoints
+from detnas_nni.training.runs import CheckpointFolder
 from search_spaces import CANDIDATES, layout
 
 TRAININGS: dict[str, Callable[..., Path]] = {"pretrain": pretrain, "finetune": finetune}

@@ -54,7 +54,7 @@ def add_init(commands: Commands) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from detnas_nni.init.experiment import Request, init
+    from detnas_nni.init import Request, init
     from detnas_nni.init.sources import coco_sources, voc_sources
 
     if options.coco is not None:

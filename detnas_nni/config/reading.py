@@ -1,21 +1,215 @@
 """Read an experiment's YAML as a `Config`: every mistake is one line with file, key, value and the remedy.
 
-A file may start from others by `extends`; `yaml_file.py` says how they are merged. An error in a merged value
-names the file that was asked for, since that is the one that has to hold together.
+Values are plain, and numbers as people write them. A file may start from the values of others, so that what
+experiments share is written once:
+
+    extends: [../shared/paper.yaml, ../shared/coco.yaml] # or one path
+
+- A base's path is relative to the file that names it. A base may extend others in turn; a circle is an error.
+- Mappings are merged key by key, at any depth. Everything else is replaced: a list as a whole, and `null`
+  puts nothing in the place of what was there.
+- A later base wins over an earlier one, with all that it has inherited itself; the file wins over its bases.
+- Only `extends` itself is read from the base's folder. The merged values belong to the file that is read, and
+  so does the folder that relative paths in them start from: a base names data by `${NAME}`, or lies so deep
+  that `../` leads to the same place from every file that extends it.
+
+An error in a merged value names the file that was asked for, since that is the one that has to hold together.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import ValidationError
 
 from detnas_nni.config.schema import SPLIT_FORMS, TAGS, Config, Section
-from detnas_nni.config.yaml_file import override_value, read_extended
 from detnas_nni.errors import ConfigError
+from detnas_nni.util.text import show
+
+# A config is a page, not a data set. The limits are far above any, and so low that none takes long to refuse.
+_SIZE_LIMIT = 1_000_000  # bytes
+_VALUE_LIMIT = 10_000  # an alias counts as all that it stands for: ten lines of aliases can be 10^10 values
+_NUMBER_LIMIT = 100  # characters; to read a number of base 60 takes the square of its length
+_FILE_LIMIT = 20  # that one file extends, directly or not; two lists of two bases are four files, and so on
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ConfigError that names the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_SIZE_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give the path of an experiment's YAML"
+        ) from None
+    if len(content) > _SIZE_LIMIT:
+        raise ConfigError(f"{path}: larger than {_SIZE_LIMIT} bytes; this is not a config")
+    try:
+        values = _parse(content.decode("utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
+    return values
+
+
+def read_extended(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file, merged over those that it extends; `extends` itself is gone.
+
+    Raises ConfigError that names the file with the mistake: a base that is not there, that is no mapping, or
+    that leads back to a file which extends it; an `extends` that is neither a path nor a list of paths; more
+    bases than anybody could follow.
+    """
+    try:
+        return _extended(path, (), count())
+    except RecursionError:
+        raise ConfigError(f"{path}: a mapping holds itself, by an alias of YAML; write it out") from None
+
+
+def _extended(path: Path, above: tuple[Path, ...], number: Iterator[int]) -> dict[str, Any]:
+    """As `read_extended`; `above` are the files that led here, resolved; `number` counts those read."""
+    if next(number) > _FILE_LIMIT:
+        raise ConfigError(f"{path}: extends: more than {_FILE_LIMIT} files are extended in all")
+    values = read_mapping(path)
+    bases = _bases(values.pop("extends", []), path)
+    above = (*above, path.resolve())
+    merged: dict[str, Any] = {}
+    for name in bases:
+        base = path.parent / name
+        if not _is_file(base):
+            raise ConfigError(
+                f"{path}: extends: {name} is no file; the path starts at {path.parent}, the folder of the "
+                "file that names it"
+            )
+        if base.resolve() in above:
+            raise ConfigError(f"{path}: extends: {name} extends this file in turn; take one of the two out")
+        merged = _merged(merged, _extended(base, above, number))
+    return _merged(merged, values)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be looked into
+        return False
+
+
+def _bases(extends: Any, path: Path) -> list[str]:
+    bases = [extends] if isinstance(extends, str) else extends
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise ConfigError(
+            f"{path}: extends: expected the path of a YAML file, or a list of such paths, got {show(extends)}"
+        )
+    return bases
+
+
+def _merged(below: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in values.items():
+        before = merged.get(key)
+        both = isinstance(before, dict) and isinstance(value, dict)
+        merged[key] = _merged(before, value) if both else value
+    return merged
+
+
+def override_value(values: dict[str, Any], override: str) -> None:
+    """Set one value of nested mappings, in place, by `section.key=value` with the value in YAML."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected section.key=value")
+    try:
+        value = _parse(text)
+    except ValueError as error:
+        raise ConfigError(f"override {override!r}: {error}") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = values.get(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"override {override!r}: `{parent}` is not a section")
+        # A copy: by an alias of YAML another key may hold the same mapping, and is to keep it.
+        values[parent] = dict(section)
+        values = values[parent]
+    values[last] = value
+
+
+def _parse(text: str) -> Any:
+    """The value that YAML stands for. Raises ValueError, in one line, for whatever is wrong with it."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except MemoryError:
+        raise
+    except RecursionError:
+        reason = "nested too deeply"
+    except (yaml.YAMLError, ValueError) as error:
+        reason = str(error)
+    except Exception as error:  # `!!bool maybe` is a KeyError, `!!int ""` an IndexError, and so on
+        reason = f"{type(error).__name__}: {error}"
+    raise ValueError(" ".join(reason.split())[:500])
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, reading 1e-4 as a number (YAML 1.1 wants 1.0e-4).
+
+    It refuses a key given twice, aliases that multiply values, numbers of hundreds of digits, and strings
+    that no file name could be.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._values = 0
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        before, is_alias = self._values, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        # An alias inside its own anchor, which has no size yet, ends there; what reads the values refuses it.
+        self._values += self._sizes.get(node, 1) if is_alias else 1
+        if not is_alias:
+            self._sizes[node] = self._values - before
+        if self._values > _VALUE_LIMIT:
+            raise _refusal(f"more than {_VALUE_LIMIT} values, with aliases written out", node)
+        return node
+
+    def construct_scalar(self, node: yaml.Node) -> Any:
+        value = super().construct_scalar(node)
+        if node.tag in _NUMBERS and len(value) > _NUMBER_LIMIT:
+            raise _refusal(f"a number of {len(value)} characters", node)
+        if _NO_TEXT.search(value):
+            raise _refusal(f"the string {show(value)} has a NUL or half of a surrogate pair in it", node)
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        # `<<` merges another mapping's keys, and may stand twice.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]
+        seen: set[Any] = set()
+        for key in keys:
+            if not isinstance(key, Hashable):
+                break  # which the call below refuses in words of its own
+            if key in seen:
+                raise _refusal(f"the key {show(key)} stands twice", node)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def _refusal(reason: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
 
 AnySection = TypeVar("AnySection", bound=Section)
 

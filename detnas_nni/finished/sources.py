@@ -197,7 +197,7 @@ _KEY = "finished_net"
 
 
 def save_net(net: FinishedDetector | FinishedBackbone, path: Path) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all: weights, and what rebuilds the net. Loading it runs no code."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.weights().items()}
     content = {_KEY: net.description.model_dump_json(), "state": weights}
     replace_file(path, lambda temporary: write_tensors(temporary, content))

@@ -1,4 +1,4 @@
-"""What a net is judged by: COCO's box AP and top-1; VOC's mAP is in `voc_metric.py`.
+"""COCO's box AP, and top-1.
 
 COCO's metrics are computed here rather than by pycocotools, whose loops in Python take the better part of a
 minute for 5,000 images with 100 detections each. The rules are its `COCOeval`'s to the last bit, and the

@@ -10,14 +10,12 @@ from matplotlib.figure import Figure
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.report import comparison as curve_figures
 from detnas_nni.report import figures
-from detnas_nni.report.agreement import LEAST, Agreement, agreements
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
-from detnas_nni.report.comparison import Panel, budget, panels
-from detnas_nni.report.data import ENDINGS, best_so_far, pareto_front, times
+from detnas_nni.report.comparison import Panel, budget, compared, panels
+from detnas_nni.report.data import ENDINGS, LEAST, Agreement, agreements, best_so_far, pareto_front, times
 from detnas_nni.report.searches import PublishedNet, ReportedSearch, published_nets
-from detnas_nni.report.training_curves import trainings
+from detnas_nni.report.training_curves import losses, trainings
 from detnas_nni.search.outcomes import kinds
 from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import layout
@@ -264,7 +262,7 @@ def _training(config: Config) -> Exhibit:
         "step trains another path, so its loss is that of the average path; a detector's loss is the sum of "
         "the thin lines."
     )
-    return Exhibit("training", title, caption, curve_figures.losses(found))
+    return Exhibit("training", title, caption, losses(found))
 
 
 def _comparison(searches: Sequence[ReportedSearch]) -> Exhibit:
@@ -286,7 +284,7 @@ def _comparison(searches: Sequence[ReportedSearch]) -> Exhibit:
         "comparison",
         "Searches compared",
         caption.strip(),
-        curve_figures.compared(found),
+        compared(found),
         Table(
             ("search", "guided by", "seed", "evaluations", f"best of {length}", "best of all", "time"),
             tuple(_comparison_row(search, length) for search in searches),

@@ -16,9 +16,9 @@ from matplotlib.transforms import blended_transform_factory
 
 from detnas_nni.config import Constraint
 from detnas_nni.report import style
-from detnas_nni.report.agreement import Agreement
 from detnas_nni.report.data import (
     ENDINGS,
+    Agreement,
     best_so_far,
     candidate_names,
     choice_shares,

@@ -21,11 +21,10 @@ from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError, Usa
 from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
-from detnas_nni.search.evaluator import DetNASEvaluator
+from detnas_nni.search.evaluator import DetNASEvaluator, Race
 from detnas_nni.search.journal import Journal, journal_path, search_identity
 from detnas_nni.search.lock import Owner, SearchLock
 from detnas_nni.search.outcomes import FailurePolicy, OutcomeFiles
-from detnas_nni.search.racing import Race
 from detnas_nni.search.space import candidate_space
 from detnas_nni.search.strategies import build_strategy
 from detnas_nni.training.runs import supernet_weights

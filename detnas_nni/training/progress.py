@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
-from detnas_nni.training.checkpoints import CheckpointFolder
+from detnas_nni.training.runs import CheckpointFolder
 from detnas_nni.training.weights import write_tensors
 from detnas_nni.util.progress import ProgressBar, duration
 

@@ -20,7 +20,7 @@ from detnas_nni import __version__
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.cli import _COMMANDS, main, parser
 from detnas_nni.cost.table import counts
-from detnas_nni.training.checkpoints import CheckpointFolder
+from detnas_nni.training.runs import CheckpointFolder
 from docs.generate import commands
 from search_spaces import layout
 from tests.test_reference import authors_state

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detnas_nni.config.reading import load_config
-from detnas_nni.config.yaml_file import override_value, read_extended
+from detnas_nni.config.reading import load_config, override_value, read_extended
 from detnas_nni.errors import ConfigError
 
 Write = Callable[[str, str], Path]

@@ -25,7 +25,7 @@ from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, D
 from detnas_nni.evaluation.candidate import is_single_net
 from detnas_nni.reference import import_reference
 from detnas_nni.supernet.steps import pretrain
-from detnas_nni.training.checkpoints import CheckpointFolder
+from detnas_nni.training.runs import CheckpointFolder
 from detnas_nni.training.weights import WeightsInfo, load_weights, save_weights
 from search_spaces import layout
 from tests.test_reference import authors_state, no_draw
@@ -363,7 +363,7 @@ def test_an_honest_checkpoint_is_read_in_either_format(tmp_path: Path) -> None:
         "groups": [{"betas": shared, "params": [0]}, {"betas": shared, "params": [1]}],
         "loops": {"fit": {"total": 3, "done": None, "size": torch.Size((1, 2)), "flag": True}},
     }
-    from detnas_nni.training.tensor_file import expect_tensors_alone
+    from detnas_nni.training.weights import expect_tensors_alone
 
     for zipped in (True, False):
         torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)

@@ -19,9 +19,8 @@ from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.data.splits import open_detection
 from detnas_nni.evaluation.tasks import DetectionTask
-from detnas_nni.init import timing
+from detnas_nni.init import Request, init, timing
 from detnas_nni.init.derived import Derived, Machine
-from detnas_nni.init.experiment import Request, init
 from detnas_nni.init.look import look
 from detnas_nni.init.pretraining import choose
 from detnas_nni.init.sources import coco_sources

@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from detnas_nni.errors import ArchitectureError
-from detnas_nni.report.agreement import Pair, agreements, correlations
+from detnas_nni.report.data import Pair, agreements, correlations
 from detnas_nni.report.exhibits import exhibits
 from tests.report.journals import write_result
 

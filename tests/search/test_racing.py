@@ -10,9 +10,9 @@ from scipy.stats import t as student
 from detnas_nni.config import Search
 from detnas_nni.errors import ConfigError
 from detnas_nni.evaluation.candidate import Bar, CandidateEvaluation
+from detnas_nni.search.evaluator import Race
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.outcomes import Outcome
-from detnas_nni.search.racing import Race
 from detnas_nni.search.session import search_in_process
 from tests.search.searching import STRATEGIES, tiny
 

@@ -28,12 +28,8 @@ from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.config.run_folder import DECODED  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.evaluation.candidate import CandidateEvaluation  # noqa: E402
-from detnas_nni.search.evaluator import DetNASEvaluator  # noqa: E402
-from detnas_nni.search.journal import (  # noqa: E402
-    Journal,
-    journal_path,
-    search_identity,
-)
+from detnas_nni.search.evaluator import DetNASEvaluator, Race  # noqa: E402
+from detnas_nni.search.journal import Journal, journal_path, search_identity  # noqa: E402
 from detnas_nni.search.nnictl.files import IDENTITY, Taken, TrialFiles, say_why  # noqa: E402
 from detnas_nni.search.nnictl.heartbeat import heartbeat  # noqa: E402
 from detnas_nni.search.nnictl.liveness import Watchdog  # noqa: E402
@@ -43,7 +39,6 @@ from detnas_nni.search.outcomes import (  # noqa: E402
     Outcome,
     describe,
 )
-from detnas_nni.search.racing import Race  # noqa: E402
 from detnas_nni.training.runs import supernet_weights  # noqa: E402
 from detnas_nni.training.weights import file_hash  # noqa: E402
 from detnas_nni.util.processes import Process, die_with_parent, lifeline  # noqa: E402

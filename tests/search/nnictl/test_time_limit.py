@@ -13,11 +13,11 @@ from tests.processes import SLEEP, gone, started, within
 
 TRIAL = f"""
 import json, subprocess, sys, time
-from detnas_nni.search import time_limit
+from detnas_nni.search.nnictl import liveness
 from detnas_nni.util.processes import Process
 from detnas_nni.search.nnictl.liveness import Watchdog
 seconds, backstop, lifeline = float(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3])
-time_limit._BACKSTOP = backstop
+liveness._BACKSTOP = backstop
 nowhere = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
 child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], **nowhere)
 watchdog = Watchdog([Process(**values) for values in lifeline], every=0.2)
@@ -28,7 +28,7 @@ def hangs_without_python():
     # re holds the interpreter while it tries 2**40 ways.
     import re
     re.match("(a*)*b", "a" * 40)
-with watchdog.limit(None if seconds == 0 else seconds, on_late=lambda failure: print(failure, flush=True)):
+with watchdog.limit(None if seconds == 0 else seconds, on_late=lambda text: print(text, flush=True)):
     print(child.pid, flush=True)
     {{body}}
 """
