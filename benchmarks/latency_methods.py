@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from scipy.stats import kendalltau
 
+from detnas_nni.cost import latency as measure
 from detnas_nni.cost.latency import Measurements, Ops
 from detnas_nni.cost.stopwatch import ChangingTrunk, Stopwatch, device_name
-from detnas_nni.cost import latency as measure
 
 Predict = Callable[[Ops], float]
 

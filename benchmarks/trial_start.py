@@ -118,7 +118,8 @@ def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, An
 def be_a_trial(arguments: Sequence[str]) -> None:
     """`detnas trial` up to its first convolution, which ends the process; prints what came when."""
     from detnas_nni import cli
-    from detnas_nni.config import reading as config_file
+    from detnas_nni.cli import searches
+    from detnas_nni.config import reading
 
     reached: dict[str, float] = {}
 
@@ -143,8 +144,8 @@ def be_a_trial(arguments: Sequence[str]) -> None:
             os.write(1, json.dumps(reached).encode())  # NNI has put a log of its own in print's place
             os._exit(0)
 
-    _watch(config_file, "load_config", "config", reached)
-    cli_import, cli.import_at_once = cli.import_at_once, import_and_watch
+    _watch(reading, "load_config", "config", reached)
+    cli_import, searches.import_at_once = searches.import_at_once, import_and_watch
     cli.main(["trial", *arguments])
     raise SystemExit("the trial has ended without a convolution")
 

@@ -6,6 +6,7 @@ The order of the rooms is import-linter's, in pyproject.toml.
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -120,3 +121,13 @@ def test_test_files_have_names_of_their_own():
         files[file.name].append(str(file.relative_to(TESTS)))
     shared = [names for names in files.values() if len(names) > 1]
     assert not shared, shared
+
+
+def test_the_readmes_table_names_every_room_and_nothing_that_is_not_there():
+    readme = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+    [row] = re.findall(r"^\| `detnas_nni/` \|.*$", readme, re.MULTILINE)
+    named = {name.rstrip("/") for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)} - {"detnas_nni"}
+    assert not [name for name in named if not (PACKAGE / name).exists()]
+    rooms = {str(file.parent.relative_to(PACKAGE)) for file in PACKAGE.rglob("__init__.py")} - {"."}
+    alone = {file.name for file in PACKAGE.glob("*.py")} - {"__init__.py", "errors.py"}
+    assert named == rooms | alone

@@ -1,4 +1,4 @@
-"""One experiment's config, typed; `config_file.py` reads it from YAML.
+"""One experiment's config, typed; `reading.py` reads it from YAML.
 
 Every key is a field below with its meaning, unit, range, default and source. Paths in the file are relative
 to the file itself (as NNI reads its own YAML), so that a step gives the same result from any working
