@@ -72,9 +72,7 @@ def test_an_evaluation_that_hangs_has_failed_when_its_time_is_up(
     for image in (data / "detection/search").iterdir():
         image.unlink()
         os.mkfifo(image)
-    started = time.monotonic()
-    model, heard = run(evaluation, max_seconds=3)
-    assert time.monotonic() - started < 30
+    model, heard = run(evaluation, max_seconds=3)  # and comes back at all
     assert model.status is ModelStatus.Failed and heard == []
     assert model.error == "EvaluationError: it took longer than search.max_trial_seconds (3 s)"
     time.sleep(1.2)  # no alarm is left behind
