@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 _BUSY = 4  # processes, for two cores
+_LEVELS = ("DEFAULT", "AVX2", "AVX512")  # of torch's kernels on x86
 _ROOT = Path(__file__).parents[1]
 
 
@@ -53,19 +54,14 @@ class Outcome:
 
 def settings() -> list[Setting]:
     """The settings that this processor can run. The levels are torch's and oneDNN's own names."""
-    level = torch.backends.cpu.get_cpu_capability()  # "AVX512", "AVX2", "DEFAULT"
-    has_avx2 = level in ("AVX2", "AVX512")
-    found = [
-        Setting("native"),
+    has = _LEVELS.index(torch.backends.cpu.get_cpu_capability())
+    of_level = [
         Setting("plain", _numerics("default", "SSE41", threads=1, seed=1)),
-        Setting("avx2", _numerics("avx2", "AVX2", threads=2, seed=2)) if has_avx2 else None,
-        Setting("avx512", _numerics("avx512", "AVX512_CORE", threads=1, seed=3))
-        if level == "AVX512"
-        else None,
-        Setting("seeds", _numerics(None, None, threads=2, seed=4)),
-        Setting("busy", {}, busy=_BUSY),
+        Setting("avx2", _numerics("avx2", "AVX2", threads=2, seed=2)),
+        Setting("avx512", _numerics("avx512", "AVX512_CORE", threads=1, seed=3)),
     ]
-    return [setting for setting in found if setting is not None]
+    seeds = Setting("seeds", _numerics(None, None, threads=2, seed=4))
+    return [Setting("native"), *of_level[: has + 1], seeds, Setting("busy", busy=_BUSY)]
 
 
 def _numerics(aten: str | None, onednn: str | None, *, threads: int, seed: int) -> dict[str, str]:
