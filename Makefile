@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-slow lint benchmarks clean
+.PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean
 
 quickstart: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/quickstart/run.sh
@@ -15,6 +15,10 @@ test: lint
 
 test-slow: lint
 	$(BIN)/pytest -m slow
+
+# Hours on two cores: as other processors, other seeds and a busy machine would run the tests.
+test-elsewhere: lint
+	$(BIN)/python -m tests.elsewhere
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

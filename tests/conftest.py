@@ -1,5 +1,6 @@
 """Real parts for every test, and small ones: generated images, a config on them, trained supernets."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,10 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.data.shapes import generate_shapes
 
 pytest_plugins = ["tests.trainings"]
+
+# What no test's outcome may hang on; `make test-elsewhere` sets them to other values.
+SEED = int(os.environ.get("DETNAS_TEST_SEED", "0"))
+THREADS = int(os.environ.get("DETNAS_TEST_THREADS", "1"))
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +93,7 @@ def _small_experiment(data: Path) -> dict[str, Any]:
     }
     return {
         "run_dir": "run",
-        "seed": 0,
+        "seed": SEED,
         "space": {"name": "tiny"},
         "data": {
             "classification": {
@@ -136,7 +141,7 @@ def _small_experiment(data: Path) -> dict[str, Any]:
             "crossovers": 1,
             "tournament": 2,
         },
-        "hardware": {"device": "cpu", "workers": 0, "threads": 1},
+        "hardware": {"device": "cpu", "workers": 0, "threads": THREADS},
     }
 
 

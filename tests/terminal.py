@@ -34,7 +34,7 @@ def on_a_terminal(*command: object, **environment: str) -> tuple[int, str]:
     except OSError:  # Linux's end of file, once the other side is closed
         pass
     os.close(ours)
-    return process.wait(timeout=60), written.decode().replace("\r\n", "\n")
+    return process.wait(timeout=300), written.decode().replace("\r\n", "\n")
 
 
 def lines_on_screen(written: str) -> list[str]:

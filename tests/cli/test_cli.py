@@ -379,7 +379,7 @@ def test_bad_images_over_the_limit_end_a_training_without_a_traceback(
         finetune={"init": "scratch"},
         hardware={"workers": 1},
     )
-    out, err = (process := detnas("finetune", "-c", config)).communicate(timeout=120)
+    out, err = (process := detnas("finetune", "-c", config)).communicate(timeout=300)
     assert process.returncode == 1
     assert out == ""
     assert "Traceback" not in err
@@ -397,7 +397,7 @@ def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Wri
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "detnas: interrupted; run the same command again to go on"
     assert "Traceback" not in err
@@ -434,5 +434,5 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     process = detnas("count", "--space", "tiny", "--ops", TINY, stdout=write_end, env=environment)
     os.close(write_end)
-    assert process.communicate(timeout=60)[1] == ""
+    assert process.communicate(timeout=300)[1] == ""
     assert process.returncode == 0

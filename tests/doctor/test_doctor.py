@@ -48,7 +48,7 @@ def test_where_no_package_is_installed_it_still_says_what_to_do(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()

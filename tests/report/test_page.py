@@ -215,7 +215,7 @@ class TestInABrowser:
             ],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=True,
         )
         assert (tmp_path / "page.png").stat().st_size > 10_000

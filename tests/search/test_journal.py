@@ -190,7 +190,7 @@ def write_until_full(path, limit) -> tuple[int, str]:
     """Append until the disk takes no more; gives how many the writer counts as written, and its error."""
     call = [sys.executable, "-c", _UNTIL_FULL, str(path), limit]
     lines = "\n".join(evaluation(number).to_json() for number in range(200))
-    said = subprocess.run(call, input=lines, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = subprocess.run(call, input=lines, capture_output=True, text=True, timeout=300, check=True).stdout
     count, error = said.split(" ", 1)
     return int(count), error.strip()
 

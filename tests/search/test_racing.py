@@ -1,20 +1,25 @@
 """Racing: who is given up, that it is for good reason, and that it changes no fitness."""
 
-import json
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from nni.nas.execution import SequentialExecutionEngine
 from scipy.stats import t as student
+from torch import nn
 
-from detnas_nni.config import Search
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config, Search
 from detnas_nni.errors import ConfigError
 from detnas_nni.evaluation.candidate import Bar, CandidateEvaluation
-from detnas_nni.search.evaluator import Race
+from detnas_nni.evaluation.tasks import Metrics, Report
+from detnas_nni.search.evaluator import DetNASEvaluator, Race
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.outcomes import Outcome
-from detnas_nni.search.session import search_in_process
-from tests.search.searching import STRATEGIES, tiny
+from detnas_nni.search.session import SearchSession
+from tests.search.searching import STRATEGIES, Ops, likeness, tiny
 
 SEARCH = Search(population=10, generations=4, parents=3, mutations=3, crossovers=3, racing=0.01)
 
@@ -148,25 +153,71 @@ def test_one_that_misses_it_on_a_part_is_not_measured_on_the_rest(supernets, mak
     assert Outcome.of(raced).metrics is None and Outcome.of(raced).error is None
 
 
-def test_a_search_that_races_finds_what_one_without_finds(trained_run, make_config, caplog):
-    """Of a candidate that both measured to the end, the metrics are equal; those given up were no parents."""
+class TabledEvaluation(CandidateEvaluation):
+    """The real evaluation of real nets, but for what is measured: fitness on three parts, from a table."""
 
-    def searched(name, racing):
-        search = {
-            **{"name": name, "racing": racing, "population": 8, "generations": 4, "parents": 2},
-            **{"mutations": 3, "crossovers": 2},
-        }
-        config = make_config(trained_run, search=search, evaluation=PARTS)
-        best = json.loads(search_in_process(config).read_text())
-        return best, Journal(journal_path(config.search_dir)).evaluations
+    def __init__(self, config: Config, table: Callable[[Ops], Sequence[float]]) -> None:
+        super().__init__(config)
+        self._parts_of = table
+        self.task.measure = self._measure
 
-    (best, alone), (raced_best, raced) = searched("alone", None), searched("raced", 0.2)
+    def calibrated_net(self, architecture: Architecture, *, seed: int | None = None) -> nn.Module:
+        self._ops = architecture.ops
+        return self.net(architecture)
+
+    def _measure(self, net: nn.Module, report: Report) -> Metrics:
+        for fitness in self._parts_of(self._ops):
+            report({"default": fitness})
+        return {"default": fitness}
+
+
+def steady(ops: Ops) -> tuple[float, float, float]:
+    """Every candidate gains about as much from part to whole: 0.02, give or take 0.001."""
+    whole = likeness(ops)
+    return whole - 0.02 - 0.001 * math.sin(sum(ops)), whole - 0.01, whole
+
+
+@pytest.fixture
+def searched(trained_run, make_config):
+    """searched(name, racing, table): the evaluations of a search with the real rule, engine and strategy."""
+
+    def run(name: str, racing: float | None, table: Callable[[Ops], Sequence[float]]) -> list[Evaluation]:
+        numbers = {"population": 8, "generations": 4, "parents": 2, "mutations": 3, "crossovers": 2}
+        config = make_config(trained_run, search={"name": name, "racing": racing, **numbers})
+        with SearchSession(config) as session:
+            race = Race(config.search, session.journal.evaluations)
+            evaluator = DetNASEvaluator(TabledEvaluation(config, table), race)
+            session.run(SequentialExecutionEngine(continue_on_failure=True), evaluator)
+        return list(Journal(journal_path(config.search_dir)).evaluations)
+
+    return run
+
+
+def test_where_no_parent_is_given_up_a_search_that_races_finds_what_one_without_finds(searched):
+    alone, raced = searched("alone", None, steady), searched("raced", 0.01, steady)
     assert [e.ops for e in raced] == [e.ops for e in alone]
-    assert raced_best["ops"] == best["ops"]
     given_up = [e for e in raced if e.stopped]
     assert given_up and all(e.generation > 0 for e in given_up)
+    assert all(e.fitness is None and len(e.parts) < 3 for e in given_up)
     for one, other in zip(raced, alone, strict=True):
         assert one.parts == other.parts[: len(one.parts)]
         if not one.stopped:
             assert {**one.metrics, "seconds": 0} == {**other.metrics, "seconds": 0}
-    assert len(raced_best["metrics"]) > 5
+
+
+def test_a_parent_that_shows_itself_on_the_last_part_alone_is_lost_and_the_search_goes_another_way(searched):
+    """The chance that `search.racing` sets: what is given up breeds no more, whatever it was worth."""
+    alone = searched("alone", None, steady)
+    second = [e for e in alone if e.generation == 1]
+    late = max(second, key=lambda e: e.fitness).ops
+    assert late in {e.ops for e in sorted(alone[:16], key=lambda e: -e.fitness)[:2]}  # a parent of the third
+
+    def shows_itself_late(ops: Ops) -> tuple[float, float, float]:
+        return (0.0, 0.0, steady(ops)[-1]) if ops == late else steady(ops)
+
+    raced = searched("raced", 0.01, shows_itself_late)
+    assert [e.ops for e in raced[:16]] == [e.ops for e in alone[:16]]
+    (lost,) = (e for e in raced if e.ops == late)
+    assert lost.stopped and lost.fitness is None and lost.parts == (0.0,)
+    assert [e.ops for e in raced[16:24]] != [e.ops for e in alone[16:24]]
+    assert len(raced) == len(alone) == 32

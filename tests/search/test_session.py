@@ -43,7 +43,6 @@ def test_a_search_leaves_its_journal_and_the_best_architecture(config):
     best = json.loads(path.read_text())
     fitnesses = [evaluation.fitness for evaluation in journal.evaluations]
     assert best["metrics"]["default"] == max(fitnesses)
-    assert len(set(fitnesses)) > 4
     assert {"AP50", "APs", "MACs_M", "params_M", "seconds"} <= set(best["metrics"])
 
 

@@ -71,7 +71,7 @@ class Training:
         """Send a signal and wait for the end, also of the loader processes; gives the exit status."""
         loaders = descendants(Process.of(self._process.pid))
         self._process.send_signal(number)
-        status = self._process.wait(timeout=60)
+        status = self._process.wait(timeout=300)
         assert wait(loaders, 30) == []
         return status
 

@@ -45,7 +45,8 @@ def start_guard(tuner: Process, manager: Process, log: Path) -> Process | None:
 
 def guard(tuner: Process, manager: Process) -> None:
     """Return when tuner and manager and all that they started have ended, if need be by this process."""
-    known: set[Process] = set()
+    known: set[Process] = set(descendants(tuner, manager))
+    _say(f"watching the tuner ({tuner.pid}) and NNI's manager ({manager.pid})")
     while tuner.alive and manager.alive:
         # What they started is written down while they live: the kernel forgets whose children these were.
         known = {process for process in known if process.alive} | set(descendants(tuner, manager))

@@ -99,7 +99,7 @@ class Experiment:
         url = f"http://127.0.0.1:{self.port}/api/v1/nni/{path}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def jobs(self) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from search_spaces import search_space_json
 
-WAIT = 20  # seconds; a message that is due comes within milliseconds
+WAIT = 120  # seconds until a test gives up; a message that is due comes within milliseconds
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ class House:
         self.child = started(MANAGER, kind)
         self.manager = Process.of(self.child.pid)
         shell = Process.of(int(self.child.said))
-        assert within(20, lambda: len(descendants(shell)) == 1 and len(descendants(self.manager)) == 6)
+        assert within(60, lambda: len(descendants(shell)) == 1 and len(descendants(self.manager)) == 6)
         [self.tuner] = descendants(shell)
         self.all = [self.manager, *descendants(self.manager)]
         self.log = folder / "guard.log"
         self.guard = start_guard(self.tuner, self.manager, self.log)
-        time.sleep(1.5)  # it has looked once
+        assert within(60, lambda: "watching" in self.log.read_text())  # it has looked once
 
     def is_empty(self, seconds):
         # What the manager left is the machine's first process's to reap, and the manager is ours.

@@ -84,7 +84,7 @@ def addresses(folder: Path, *, options: str, forms: list[str]) -> dict[str, str]
         env=os.environ | {"NODE_OPTIONS": options},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -124,7 +124,7 @@ class Environment:
         """What a fresh Python of the environment prints."""
         env = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
         done = subprocess.run(
-            [self.python, "-c", code], env=env | variables, capture_output=True, text=True, timeout=60
+            [self.python, "-c", code], env=env | variables, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""  # where Python complains of a .pth file
@@ -234,7 +234,7 @@ class Experiment:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def listeners(self) -> list[ListeningSocket]:
@@ -270,7 +270,7 @@ def created(environment: Environment, folder: Path, port: int) -> Iterator[Exper
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(CHANNEL.geturl(), data=body, headers=headers, method=self.command)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 status, content = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, content = error.code, error.read()
