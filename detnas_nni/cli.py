@@ -104,7 +104,7 @@ def _init(options: argparse.Namespace) -> None:
         device=options.device,
         overwrite=options.overwrite,
     )
-    print(init(request, say=lambda line: print(line, flush=True)))
+    print(init(request, say=_say))
 
 
 def _pretrain(options: argparse.Namespace) -> None:
@@ -122,15 +122,45 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> None:
+    _override_start(options)
+    config = _training_config(options)
+    from detnas_nni.retrain import retrain, summary
+
+    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+
+
+def _override_start(options: argparse.Namespace) -> None:
+    """Let --init go before what the config says of the start."""
     if isinstance(options.init, Path):
         weights = json.dumps(str(options.init.resolve()))
         options.overrides += ["retrain.init=classification", f"retrain.weights={weights}"]
     elif options.init is not None:
         options.overrides += [f"retrain.init={options.init}", "retrain.weights=null"]
-    config = _training_config(options)
-    from detnas_nni.retrain import retrain, summary
 
-    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+
+def _audit(options: argparse.Namespace) -> None:
+    _override_start(options)
+    config = _config(options)
+    import_at_once()
+    from detnas_nni.audit.result import read_result
+    from detnas_nni.audit.session import Request, audit, with_a_start
+
+    if options.init is None:
+        config = with_a_start(config)
+    request = Request(
+        nets=options.nets,
+        seeds=options.seeds,
+        hours=options.hours,
+        pick=options.pick,
+        jobs=options.jobs,
+        fresh=options.fresh,
+    )
+    path = audit(config, request.cut() if options.fast_dev_run else request, _say)
+    print("\n".join([str(path), *read_result(path).lines()]))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -422,6 +452,7 @@ _COMMANDS = {
     "doctor": _doctor,
     "sample": _sample,
     "retrain": _retrain,
+    "audit": _audit,
     "import-reference": _import_reference,
     "reproduce": _reproduce,
     "count": _count,

@@ -185,6 +185,8 @@ def parser() -> argparse.ArgumentParser:
     _add_fresh(command)
     _add_fast_dev_run(command)
 
+    _add_audit(commands)
+
     command = _command(
         commands,
         "predict",
@@ -248,7 +250,7 @@ def parser() -> argparse.ArgumentParser:
     command = _command(
         commands,
         "doctor",
-        "say what is wrong with this environment, and how to mend it",
+        "say what is wrong here, and how to mend it",
         "Check versions, GPUs, ports, memory, disk, NNI, and with -c an experiment's config, data and "
         "folders. Prints each finding and the command that mends it; status 1 if there is a problem.",
         "detnas doctor -c experiments/quickstart/detnas.yaml",
@@ -353,6 +355,33 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--name", type=_name, help="of the experiment (default: the data folder's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="default: experiments/NAME")
     command.add_argument("--overwrite", action="store_true", help="write the folder's files anew")
+
+
+def _add_audit(commands: argparse._SubParsersAction) -> None:
+    command = _step(
+        commands,
+        "audit",
+        "say how far a search can be trusted, by training nets",
+        "Train candidates of a search on their own, as `detnas retrain` does, and say how well the search "
+        "ranked them, against seeds, MACs and parameters. Goes on where it stood. Writes "
+        "RUN_DIR/audit/audit.json.",
+        "--nets 12 --hours 2",
+    )
+    command.usage = "detnas audit -c FILE [--nets N] [--seeds S] [--hours H] …"
+    command.add_argument("--nets", type=_positive, metavar="N", help="to train (default: 30, or all)")
+    command.add_argument(
+        "--seeds", type=_positive, default=3, metavar="S", help="of a quarter of them (default: %(default)s)"
+    )
+    command.add_argument("--hours", type=_hours, metavar="H", help="fit N and S to so much time")
+    command.add_argument(
+        "--pick", choices=("spread", "uniform"), default="spread", help="how nets are drawn (default: spread)"
+    )
+    command.add_argument("--init", type=_init, metavar="INIT", help="where they start, as of retrain")
+    command.add_argument(
+        "--jobs", type=_positive, default=1, metavar="K", help="side by side (default: %(default)s)"
+    )
+    _add_fresh(command)
+    _add_fast_dev_run(command)
 
 
 class _HelpFormatter(argparse.HelpFormatter):

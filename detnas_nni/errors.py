@@ -42,3 +42,7 @@ class EvaluationError(DetNASError):
 
 class LatencyError(DetNASError):
     """A latency table is missing, damaged, or of another space."""
+
+
+class AuditError(DetNASError):
+    """An audit cannot be made of what the search's folder holds, or the folder holds another audit."""

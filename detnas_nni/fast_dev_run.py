@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from detnas_nni.config import Config, Training
-from detnas_nni.errors import CheckpointError
+from detnas_nni.errors import AuditError, CheckpointError
 from detnas_nni.hardware import uses_gpu
 
 _STEPS = 2
@@ -75,6 +75,6 @@ def fast_dev_run(config: Config) -> Config:
 
 
 def advice(error: Exception) -> str:
-    """What to add to an error of such a run: weights that it misses, an earlier step leaves in such a run."""
-    is_of_this_folder = isinstance(error, CheckpointError) and f"/{_FOLDER}/" in str(error)
+    """What to add to an error of such a run: what it misses, an earlier step leaves in such a run."""
+    is_of_this_folder = isinstance(error, CheckpointError | AuditError) and f"/{_FOLDER}/" in str(error)
     return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

@@ -1,0 +1,133 @@
+"""What an audit's figures mean, in one sentence. The rules stand in docs/audit.md, too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from detnas_nni.audit.figures import Figures
+from detnas_nni.audit.statistics import LEAST, Estimate
+
+SIGNIFICANT = 0.05
+"""p-value from which on an order may be chance's."""
+
+LITTLE, MUCH = 0.3, 0.5
+"""Tau below which an order is of little use, and from which on it is a good one."""
+
+FEW = 10
+"""Nets below which no order is called good: the bootstrap's intervals of fewer are too narrow."""
+
+_NORMAL_95 = 1.96
+
+Ranking = Literal["well", "better than chance", "hardly", "wrong", "cannot tell"]
+AgainstCost = Literal["better", "worse", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Attributes:
+    ranking: how the search's order agrees with that of training.
+    against_cost: whether it is better than ordering by cost alone, by MACs or parameters, whichever is
+        better; `cannot tell` also where one of the two has no order.
+    sentence: both, and what the search's first choice loses.
+    """
+
+    ranking: Ranking
+    against_cost: AgainstCost
+    sentence: str
+
+
+def verdict(figures: Figures, measure: str = "AP") -> Verdict:
+    """What the figures mean; `measure` names what nets were measured by, AP or VOC mAP.
+
+    A pure function of the figures.
+    """
+    ranking, against_cost = _ranking(figures), _against_cost(figures)
+    parts = [_ranking_clause(figures, ranking, measure)]
+    if figures.tau is not None:
+        parts.append(_cost_clause(figures, against_cost))
+    parts.append(_regret_clause(figures, measure))
+    sentence = "; ".join(part for part in parts if part) + "."
+    return Verdict(ranking, against_cost, sentence[0].upper() + sentence[1:])
+
+
+def _ranking(figures: Figures) -> Ranking:
+    tau = figures.tau
+    if tau is None:
+        return "cannot tell"
+    if figures.tau_p >= SIGNIFICANT or tau.low <= 0 <= tau.high:
+        # Nothing was seen. That there is little to see, only an audit can say that would have seen more.
+        return "hardly" if tau.high < LITTLE and figures.no_relation < LITTLE else "cannot tell"
+    if tau.high < 0:
+        return "wrong"
+    if tau.low >= MUCH and figures.n >= FEW:
+        return "well"
+    return "hardly" if tau.high < LITTLE else "better than chance"
+
+
+def _against_cost(figures: Figures) -> AgainstCost:
+    _, _, difference = _better_cost(figures)
+    if difference is None or difference.low <= 0 <= difference.high:
+        return "cannot tell"
+    return "better" if difference.low > 0 else "worse"
+
+
+def _better_cost(figures: Figures) -> tuple[str, Estimate | None, Estimate | None]:
+    """The cost that orders the nets better: its name, its tau, and how far the search's is above it."""
+    costs = [("MACs", figures.macs, figures.over_macs), ("parameters", figures.params, figures.over_params)]
+    return max(costs, key=lambda cost: -math.inf if cost[1] is None else cost[1].value)
+
+
+def _ranking_clause(figures: Figures, ranking: Ranking, measure: str) -> str:
+    nets = f"{figures.n} net{'' if figures.n == 1 else 's'}"
+    if figures.n < LEAST:
+        return f"cannot tell how well the search ranks: {nets} with a result, and {LEAST} are the least"
+    tau = figures.tau
+    if tau is None:
+        return f"cannot tell how well the search ranks: all {nets} have the same {measure} or fitness"
+    numbers = f"τ {tau.value:.2f}, 95 % interval {tau.low:.2f} to {tau.high:.2f}, {nets}"
+    if ranking == "cannot tell":
+        return (
+            f"cannot tell whether the search ranks better than chance ({numbers}; without any relation τ is "
+            f"within ±{figures.no_relation:.2f})"
+        )
+    seeds = figures.between_seeds
+    ceiling = "" if seeds is None else f"; another seed of the same nets agrees at τ {seeds.value:.2f}"
+    words = {
+        "well": "the search ranks well",
+        "better than chance": "the search ranks better than chance",
+        "hardly": "the search hardly ranks better than chance",
+        "wrong": "the search ranks the wrong way round",
+    }
+    return f"{words[ranking]} ({numbers}{ceiling})"
+
+
+def _cost_clause(figures: Figures, against_cost: AgainstCost) -> str:
+    name, alone, _ = _better_cost(figures)
+    if alone is None:
+        return ""
+    words = {
+        "better": f"better than {name} alone",
+        "worse": f"worse than {name} alone",
+        "cannot tell": f"cannot tell whether better than {name} alone",
+    }
+    return f"{words[against_cost]} (τ {alone.value:.2f})"
+
+
+def _regret_clause(figures: Figures, measure: str) -> str:
+    first = next((regret for regret in figures.regret if regret.k == 1), None)
+    if first is None:
+        return ""
+    if first.search is None:
+        return "what its first choice loses is unknown, since its training failed"
+    lost = f"its first choice is {first.search:.4f} {measure} below the best net that was trained"
+    if first.search == 0:
+        lost = "its first choice is the best net that was trained"
+    against = f"a random one {first.chance:.4f} on average"
+    deviation = figures.seed_deviation
+    if first.search == 0 or deviation is None:
+        return f"{lost} ({against})"
+    noise = _NORMAL_95 * math.sqrt(2) * deviation
+    relation = "no more than" if first.search <= noise else "more than"
+    return f"{lost} ({against}), {relation} what another seed can make of two equal nets ({noise:.4f})"
