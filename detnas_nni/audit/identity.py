@@ -12,17 +12,6 @@ from detnas_nni.retrain import OF_SUPERNETS, check_start
 from detnas_nni.training.weights import file_hash
 
 
-def audit_dir(config: Config) -> Path:
-    """Where the search of a config is audited: `RUN_DIR/audit`, and `audit_NAME` of one with another name."""
-    name = config.search.name
-    return config.run_dir / ("audit" if name == "search" else f"audit_{name}")
-
-
-def result_path(config: Config) -> Path:
-    """Where the result of a config's audit is."""
-    return audit_dir(config) / "audit.json"
-
-
 def start_of(config: Config) -> str:
     """Where trainings start: classification, supernet, scratch or file."""
     return "file" if config.retrain.weights is not None else config.retrain.init

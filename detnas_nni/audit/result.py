@@ -89,15 +89,16 @@ class AuditResult:
         if found.failed:
             yield f"  {found.failed} trainings failed and are left out; call the same again to try them again"
         for name, value in self.rows():
-            yield f"  {name:<28}  {value}"
+            yield f"  {name:<32}  {value}"
         yield self.verdict.sentence
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Each figure's name and its value with interval, as a table shows them."""
         found = self.figures
-        yield "Kendall's τ-b", show(found.tau)
+        nets = "" if found.between_seeds is None else f", {found.between_seeds.n} nets"
+        yield f"Kendall's τ-b, {found.n} nets", show(found.tau)
         yield "Spearman's ρ", show(found.rho)
-        yield "τ of seed against seed", show(found.between_seeds)
+        yield f"τ of seed against seed{nets}", show(found.between_seeds)
         yield "τ of MACs alone", show(found.macs)
         yield "τ of parameters alone", show(found.params)
         for regret in found.regret:
@@ -106,10 +107,10 @@ class AuditResult:
 
 
 def show(estimate: Estimate | None) -> str:
-    """ "0.571 (0.349 to 0.758; n = 30)", or a dash."""
+    """ "0.571 (0.349 to 0.758)", or a dash."""
     if estimate is None:
         return "–"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}; n = {estimate.n})"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def read_result(path: Path) -> AuditResult | None:

@@ -12,8 +12,9 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.audit import running
 from detnas_nni.audit.figures import figures
 from detnas_nni.audit.folder import AuditFolder
-from detnas_nni.audit.identity import audit_dir, audit_identity, result_path, start_of
+from detnas_nni.audit.identity import audit_identity, start_of
 from detnas_nni.audit.journal import NetJournal, Trained, Training
+from detnas_nni.audit.paths import audit_dir, result_path
 from detnas_nni.audit.places import Places, places
 from detnas_nni.audit.plan import Plan, fit, make_plan, seconds, what_it_can_show
 from detnas_nni.audit.result import AuditResult, Net

@@ -117,13 +117,13 @@ def _cost_clause(figures: Figures, against_cost: AgainstCost) -> str:
 
 def _regret_clause(figures: Figures, measure: str) -> str:
     first = next((regret for regret in figures.regret if regret.k == 1), None)
-    if first is None:
+    if first is None or first.chance == 0:  # all nets are equally good
         return ""
     if first.search is None:
         return "what its first choice loses is unknown, since its training failed"
     lost = f"its first choice is {first.search:.4f} {measure} below the best net that was trained"
     if first.search == 0:
-        lost = "its first choice is the best net that was trained"
+        lost = "no net that was trained is better than its first choice"
     against = f"a random one {first.chance:.4f} on average"
     deviation = figures.seed_deviation
     if first.search == 0 or deviation is None:
