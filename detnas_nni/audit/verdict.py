@@ -108,9 +108,9 @@ def _cost_clause(figures: Figures, against_cost: AgainstCost) -> str:
     if alone is None:
         return ""
     words = {
-        "better": f"better than {name} alone",
-        "worse": f"worse than {name} alone",
-        "cannot tell": f"cannot tell whether better than {name} alone",
+        "better": f"it ranks better than {name} alone",
+        "worse": f"it ranks worse than {name} alone",
+        "cannot tell": f"cannot tell whether it ranks better than {name} alone",
     }
     return f"{words[against_cost]} (τ {alone.value:.2f})"
 

@@ -62,7 +62,7 @@ NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "trai
 def exhibits(config: Config, search: Search, others: Sequence[Search]) -> list[Exhibit]:
     """All of a report; the comparison is there if there are others to compare with.
 
-    Raises ArchitectureError for a damaged results.json.
+    Raises ArchitectureError for a damaged results.json, AuditError for a damaged audit.json.
     """
     published = published_nets(config.space.name, config.search.constraint.resolution)
     make: list[Callable[[], Exhibit]] = [
