@@ -44,6 +44,10 @@ class LatencyError(DetNASError):
     """A latency table is missing, damaged, or of another space."""
 
 
+class AuditError(DetNASError):
+    """An audit cannot be made of what the search's folder holds, or the folder holds another audit."""
+
+
 def too_long(seconds: float) -> str:
     """What is said of an evaluation that its time limit has ended."""
     return f"it took longer than search.max_trial_seconds ({seconds:g} s)"

@@ -81,6 +81,7 @@ _COMMANDS = (
     searches.add_report,
     searches.add_sample,
     trainings.add_retrain,
+    trainings.add_audit,
     nets.add_predict,
     nets.add_import_reference,
     experiments.add_reproduce,

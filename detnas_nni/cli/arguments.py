@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -96,6 +97,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return value
+
+
 def config_of(options: argparse.Namespace) -> Config:
     from detnas_nni.config.reading import load_config
 
@@ -108,6 +119,11 @@ def config_of(options: argparse.Namespace) -> Config:
 
         return fast_dev_run(config, on_gpu=uses_gpu(config.hardware))
     return config
+
+
+def say(line: str) -> None:
+    """Print what is told while a command works, at once."""
+    print(line, flush=True)
 
 
 def print_result(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from detnas_nni.cli.arguments import (
     add_fast_dev_run,
     add_overrides,
     config_of,
+    hours,
     natural,
+    say,
 )
 from detnas_nni.errors import UsageError
 
@@ -45,7 +46,7 @@ def add_init(commands: Commands) -> None:
         "--classification", type=Path, metavar="DIR", help="labelled images, a folder a class"
     )
     command.add_argument("--supernet", type=Path, metavar="FILE", help="a trained classification supernet")
-    command.add_argument("--hours", type=_hours, metavar="H", help="cut the schedules to so much time")
+    command.add_argument("--hours", type=hours, metavar="H", help="cut the schedules to so much time")
     command.add_argument("--no-timing", action="store_true", help="measure no steps; a plan without times")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
     command.add_argument("--name", type=_name, help="of the experiment (default: the data folder's)")
@@ -77,17 +78,7 @@ def _init(options: argparse.Namespace) -> None:
         device=options.device,
         overwrite=options.overwrite,
     )
-    print(init(request, say=lambda line: print(line, flush=True)))
-
-
-def _hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = 0.0
-    if not 0 < hours < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
-    return hours
+    print(init(request, say=say))
 
 
 def _name(text: str) -> str:
@@ -157,7 +148,7 @@ def add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         _doctor,
-        "say what is wrong with this environment, and how to mend it",
+        "say what is wrong here, and how to mend it",
         "Check versions, GPUs, ports, memory, disk, NNI, and with -c an experiment's config, data and "
         "folders. Prints each finding and the command that mends it; status 1 if there is a problem.",
         "detnas doctor -c experiments/quickstart/detnas.yaml",

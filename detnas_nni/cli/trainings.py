@@ -1,4 +1,4 @@
-"""`detnas pretrain`, `finetune`, `retrain`: the steps that train, in as many processes as the config says."""
+"""`detnas pretrain`, `finetune`, `retrain`, `audit`: what trains nets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnas_nni.cli.arguments import Commands, add_fast_dev_run, add_fresh, add_step, config_of
+from detnas_nni.cli.arguments import (
+    Commands,
+    add_fast_dev_run,
+    add_fresh,
+    add_step,
+    config_of,
+    hours,
+    positive,
+    say,
+)
 from detnas_nni.util.imports import import_at_once
 
 if TYPE_CHECKING:
@@ -91,15 +100,69 @@ def _start(text: str) -> str | Path:
 
 
 def _retrain(options: argparse.Namespace) -> None:
+    _override_start(options)
+    config = _training_config(options)
+    from detnas_nni.finished.retrain import retrain, summary
+
+    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+
+
+def _override_start(options: argparse.Namespace) -> None:
+    """Let --init go before what the config says of the start."""
     if isinstance(options.init, Path):
         weights = json.dumps(str(options.init.resolve()))
         options.overrides += ["retrain.init=classification", f"retrain.weights={weights}"]
     elif options.init is not None:
         options.overrides += [f"retrain.init={options.init}", "retrain.weights=null"]
-    config = _training_config(options)
-    from detnas_nni.finished.retrain import retrain, summary
 
-    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+
+def add_audit(commands: Commands) -> None:
+    command = add_step(
+        commands,
+        "audit",
+        _audit,
+        "say how far a search can be trusted, by training nets",
+        "Train candidates of a search on their own, as `detnas retrain` does, and say how well the search "
+        "ranked them, against seeds, MACs and parameters. Goes on where it stood. Writes "
+        "RUN_DIR/audit/audit.json.",
+        "--nets 12 --hours 2",
+    )
+    command.usage = "detnas audit -c FILE [--nets N] [--seeds S] [--hours H] …"
+    command.add_argument("--nets", type=positive, metavar="N", help="to train (default: 30, or all)")
+    command.add_argument(
+        "--seeds", type=positive, default=3, metavar="S", help="of a quarter of them (default: %(default)s)"
+    )
+    command.add_argument("--hours", type=hours, metavar="H", help="fit N and S to so much time")
+    command.add_argument(
+        "--pick", choices=("spread", "uniform"), default="spread", help="how nets are drawn (default: spread)"
+    )
+    command.add_argument("--init", type=_start, metavar="INIT", help="where they start, as of retrain")
+    command.add_argument(
+        "--jobs", type=positive, default=1, metavar="K", help="side by side (default: %(default)s)"
+    )
+    add_fresh(command)
+    add_fast_dev_run(command)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    _override_start(options)
+    config = config_of(options)
+    import_at_once()
+    from detnas_nni.audit.result import read_result
+    from detnas_nni.audit.session import AuditRequest, audit, with_a_start
+
+    if options.init is None:
+        config = with_a_start(config)
+    request = AuditRequest(
+        nets=options.nets,
+        seeds=options.seeds,
+        hours=options.hours,
+        pick=options.pick,
+        jobs=options.jobs,
+        fresh=options.fresh,
+    )
+    path = audit(config, request.cut() if options.fast_dev_run else request, say)
+    print("\n".join([str(path), *read_result(path).lines()]))
 
 
 def _training_config(options: argparse.Namespace) -> Config:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from detnas_nni.config.run_folder import FAST_DEV_RUN
 from detnas_nni.config.schema import Config, Training
-from detnas_nni.errors import CheckpointError
+from detnas_nni.errors import AuditError, CheckpointError
 
 _STEPS = 2
 _IMAGES = 8
@@ -73,6 +73,6 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
 
 
 def advice(error: Exception) -> str:
-    """What to add to an error of such a run: weights that it misses, an earlier step leaves in such a run."""
-    is_of_this_folder = isinstance(error, CheckpointError) and f"/{FAST_DEV_RUN}/" in str(error)
+    """What to add to an error of such a run: what it misses, an earlier step leaves in such a run."""
+    is_of_this_folder = isinstance(error, CheckpointError | AuditError) and f"/{FAST_DEV_RUN}/" in str(error)
     return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

@@ -9,6 +9,8 @@
         retrain/NAME/                results.json
         retrain/NAME/classifier/     net.pt; training.json, checkpoints/, tensorboard/
         retrain/NAME/detector/       the same
+        audit/                       audit.json, nets.jsonl, plan.json, identity.json
+        audit/NET-seedN/             detnas.yaml, architecture.json, retrain.log, and what `retrain` makes
         export/ report/ predictions/ what these commands write
         latency.json                 what `detnas latency` has measured
         fast-dev-run/                the same once more, of `--fast-dev-run`
@@ -41,6 +43,13 @@ BEST = "best_architecture.json"
 DECODED = "decoded"
 """The folder of the images that candidates are calibrated and measured on."""
 PROPOSALS, TRIALS, OUTCOMES, HEARTBEATS = "proposals", "trials", "outcomes", "heartbeats"
+
+# Of an audit, and of each net that it trains.
+AUDIT = "audit.json"
+AUDITED_NETS = "nets.jsonl"
+AUDIT_PLAN = "plan.json"
+AUDIT_IDENTITY = "identity.json"
+NET_CONFIG, NET_ARCHITECTURE, NET_LOG = "detnas.yaml", "architecture.json", "retrain.log"
 
 # Of the final net, and of what is made of it.
 RESULTS = "results.json"
@@ -85,6 +94,17 @@ def results_beside(architecture: Path) -> Path:
 def sample_file(run_dir: Path, number: int) -> Path:
     """A random architecture."""
     return run_dir / "samples" / f"random_{number:02d}.json"
+
+
+def audit_folder(config: Config) -> Path:
+    """Where the search of a config is audited: `RUN_DIR/audit`, and `audit_NAME` of one with another name."""
+    name = config.search.name
+    return config.run_dir / ("audit" if name == "search" else f"audit_{name}")
+
+
+def audit_file(config: Config) -> Path:
+    """The result of a config's audit."""
+    return audit_folder(config) / AUDIT
 
 
 def report_folder(run_dir: Path) -> Path:

@@ -43,8 +43,8 @@ from detnas_nni.util.files import write_json
 
 _log = logging.getLogger(__name__)
 
-# Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts.
-_OF_SUPERNETS = {"macs_bins", "init", "weights"}
+OF_SUPERNETS = {"macs_bins", "init", "weights"}
+"""Settings of a training that only a supernet's depends on: how paths are drawn, where its trunk starts."""
 
 
 def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:
@@ -72,6 +72,16 @@ def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = Fals
         net.check_start()
     with joined(config.hardware) as world:
         return [_retrain(net, world, fresh) for net in nets]
+
+
+def check_start(config: Config, architecture: Architecture) -> Path | None:
+    """The weights that the detector of an architecture starts from, checked; None if they are trained first.
+
+    None, too, for a start from scratch. Raises ConfigError and CheckpointError as `retrain`.
+    """
+    net = _FinalNet(config, Path(), architecture)
+    net.check_start()
+    return None if net.init == "classification" else net.start
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ class _FinalNet:
 
     @property
     def folder(self) -> Path:
-        name = _name(self.architecture)
+        name = folder_name(self.architecture)
         if self.init != "classification":
             name += f"-{self.init}"
         return retrain_folder(self.config.run_dir) / name
@@ -117,7 +127,7 @@ class _FinalNet:
         settings = retraining.pretrain or self.config.pretrain
         data = self.config.require("data.classification")
         return TrainingRun(
-            classifier_folder(self.config, _name(self.architecture)),
+            classifier_folder(self.config, folder_name(self.architecture)),
             self.config.fingerprint("seed", "space", data=data, **self._identity(settings)),
             NET,
         )
@@ -159,7 +169,7 @@ class _FinalNet:
 
     def _identity(self, settings: Training) -> dict[str, Any]:
         values = settings.identity()
-        training = {key: value for key, value in values.items() if key not in _OF_SUPERNETS}
+        training = {key: value for key, value in values.items() if key not in OF_SUPERNETS}
         return {"ops": self.architecture.ops, "training": training, "whole": self.config.retrain.held_out}
 
 
@@ -261,7 +271,7 @@ def summary(results: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _name(architecture: Architecture) -> str:
+def folder_name(architecture: Architecture) -> str:
     """A folder's name for an architecture: its space and, where there is a choice, a hash of its ops."""
     if not architecture.ops:
         return architecture.space

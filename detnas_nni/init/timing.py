@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from nni.nas.space import model_context
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
@@ -91,18 +92,18 @@ def measure(config: Config, *, crops: bool) -> Speeds:
         crops: whether it pre-trains on crops, which are cut from some images for this.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="detnas-init-") as folder, _quiet():
-        short = _on_one_device(config, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="detnas-init-") as folder, quiet():
+        short = on_one_device(config, Path(folder))
         crop = 0.0
         if crops:
             short, crop = _with_crops(short, Path(folder) / "crops")
         pretrain = None
         if short.data.classification is not None:
-            pretrain = _timed(_TimedClassification(short, short.pretrain), Path(folder) / "pretrain")
-        finetune = _timed(_TimedDetection(short, short.finetune), Path(folder) / "finetune")
+            pretrain = _of_paths(TimedClassification(short, short.pretrain), Path(folder) / "pretrain")
+        finetune = _of_paths(TimedDetection(short, short.finetune), Path(folder) / "finetune")
         decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded")
     return Speeds(
-        start=_start_up(),
+        start=start_up(),
         crop=crop,
         pretrain=pretrain,
         finetune=finetune,
@@ -135,18 +136,24 @@ class _Timed:
         return super().losses(*args)
 
 
-class _TimedClassification(_Timed, ClassificationJob):
-    pass
+class TimedClassification(_Timed, ClassificationJob):
+    """A classifier's training, to be timed."""
 
 
-class _TimedDetection(_Timed, DetectionJob):
-    pass
+class TimedDetection(_Timed, DetectionJob):
+    """A detector's training, to be timed."""
 
 
-def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> TrainingPace:
-    sampler = PathSampler(job.config.space.name, job.config.seed)
+def _of_paths(job: TimedClassification | TimedDetection, folder: Path) -> TrainingPace:
+    return timed(job, folder, PathSampler(job.config.space.name, job.config.seed))
+
+
+def timed(
+    job: TimedClassification | TimedDetection, folder: Path, net: PathSampler | Architecture
+) -> TrainingPace:
+    """Run a few real steps of a training: of a supernet's paths, or of a single net."""
     try:
-        train(job, TrainingRun(folder, "timing"), World(), net=sampler)
+        train(job, TrainingRun(folder, "timing"), World(), net=net)
     except _EnoughError:
         pass
     else:
@@ -157,7 +164,7 @@ def _timed(job: _TimedClassification | _TimedDetection, folder: Path) -> Trainin
     return TrainingPace(job.began[0] - job.made, (counted[-1] - counted[0]) / steps, steps)
 
 
-def _on_one_device(config: Config, folder: Path) -> Config:
+def on_one_device(config: Config, folder: Path) -> Config:
     """The config on one device, on some of its images, with trainings that nothing is written of."""
     devices, steps = config.hardware.devices, _WARM_UP + _MOST + 2
 
@@ -223,7 +230,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _start_up() -> float:
+def start_up() -> float:
     """Seconds until a command's process has its packages."""
     began = time.perf_counter()
     code = (
@@ -235,7 +242,7 @@ def _start_up() -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without what trainings and searches tell, which is not of this experiment's steps."""
     logging.disable(logging.ERROR)
     try:

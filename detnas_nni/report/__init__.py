@@ -1,7 +1,7 @@
 """`detnas report`: what a search has found, as one page with its figures, while it runs or after.
 
 The parts, from the journal to the page: `searches` (which search, which published nets), `data` and
-`agreement` (numbers), `training_curves` and `comparison` (numbers with their figure), `figures` and
+`audited` (numbers), `training_curves` and `comparison` (numbers with their figure), `figures` and
 `architecture_drawing` (matplotlib), `exhibits` (figures with their captions), `style` and `page` (HTML).
 """
 
@@ -30,6 +30,7 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
         EvaluationError: a search has evaluated nothing yet.
         JournalError: a journal is damaged.
         ArchitectureError: a candidate, or a results.json, does not belong to the space, or is damaged.
+        AuditError: an audit.json is damaged.
         UsageError: `compare` names something that is no search.
     """
     from detnas_nni.report.searches import of_config, to_compare

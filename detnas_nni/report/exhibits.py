@@ -12,6 +12,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.report import figures
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
+from detnas_nni.report.audited import audited
 from detnas_nni.report.comparison import Panel, budget, compared, panels
 from detnas_nni.report.data import ENDINGS, LEAST, Agreement, agreements, best_so_far, pareto_front, times
 from detnas_nni.report.searches import PublishedNet, ReportedSearch, published_nets
@@ -59,7 +60,7 @@ NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "trai
 def exhibits(config: Config, search: ReportedSearch, others: Sequence[ReportedSearch]) -> list[Exhibit]:
     """All of a report; the comparison is there if there are others to compare with.
 
-    Raises ArchitectureError for a damaged results.json.
+    Raises ArchitectureError for a damaged results.json, AuditError for a damaged audit.json.
     """
     published = published_nets(config.space.name, config.search.constraint.resolution)
     make: list[Callable[[], Exhibit]] = [
@@ -190,16 +191,19 @@ def _choices(search: ReportedSearch, config: Config) -> Exhibit:
 
 def _ranking(search: ReportedSearch, config: Config) -> Exhibit:
     title = "Does the supernet rank as training does?"
-    found = agreements(search, config.run_dir, config.space.name)
+    retrained = agreements(search, config.run_dir, config.space.name)
+    audit = audited(search, config)
+    found = [*([] if audit.agreement is None else [audit.agreement]), *retrained]
     total = sum(len(agreement.pairs) for agreement in found)
     if not total:
         return Exhibit(
             "ranking",
             title,
-            "Unknown: no net of this search has been trained on its own yet (n = 0). `detnas retrain` trains "
-            f"one; from {LEAST} of them on there is a rank correlation.",
+            "Unknown: no net of this search has been trained on its own yet (n = 0). `detnas audit` trains "
+            "some and says how far the search can be trusted; `detnas retrain` trains one, and from "
+            f"{LEAST} of them on there is a rank correlation.{audit.caption}",
         )
-    rows = tuple(_agreement_row(agreement) for agreement in found)
+    rows = (*audit.rows, *(_agreement_row(agreement) for agreement in retrained))
     caption = (
         f"Nets of this search that were trained on their own as well (n = {total}): the {search.fitness} "
         "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ "
@@ -209,6 +213,7 @@ def _ranking(search: ReportedSearch, config: Config) -> Exhibit:
     if all(agreement.tau is None for agreement in found):
         few = f"Too few for a rank correlation, which takes {LEAST} that differ. "
         caption = few + caption
+    caption += audit.caption
     table = Table(("start", "n", "Kendall's τ", "Spearman's ρ"), rows)
     return Exhibit("ranking", title, caption, figures.ranking(search, found), table)
 

@@ -120,9 +120,9 @@ def lifeline() -> list[Process]:
     return []
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, however that happens."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel send this process a signal when its parent dies, however that happens."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def wait(processes: Iterable[Process], seconds: float) -> list[Process]:
