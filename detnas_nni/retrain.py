@@ -36,7 +36,7 @@ from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_wei
 _log = logging.getLogger(__name__)
 
 # Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts.
-_OF_SUPERNETS = {"macs_bins", "init", "weights"}
+_OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights"}
 
 
 def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from detnas_nni.config import Config
 from detnas_nni.models import DetectorSpace
 from detnas_nni.supernet.inherit import load_into
-from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.sampling import path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import DetectionJob
 from detnas_nni.training.loop import train
@@ -31,7 +31,7 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
                 DetectionJob(config, config.finetune),
                 run,
                 world,
-                net=PathSampler(config.space.name, config.seed),
+                net=path_sampler(config.finetune.sampling, config.space.name, config.seed),
                 start_from=None if config.finetune.init == "scratch" else partial(_inherit_trunk, config),
                 fresh=fresh,
             )

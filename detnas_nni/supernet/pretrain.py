@@ -7,6 +7,7 @@ from pathlib import Path
 from detnas_nni.config import Config
 from detnas_nni.cost import cost_table
 from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.sampling import path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob
 from detnas_nni.training.loop import train
@@ -28,7 +29,7 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
 
 def _path_sampler(config: Config, num_classes: int) -> PathSampler:
     if config.pretrain.macs_bins is None:
-        return PathSampler(config.space.name, config.seed)
+        return path_sampler(config.pretrain.sampling, config.space.name, config.seed)
     table = cost_table(config.space.name, config.search.constraint.resolution)
     zeros = [0] * len(table.blocks)
     head = table.classifier_cost(zeros, num_classes).macs - table.cost(zeros).macs
