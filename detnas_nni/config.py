@@ -243,7 +243,7 @@ _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 # the same training, so that the folders and checkpoints of before are still gone on with.
 _LATER = {"sampling": "uniform"}
 
-Sampling = Literal["uniform", "balanced"]
+Sampling = Literal["uniform", "balanced", "fair"]
 
 
 class Training(Section):
@@ -264,8 +264,9 @@ class Training(Section):
     max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
     sampling: Sampling = Field(
         "uniform",
-        description="how a supernet's paths are drawn: `uniform`, each independently [P]; or `balanced`, "
-        "every candidate of a block once in every k steps, k being the number of its candidates",
+        description="how a supernet's paths are drawn: `uniform`, each independently [P]; `balanced`, "
+        "every candidate of a block once in every k steps, k being the number of its candidates; `fair`, the "
+        "same paths, but one update of the weights for the added gradients of k steps (arXiv 1907.01845)",
     )
 
     def identity(self) -> dict[str, Any]:

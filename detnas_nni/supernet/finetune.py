@@ -31,7 +31,7 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
                 DetectionJob(config, config.finetune),
                 run,
                 world,
-                net=path_sampler(config.finetune.sampling, config.space.name, config.seed),
+                net=path_sampler(config, "finetune"),
                 start_from=None if config.finetune.init == "scratch" else partial(_inherit_trunk, config),
                 fresh=fresh,
             )

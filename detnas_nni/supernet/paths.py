@@ -15,6 +15,7 @@ from nni.nas.oneshot.pytorch.base_lightning import BaseSuperNetModule
 from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from pytorch_lightning import LightningModule
+from torch.optim import Optimizer
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ConstraintError
@@ -38,9 +39,14 @@ class PathSampler:
         macs: the MACs of many paths, ops (N, blocks) to (N,), in the convention of the bins; needed with
             bins.
 
+    Attributes:
+        passes: steps whose gradients are added up to one update of the weights.
+
     Raises:
         ConstraintError: a bin holds no path.
     """
+
+    passes = 1
 
     def __init__(
         self,
@@ -112,6 +118,21 @@ class _SeededPathModule(RandomSamplingLightningModule):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         self.resample()
         return self.training_module.training_step(*args, **kwargs)
+
+    # Not by Lightning's `accumulate_grad_batches`, which averages, and counts updates as steps, where the
+    # paths, the data, the schedule, the checkpoints and the log count passes.
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        if self.trainer.global_step % self._sampler.passes == 0:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any]
+    ) -> None:
+        if (self.trainer.global_step + 1) % self._sampler.passes == 0:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()  # forward and backward; what clips and unscales gradients is in the step
 
 
 def activate(layers: Iterable[BaseSuperNetModule], path: Architecture) -> None:

@@ -29,7 +29,7 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
 
 def _path_sampler(config: Config, num_classes: int) -> PathSampler:
     if config.pretrain.macs_bins is None:
-        return path_sampler(config.pretrain.sampling, config.space.name, config.seed)
+        return path_sampler(config, "pretrain")
     table = cost_table(config.space.name, config.search.constraint.resolution)
     zeros = [0] * len(table.blocks)
     head = table.classifier_cost(zeros, num_classes).macs - table.cost(zeros).macs

@@ -1,17 +1,21 @@
-"""The ways to sample paths that a config can name: uniform, balanced.
+"""The ways to sample paths that a config can name: uniform, balanced, fair.
 
 The paper draws every path uniformly, so that by chance some candidates are trained more often than others.
-Balanced sampling goes through all candidates of a block before it repeats one.
+Balanced sampling goes through all candidates of a block before it repeats one. Fair sampling takes the same
+paths, and updates the weights once in each round through the candidates.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import Sampling
+from detnas_nni.config import Config
 from detnas_nni.seeding import generator
 from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.updates import passes_per_update
 
 
 class BalancedPathSampler(PathSampler):
@@ -23,13 +27,14 @@ class BalancedPathSampler(PathSampler):
     Args:
         space: name of the trunk space.
         seed: the config's seed.
+        passes: steps whose gradients are added up to one update of the weights.
     """
 
-    def __init__(self, space: str, seed: int) -> None:
+    def __init__(self, space: str, seed: int, passes: int = 1) -> None:
         super().__init__(space, seed)
-        self._blocks = {
-            k: np.flatnonzero(self._candidates == k) for k in np.unique(self._candidates).tolist()
-        }
+        self.passes = passes
+        sizes = np.unique(self._candidates).tolist()
+        self._blocks = {k: np.flatnonzero(self._candidates == k) for k in sizes}
 
     def path(self, step: int) -> Architecture:
         ops = np.zeros_like(self._candidates)
@@ -41,6 +46,12 @@ class BalancedPathSampler(PathSampler):
         return self._architecture(ops)
 
 
-def path_sampler(sampling: Sampling, space: str, seed: int) -> PathSampler:
-    """The sampler of paths over a whole space that a training's key `sampling` names."""
-    return {"uniform": PathSampler, "balanced": BalancedPathSampler}[sampling](space, seed)
+def path_sampler(config: Config, step: Literal["pretrain", "finetune"]) -> PathSampler:
+    """The sampler of paths over the whole space that a supernet's training names.
+
+    Raises ConfigError if the sampling is fair and does not fit the space or the number of steps.
+    """
+    passes = passes_per_update(config, step)
+    if getattr(config, step).sampling == "uniform":
+        return PathSampler(config.space.name, config.seed)
+    return BalancedPathSampler(config.space.name, config.seed, passes)

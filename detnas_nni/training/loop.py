@@ -136,6 +136,7 @@ def _fit(
 ) -> dict[str, Tensor]:
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
     start, settings = 0, job.settings
+    passes = 1 if sampler is None else sampler.passes
     checkpoint = run.checkpoints.newest(logging.WARNING if world.is_main else logging.DEBUG)
     if checkpoint is not None:
         start = int(load_tensors(checkpoint)["global_step"])
@@ -157,7 +158,7 @@ def _fit(
             logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
             callbacks=[
                 Progress(settings.steps, settings.log_every, run.folder.name),
-                Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints),
+                Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints, passes),
             ],
         )
         evaluator = Lightning(
@@ -250,6 +251,8 @@ def _ignore_known_warnings() -> None:
         # The dataloader ends where the training ends: there is no epoch to restart in its middle.
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*The `srun` command is available.*",
+        # Of an update's passes the first ones have no step of the optimiser; the schedule counts them all.
+        ".*Detected call of `lr_scheduler.step.*",
         # Its successor is not in torch 2.11.
         ".*`broadcast_buffers` is deprecated.*",
     ):

@@ -101,7 +101,10 @@ class Progress(Callback):
 class Checkpoints(Callback):
     """Saves the training's whole state every `every` steps, and at once when SIGTERM asks it to end.
 
-    SIGTERM is how a cluster takes a machine back. The step that runs comes to its end, its state is saved,
+    Where several steps are one update of the weights it is saved with the next update, so that no gradient
+    has to be.
+
+    SIGTERM is how a cluster takes a machine back. The update that runs comes to its end, its state is saved,
     and the process exits with the signal's status, 143. A second SIGTERM ends it as it is. Of several
     processes it is enough that one is asked: all end at the same step.
 
@@ -109,12 +112,14 @@ class Checkpoints(Callback):
         folder: where to.
         every: steps between two.
         keep: how many of the newest stay.
+        passes: steps an update.
     """
 
-    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
+    def __init__(self, folder: CheckpointFolder, every: int, keep: int, passes: int) -> None:
         self._folder = folder
         self._every = every
         self._keep = keep
+        self._passes = passes
         self._before = signal.getsignal(signal.SIGTERM)
         self._asked_to_end = False
 
@@ -126,8 +131,11 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         step = trainer.global_step
+        if step % self._passes:
+            return
         ends = trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
-        if step % self._every and not ends:
+        due = step % self._every < self._passes
+        if not due and not ends:
             return
         if trainer.is_global_zero:
             self._folder.save(step, lambda path: _write(trainer, path), self._keep)

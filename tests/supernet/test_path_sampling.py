@@ -25,7 +25,7 @@ def _foreign_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn(space: str, steps: int, seed: int = 0) -> np.ndarray:
     """The ops of the first balanced paths, (steps, blocks)."""
-    sampler = path_sampler("balanced", space, seed)
+    sampler = BalancedPathSampler(space, seed)
     return np.array([sampler.path(step).ops for step in range(steps)])
 
 
@@ -57,10 +57,18 @@ def test_a_balanced_path_depends_on_seed_and_step_alone() -> None:
     assert (drawn("small", 21, seed=4) != drawn("small", 21, seed=3)).any()
 
 
-def test_uniform_is_the_sampling_of_the_paper() -> None:
-    sampler = path_sampler("uniform", "tiny", 5)
+def test_fair_paths_are_the_balanced_ones(step: str, scratch: Callable[..., Config]) -> None:
+    balanced, fair = (
+        path_sampler(scratch(**{step: {"sampling": name}}), step) for name in ("balanced", "fair")
+    )
+    assert [fair.path(step) for step in range(9)] == [balanced.path(step) for step in range(9)]
+    assert (balanced.passes, fair.passes) == (1, len(CANDIDATES))
+
+
+def test_without_the_key_paths_are_those_of_the_paper(step: str, scratch: Callable[..., Config]) -> None:
+    sampler = path_sampler(scratch(), step)
     assert type(sampler) is PathSampler
-    assert [sampler.path(step) for step in range(9)] == [PathSampler("tiny", 5).path(n) for n in range(9)]
+    assert [sampler.path(step) for step in range(9)] == [PathSampler("tiny", 0).path(n) for n in range(9)]
 
 
 def test_a_training_takes_the_paths_of_its_sampling(
