@@ -241,7 +241,7 @@ _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
 # Keys that came after the first trainings, and what those were done with. A training that does the same is
 # the same training, so that the folders and checkpoints of before are still gone on with.
-_LATER = {"sampling": "uniform"}
+_LATER = {"sampling": "uniform", "average_last": None}
 
 Sampling = Literal["uniform", "balanced", "fair"]
 
@@ -267,6 +267,11 @@ class Training(Section):
         description="how a supernet's paths are drawn: `uniform`, each independently [P]; `balanced`, "
         "every candidate of a block once in every k steps, k being the number of its candidates; `fair`, the "
         "same paths, but one update of the weights for the added gradients of k steps (arXiv 1907.01845)",
+    )
+    average_last: Positive | None = Field(
+        None,
+        description="a supernet's weights are the average of those after each of so many last iterations; by "
+        "default they are the last ones [R]",
     )
 
     def identity(self) -> dict[str, Any]:

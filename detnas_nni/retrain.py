@@ -35,8 +35,9 @@ from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_wei
 
 _log = logging.getLogger(__name__)
 
-# Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts.
-_OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights"}
+# Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts,
+# whether its weights are averaged.
+_OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights", "average_last"}
 
 
 def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:

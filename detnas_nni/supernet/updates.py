@@ -5,7 +5,8 @@ candidates, which together use every candidate of every block once, then one upd
 there, not averaged. So the learning rate is that of the other samplings: a candidate gets one gradient at
 full size, as whenever it is drawn, and what all paths share gets k at once, as of a batch that is k times as
 large under a rate k times as high. Unlike there each pass takes a batch of its own: a step costs as much and
-sees as many images as a step of the other samplings.
+sees as many images as a step of the other samplings. Momentum and weight decay act once an update, under the
+learning rate of its last step.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from detnas_nni.hardware import prepare, uses_gpu
 from detnas_nni.seeding import derive_seed
 from detnas_nni.supernet.path_sgd import PathSGD
 from detnas_nni.supernet.paths import PathSampler, SeededPathOneShot
+from detnas_nni.training.averaging import WeightAverage
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
 from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
@@ -137,6 +138,8 @@ def _fit(
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
     start, settings = 0, job.settings
     passes = 1 if sampler is None else sampler.passes
+    averaged = sampler is not None and settings.average_last is not None
+    average = [WeightAverage(settings.steps, settings.average_last)] if averaged else []
     checkpoint = run.checkpoints.newest(logging.WARNING if world.is_main else logging.DEBUG)
     if checkpoint is not None:
         start = int(load_tensors(checkpoint)["global_step"])
@@ -158,6 +161,7 @@ def _fit(
             logger=TensorBoardLogger(run.folder, name=None, version="tensorboard"),
             callbacks=[
                 Progress(settings.steps, settings.log_every, run.folder.name),
+                *average,
                 Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints, passes),
             ],
         )
@@ -175,6 +179,8 @@ def _fit(
             strategy = SeededPathOneShot(sampler)
             strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
             trained = strategy.supernet
+    for mean in average:
+        mean.put_into(trained)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in trained.state_dict().items()}
 
 
