@@ -33,7 +33,8 @@ below is an error, which names those that are. [extending.md](extending.md) says
 - **Sources of numbers**: [P] the paper (Chen et al., NeurIPS 2019), [R] its released code
   (megvii-model/DetNAS), [M] maskrcnn-benchmark, on which that code builds. A number without one is this
   package's choice.
-- **Units**: iterations are steps of the optimiser, pixels those of the image as the net gets it, and MACs are
+- **Units**: an iteration, or step, is a forward and backward pass of one batch, with an update of the weights
+  unless `sampling` says otherwise; pixels are those of the image as the net gets it, and MACs are
   multiply-adds in the backbone convention unless a key says otherwise.
 """
 

@@ -1,5 +1,7 @@
 """`--fast-dev-run`: a config cut down to two iterations, to find out in a minute whether a step will start.
 
+Where an update of the weights takes more iterations, it is so many.
+
 The data is the configured data, read, checked and held out in full; then a handful of images of each split
 is used. Image sizes, nets and losses are the configured ones. On a GPU the batch sizes are, too, so that
 memory is tried; on a CPU a batch is two images a process.
@@ -11,6 +13,7 @@ from typing import TypeVar
 
 from detnas_nni.config.run_folder import FAST_DEV_RUN
 from detnas_nni.config.schema import Config, Training
+from detnas_nni.config.updates import passes_per_update
 from detnas_nni.errors import AuditError, CheckpointError
 
 _STEPS = 2
@@ -20,11 +23,14 @@ S = TypeVar("S", bound=Training)
 
 
 def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
-    """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`."""
+    """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`.
+
+    Raises ConfigError if the steps of a supernet's training do not fit its sampling.
+    """
     small_batch = 2 * config.hardware.devices
 
-    def short(training: S) -> S:
-        changes = {"steps": _STEPS, "checkpoint_every": 1, "log_every": 1}
+    def short(training: S, steps: int = _STEPS) -> S:
+        changes = {"steps": steps, "checkpoint_every": 1, "log_every": 1}
         if not on_gpu:
             # What the devices cannot share stays as it is, so that the step refuses it.
             shared = training.batch_size % config.hardware.devices == 0
@@ -63,8 +69,8 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
             "pretrain_dir": None,
             "finetune_dir": None,
             "data": config.data.model_copy(update={"max_images": _IMAGES}),
-            "pretrain": short(config.pretrain),
-            "finetune": short(config.finetune),
+            "pretrain": short(config.pretrain, max(_STEPS, passes_per_update(config, "pretrain"))),
+            "finetune": short(config.finetune, max(_STEPS, passes_per_update(config, "finetune"))),
             "evaluation": evaluation,
             "search": search,
             "retrain": retrain,

@@ -239,6 +239,12 @@ class Detector(Section):
 # How often a training writes, which its result does not depend on.
 _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
+# Keys that came after the first trainings, and what those were done with. A training that does the same is
+# the same training, so that the folders and checkpoints of before are still gone on with.
+_LATER = {"sampling": "uniform", "average_last": None}
+
+Sampling = Literal["uniform", "balanced", "fair"]
+
 
 class Training(Section):
     """What the trainings share."""
@@ -256,10 +262,22 @@ class Training(Section):
     )
     log_every: Positive = Field(50, description="iterations between two log lines")
     max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
+    sampling: Sampling = Field(
+        "uniform",
+        description="how a supernet's paths are drawn: `uniform`, each independently [P]; `balanced`, "
+        "every candidate of a block once in every k steps, k being the number of its candidates; `fair`, the "
+        "same paths, but one update of the weights for the added gradients of k steps (arXiv 1907.01845)",
+    )
+    average_last: Positive | None = Field(
+        None,
+        description="a supernet's weights are the average of those after each of so many last iterations; by "
+        "default they are the last ones [R]",
+    )
 
     def identity(self) -> dict[str, Any]:
         """The values that a training's result depends on: all but how often it writes."""
-        return self.model_dump(mode="json", exclude=set(_WRITING))
+        values = self.model_dump(mode="json", exclude=set(_WRITING))
+        return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
 
 class Pretrain(Training):
@@ -285,6 +303,11 @@ class Pretrain(Training):
         for low, high in self.macs_bins or ():
             if not 0 <= low < high:
                 raise ValueError(f"macs_bins: [{low}, {high}) is not a range")
+        if self.macs_bins and self.sampling != "uniform":
+            raise ValueError(
+                f"sampling is {self.sampling}, which draws every candidate equally often, but macs_bins "
+                "draws paths by their cost; set macs_bins to null, or sampling to uniform"
+            )
         return self
 
 
@@ -559,8 +582,9 @@ class Config(Section):
         Where not all of the data counts, `data` is the part that does; `others` are values that count, too.
         How often a training writes does not.
         """
-        exclude = {name: set(_WRITING) for name in ("pretrain", "finetune")}
-        values = self.model_dump(mode="json", include=set(sections), exclude=exclude)
+        trainings = {name for name in sections if isinstance(getattr(self, name), Training)}
+        values = self.model_dump(mode="json", include=set(sections) - trainings)
+        values.update((name, getattr(self, name).identity()) for name in trainings)
         if data is not None:
             values["data"] = data.model_dump(mode="json")
             values["max_images"] = self.data.max_images

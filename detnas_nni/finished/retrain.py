@@ -43,8 +43,9 @@ from detnas_nni.util.files import write_json
 
 _log = logging.getLogger(__name__)
 
-OF_SUPERNETS = {"macs_bins", "init", "weights"}
-"""Settings of a training that only a supernet's depends on: how paths are drawn, where its trunk starts."""
+OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights", "average_last"}
+"""Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts,
+whether its weights are averaged."""
 
 
 def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:

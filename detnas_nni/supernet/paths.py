@@ -3,13 +3,18 @@
 NNI's own `RandomOneShot` draws from fresh, unseeded generators, on every rank its own. Here a path is a
 function of seed and global step alone: two runs agree, a resumed one goes on as if it had never stopped, and
 all ranks of a distributed training draw the same path.
+
+A config can name three ways to sample paths. The paper draws every path uniformly, so that by chance some
+candidates are trained more often than others. Balanced sampling goes through all candidates of a block before
+it repeats one. Fair sampling takes the same paths, and updates the weights once in each round through the
+candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,9 +23,11 @@ from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
 from nni.nas.strategy import RandomOneShot
 from pytorch_lightning import LightningModule
 from torch import Tensor
-from torch.optim import SGD
+from torch.optim import SGD, Optimizer
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config
+from detnas_nni.config.updates import passes_per_update
 from detnas_nni.errors import ConstraintError
 from detnas_nni.util.seeding import generator
 from search_spaces import layout
@@ -93,11 +100,15 @@ class PathSampler:
         macs: the MACs of many paths, ops (N, blocks) to (N,), in the convention of the bins; needed with
             bins.
 
+    Attributes:
+        passes: steps whose gradients are added up to one update of the weights.
+
     Raises:
         ConstraintError: a bin holds no path.
     """
 
     optimizer = PathSGD
+    passes = 1
 
     def __init__(
         self,
@@ -143,6 +154,45 @@ class PathSampler:
         )
 
 
+class BalancedPathSampler(PathSampler):
+    """Draws every candidate of a block once in every k steps, k being the number of its candidates.
+
+    Each block goes through its candidates in one random order after another, a round of k steps each. Orders
+    of different blocks and of different rounds are independent.
+
+    Args:
+        space: name of the trunk space.
+        seed: the config's seed.
+        passes: steps whose gradients are added up to one update of the weights.
+    """
+
+    def __init__(self, space: str, seed: int, passes: int = 1) -> None:
+        super().__init__(space, seed)
+        self.passes = passes
+        sizes = np.unique(self._candidates).tolist()
+        self._blocks = {k: np.flatnonzero(self._candidates == k) for k in sizes}
+
+    def path(self, step: int) -> Architecture:
+        ops = np.zeros_like(self._candidates)
+        for k, blocks in self._blocks.items():
+            round_, place = divmod(step, k)
+            rng = generator(self.seed, "balanced paths", k, round_)
+            orders = rng.permuted(np.tile(np.arange(k), (len(blocks), 1)), axis=1)
+            ops[blocks] = orders[:, place]
+        return self._architecture(ops)
+
+
+def path_sampler(config: Config, step: Literal["pretrain", "finetune"]) -> PathSampler:
+    """The sampler of paths over the whole space that a supernet's training names.
+
+    Raises ConfigError if the sampling is fair and does not fit the space or the number of steps.
+    """
+    passes = passes_per_update(config, step)
+    if getattr(config, step).sampling == "uniform":
+        return PathSampler(config.space.name, config.seed)
+    return BalancedPathSampler(config.space.name, config.seed, passes)
+
+
 class SeededPathOneShot(RandomOneShot):
     """NNI's single-path one-shot strategy with paths from a `PathSampler`."""
 
@@ -173,6 +223,21 @@ class _SeededPathModule(RandomSamplingLightningModule):
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         self.resample()
         return self.training_module.training_step(*args, **kwargs)
+
+    # Not by Lightning's `accumulate_grad_batches`, which averages, and counts updates as steps, where the
+    # paths, the data, the schedule, the checkpoints and the log count passes.
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        if self.trainer.global_step % self._sampler.passes == 0:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Optimizer, optimizer_closure: Callable[[], Any]
+    ) -> None:
+        if (self.trainer.global_step + 1) % self._sampler.passes == 0:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        else:
+            optimizer_closure()  # forward and backward; what clips and unscales gradients is in the step
 
 
 def activate(layers: Iterable[BaseSuperNetModule], path: Architecture) -> None:

@@ -10,7 +10,7 @@ from detnas_nni.config import Config
 from detnas_nni.cost.table import cost_table
 from detnas_nni.models import DetectorSpace
 from detnas_nni.supernet.inherit import load_into
-from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
@@ -33,7 +33,7 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
 
 def _path_sampler(config: Config, num_classes: int) -> PathSampler:
     if config.pretrain.macs_bins is None:
-        return PathSampler(config.space.name, config.seed)
+        return path_sampler(config, "pretrain")
     table = cost_table(config.space.name, config.search.constraint.resolution)
     zeros = [0] * len(table.blocks)
     head = table.classifier_cost(zeros, num_classes).macs - table.cost(zeros).macs
@@ -60,7 +60,7 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
                 DetectionJob(config, config.finetune),
                 run,
                 world,
-                net=PathSampler(config.space.name, config.seed),
+                net=path_sampler(config, "finetune"),
                 start_from=None if config.finetune.init == "scratch" else partial(_inherit_trunk, config),
                 fresh=fresh,
             )

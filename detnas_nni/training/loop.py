@@ -31,7 +31,7 @@ from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models.hardware import prepare, uses_gpu
 from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
-from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress
+from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress, WeightAverage
 from detnas_nni.training.runs import TrainingRun
 from detnas_nni.training.weights import CLASSIFIER, WeightsInfo, load_tensors, save_weights
 from detnas_nni.util.seeding import derive_seed
@@ -45,9 +45,15 @@ _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mix
 
 
 class Paths(Protocol):
-    """What the training of a supernet needs beside a job: the path of each step, and who takes it."""
+    """What the training of a supernet needs beside a job: the path of each step, and who takes it.
+
+    Attributes:
+        optimizer: the weights are updated with.
+        passes: steps whose gradients are added up to one update of the weights.
+    """
 
     optimizer: type[SGD]
+    passes: int
 
     def path(self, step: int) -> Architecture:
         """The path of a global step."""
@@ -148,6 +154,9 @@ def _fit(
 ) -> dict[str, Tensor]:
     """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
     start, settings = 0, job.settings
+    passes = 1 if paths is None else paths.passes
+    averaged = paths is not None and settings.average_last is not None
+    average = [WeightAverage(settings.steps, settings.average_last)] if averaged else []
     checkpoint = run.checkpoints.newest(logging.WARNING if world.is_main else logging.DEBUG)
     if checkpoint is not None:
         start = int(load_tensors(checkpoint)["global_step"])
@@ -169,7 +178,8 @@ def _fit(
             logger=TensorBoardLogger(run.folder, name=None, version=TENSORBOARD),
             callbacks=[
                 Progress(settings.steps, settings.log_every, run.folder.name),
-                Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints),
+                *average,
+                Checkpoints(run.checkpoints, settings.checkpoint_every, settings.keep_checkpoints, passes),
             ],
         )
         evaluator = Lightning(
@@ -186,6 +196,8 @@ def _fit(
             strategy = paths.one_shot()
             strategy(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
             trained = strategy.supernet
+    for mean in average:
+        mean.put_into(trained)
     return {name: tensor.detach().cpu().contiguous() for name, tensor in trained.state_dict().items()}
 
 
@@ -262,6 +274,8 @@ def _ignore_known_warnings() -> None:
         # The dataloader ends where the training ends: there is no epoch to restart in its middle.
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*The `srun` command is available.*",
+        # Of an update's passes the first ones have no step of the optimiser; the schedule counts them all.
+        ".*Detected call of `lr_scheduler.step.*",
         # Its successor is not in torch 2.11.
         ".*`broadcast_buffers` is deprecated.*",
     ):

@@ -1,4 +1,4 @@
-"""What a training shows, saves and obeys while it runs: log lines, TensorBoard, checkpoints, SIGTERM."""
+"""What a training does beside its steps: log lines, TensorBoard, the mean of weights, checkpoints, SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
 from detnas_nni.training.runs import CheckpointFolder
@@ -99,10 +101,56 @@ class Progress(Callback):
             self._bar.close()
 
 
+class WeightAverage(Callback):
+    """Averages the parameters as they are after each of the last steps; part of every checkpoint.
+
+    A parameter that does not change meanwhile, of a candidate that is not drawn, keeps its value to the bit.
+    BN's running statistics are none, and stay those of the last step. To stand before what saves checkpoints.
+
+    Args:
+        steps: of the whole training.
+        last: how many of them count; all, if it has no more.
+    """
+
+    def __init__(self, steps: int, last: int) -> None:
+        self._before = max(steps - last, 0)
+        self._means: list[Tensor] = []
+        self._add = get_swa_multi_avg_fn()
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        number = trainer.global_step - self._before
+        if number < 1:
+            return
+        parameters = list(pl_module.parameters())
+        if number == 1:
+            self._means = [parameter.clone() for parameter in parameters]
+        else:
+            self._add(self._means, parameters, number - 1)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._means = [mean.to(pl_module.device) for mean in self._means]  # a checkpoint's are on the CPU
+
+    @torch.no_grad()
+    def put_into(self, net: nn.Module) -> None:
+        """Let the net that was trained have its average."""
+        for parameter, mean in zip(net.parameters(), self._means, strict=True):
+            parameter.copy_(mean)
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        return {"means": self._means}
+
+    def load_state_dict(self, state_dict: Mapping[str, list[Tensor]]) -> None:
+        self._means = list(state_dict["means"])
+
+
 class Checkpoints(Callback):
     """Saves the training's whole state every `every` steps, and at once when SIGTERM asks it to end.
 
-    SIGTERM is how a cluster takes a machine back. The step that runs comes to its end, its state is saved,
+    Where several steps are one update of the weights it is saved with the next update, so that no gradient
+    has to be.
+
+    SIGTERM is how a cluster takes a machine back. The update that runs comes to its end, its state is saved,
     and the process exits with the signal's status, 143. A second SIGTERM ends it as it is. Of several
     processes it is enough that one is asked: all end at the same step.
 
@@ -110,12 +158,14 @@ class Checkpoints(Callback):
         folder: where to.
         every: steps between two.
         keep: how many of the newest stay.
+        passes: steps an update.
     """
 
-    def __init__(self, folder: CheckpointFolder, every: int, keep: int) -> None:
+    def __init__(self, folder: CheckpointFolder, every: int, keep: int, passes: int) -> None:
         self._folder = folder
         self._every = every
         self._keep = keep
+        self._passes = passes
         self._before = signal.getsignal(signal.SIGTERM)
         self._asked_to_end = False
 
@@ -127,8 +177,11 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         step = trainer.global_step
+        if step % self._passes:
+            return
         ends = trainer.strategy.reduce_boolean_decision(self._asked_to_end, all=False)
-        if step % self._every and not ends:
+        due = step % self._every < self._passes
+        if not due and not ends:
             return
         if trainer.is_global_zero:
             self._folder.save(step, lambda path: _write(trainer, path), self._keep)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from detnas_nni.config import CocoSplit, Config, VocSplit
-from detnas_nni.config.reading import load_config
+from detnas_nni.config.reading import load_config, parse_config
 from detnas_nni.errors import ConfigError
 
 Write = Callable[..., Path]
@@ -136,6 +136,11 @@ def test_a_wrong_type_is_refused_with_the_value(
             "detector: anchor_sizes needs one size for each of the 5 pyramid levels, got 2",
         ),
         ({"pretrain": {"macs_bins": [[5, 5]]}}, "pretrain: macs_bins: [5, 5) is not a range"),
+        (
+            {"pretrain": {"sampling": "balanced", "macs_bins": [[5, 9]]}},
+            "pretrain: sampling is balanced, which draws every candidate equally often, but macs_bins draws "
+            "paths by their cost; set macs_bins to null, or sampling to uniform",
+        ),
         ({"search": {"mutations": 9}}, "search: mutations 9 + crossovers 1 exceed population 4"),
         (
             {"search": {"strategy": "regularized_evolution", "tournament": 9}},
@@ -442,6 +447,18 @@ def test_a_fingerprint_changes_with_what_it_is_of_and_with_nothing_else(
     assert first != fingerprint(data={"detection": {"flip": 0.0}})
     assert first != fingerprint(data={"max_images": 5})
     assert first != fingerprint(others={"start": "supernet"})
+
+
+def test_a_fingerprint_is_that_of_before_a_key_was_there_where_the_key_changes_nothing() -> None:
+    data = {"detection": {"train": {"images": "images", "annotations": "train.json"}}}
+
+    def fingerprint(**finetune: object) -> str:
+        config = parse_config({"run_dir": "run", "data": data, "finetune": finetune})
+        return config.fingerprint("seed", "space", "finetune")
+
+    # What the folders of trainings hold that were made before these keys were there.
+    assert fingerprint() == fingerprint(sampling="uniform", average_last=None) == "767f3d6135477765"
+    assert fingerprint(sampling="balanced") != fingerprint() != fingerprint(average_last=2)
 
 
 def test_a_config_cannot_be_changed(make_config: Callable[..., Config], tmp_path: Path) -> None:

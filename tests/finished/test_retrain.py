@@ -443,9 +443,10 @@ def test_fresh_forgets_an_interrupted_training_of_another_config(
 def test_settings_of_the_supernets_alone_change_nothing(run_dir: Path, final: Final, net: Path) -> None:
     retrain(final(run_dir), [net])  # the results name the folder, and this one is a copy
     before = files(run_dir)
-    of_supernets = {"pretrain": {"macs_bins": [[1, 10**12]]}, "finetune": {"init": "scratch"}}
-    retrain(final(run_dir, **of_supernets), [net])
-    assert files(run_dir) == before
+    fine_tuning = {"init": "scratch", "sampling": "balanced", "average_last": 2}
+    for pretraining in ({"macs_bins": [[1, 10**12]]}, {"sampling": "balanced"}):
+        retrain(final(run_dir, pretrain=pretraining, finetune=fine_tuning), [net])
+        assert files(run_dir) == before
 
 
 def test_detectors_share_one_classifier(

@@ -75,6 +75,9 @@ def configs(write_config: Callable[..., Path], tmp_path_factory: pytest.TempPath
         "pretrain_with_fixed_statistics": {
             "pretrain": {"dropout": 0.0, "steps": 3, "batch_size": BATCH["pretrain"]}
         },
+        "fair_with_fixed_statistics": {
+            "pretrain": {"dropout": 0.0, "steps": 8, "batch_size": BATCH["pretrain"], "sampling": "fair"}
+        },
         "finetune": {"finetune": {**SETTINGS, "batch_size": BATCH["finetune"], "init": "scratch"}},
         "retrain_faster_rcnn": {"finetune": {"steps": 2}, "retrain": {"init": "scratch"}},
         "retrain_retinanet": {
@@ -159,13 +162,14 @@ def test_the_main_process_writes_what_it_came_to(
     assert len(list((folder / "tensorboard").glob("*tfevents*"))) == 1
 
 
+@pytest.mark.parametrize("name", ["pretrain_with_fixed_statistics", "fair_with_fixed_statistics"])
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode")
 def test_two_processes_come_to_the_weights_of_one_with_the_joint_batch(
-    trained: dict[str, Ranks], configs: dict[str, Path], tmp_path: Path
+    name: str, trained: dict[str, Ranks], configs: dict[str, Path], tmp_path: Path
 ) -> None:
     def weights_of_one(lr: float) -> dict[str, Tensor]:
         config = load_config(
-            configs["pretrain_with_fixed_statistics"],
+            configs[name],
             [f"run_dir={tmp_path}/{lr}", "hardware.devices=1", f"pretrain.lr={lr}"],
         )
         with recording() as record:
@@ -175,7 +179,7 @@ def test_two_processes_come_to_the_weights_of_one_with_the_joint_batch(
     def agree(one: dict[str, Tensor]) -> bool:
         return all(torch.allclose(two[name], one[name], rtol=1e-4, atol=1e-6) for name in two)
 
-    two = trained["pretrain_with_fixed_statistics"].first["parameters"][-1]
+    two = trained[name].first["parameters"][-1]
     assert agree(weights_of_one(lr=0.05))
     # Gradients that were added up, not averaged, or a learning rate by the number of processes would show.
     assert not agree(weights_of_one(lr=0.1))

@@ -125,6 +125,7 @@ def retrain_random(config: Config) -> Path:
 TRAININGS: dict[str, Callable[[Config], Path]] = {
     "pretrain": pretrain,
     "pretrain_with_fixed_statistics": pretrain_with_fixed_statistics,
+    "fair_with_fixed_statistics": pretrain_with_fixed_statistics,
     "finetune": finetune,
     "retrain_faster_rcnn": retrain_random,
     "retrain_retinanet": retrain_random,
