@@ -21,6 +21,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/python -m search_spaces --check
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m benchmarks.evidence page --check
 
 # Half an hour on two cores that do nothing else; `$(BIN)/python -m benchmarks --only ap` runs one.
 benchmarks: $(INSTALLED)

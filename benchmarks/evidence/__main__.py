@@ -2,9 +2,11 @@
 
     python -m benchmarks.evidence plan
     python -m benchmarks.evidence run --jobs 2
+    python -m benchmarks.evidence page
 
-`plan` lists what there is to run, `run` does what is missing. Raw numbers go to docs/evidence/*.jsonl as each
-run ends; trained weights stay under runs/evidence/. Stopped at any time, `run` goes on where it stood.
+`plan` lists what there is to run, `run` does what is missing, `page` writes what came out. Raw numbers go to
+docs/evidence/*.jsonl as each run ends; trained weights stay under runs/evidence/. Stopped at any time, `run`
+goes on where it stood.
 """
 
 from __future__ import annotations
@@ -51,14 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--minutes", type=float, metavar="M", help="start no further run after so many")
     one = commands.add_parser("one", help="do a single run, which `run` calls in a process of its own")
     one.add_argument("key", help="as `plan` lists it")
-    for command, action in ((run, _run), (plan, _plan), (one, _one)):
+    page = commands.add_parser("page", help="write docs/evidence.md, and its figures, from the raw lines")
+    page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    page.add_argument("--folder", type=Path, default=Path("docs"), help="where the page is (default: docs)")
+    for command, action in ((run, _run), (plan, _plan), (one, _one), (page, _page)):
         command.add_argument("--study", type=Path, default=_STUDY, metavar="FILE")
         command.set_defaults(action=action)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks.evidence.runner import Choice, Runner
+    from benchmarks.evidence.plan import Choice
+    from benchmarks.evidence.runner import Runner
 
     choice = Choice(options.only, tuple(options.part))
     failures = Runner(options.study, choice, options.jobs, options.minutes).run()
@@ -67,7 +73,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from benchmarks.evidence.lines import Lines
-    from benchmarks.evidence.runner import Choice
+    from benchmarks.evidence.plan import Choice
     from benchmarks.evidence.settings import read_study
 
     study = read_study(options.study)
@@ -90,6 +96,13 @@ def _one(options: argparse.Namespace) -> int:
     study = read_study(options.study)
     execute(study, find(study, options.key))
     return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from benchmarks.evidence.page import write
+    from benchmarks.evidence.settings import read_study
+
+    return write(read_study(options.study), options.folder, check=options.check)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.evidence.lines import Line
 from benchmarks.evidence.settings import Part, Start, Study
-from detnas_nni.config_file import load_config
-from detnas_nni.cost import FeasibleSet
+from detnas_nni.config import Search
+from detnas_nni.config_file import parse_section
+from detnas_nni.cost import Constraint, CostTable, FeasibleSet, cost_table
 from detnas_nni.errors import ConfigError, ConstraintError
-from detnas_nni.search.limits import feasible_set
 from detnas_nni.seeding import generator
-from search_spaces import layout
+from detnas_nni.yaml_file import read_extended
 
 Ops = tuple[int, ...]
 Found = Mapping[str, Mapping[str, Line]]
@@ -78,6 +78,21 @@ def planned(study: Study, found: Found, parts: Collection[str] = ()) -> list[Run
     return list(runs.values())
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which runs are wanted: of a question, of some parts; all by default."""
+
+    question: str = ""
+    parts: tuple[str, ...] = ()
+
+    def of(self, study: Study, found: Found) -> list[Run]:
+        """In the plan's order. Raises ConfigError for a part that is none."""
+        for part in self.parts:
+            if part not in study.parts:
+                raise ConfigError(f"--part {part}: the study has {', '.join(study.parts)}")
+        return [run for run in planned(study, found, self.parts) if self.question in run.questions]
+
+
 def spelled(ops: Iterable[int]) -> str:
     """(2, 1, 0) to "210": an architecture in a key."""
     return "".join(map(str, ops))
@@ -90,8 +105,8 @@ def drawn(part: Part) -> tuple[Ops, ...]:
 
 @cache
 def _drawn(file: Path, nets: int) -> tuple[Ops, ...]:
-    config = load_config(file)
-    feasible, rng = feasible_set(config), generator(config.search_seed, "sample")
+    space, feasible = _space(file)
+    rng = generator(space.seed, "sample")
     ops: dict[Ops, None] = {}
     while len(ops) < nets:
         new = feasible.random_unseen(rng, ops.keys())
@@ -101,27 +116,40 @@ def _drawn(file: Path, nets: int) -> tuple[Ops, ...]:
     return tuple(ops)
 
 
-def plain_and_largest(part: Part) -> tuple[Ops, Ops]:
-    """The net by hand, op 0 in every block, and the one of the most MACs within the limit."""
-    return _plain_and_largest(part.config)
-
-
 @cache
-def _plain_and_largest(file: Path) -> tuple[Ops, Ops]:
-    config = load_config(file)
-    return (0,) * len(layout(config.space.name)), _largest(feasible_set(config))
-
-
-@cache
-def _evaluations(file: Path) -> int:
-    return load_config(file).search.evaluations
-
-
-def _largest(feasible: FeasibleSet) -> Ops:
+def plain_and_largest(file: Path) -> tuple[Ops, Ops]:
+    """The net by hand, op 0 in every block, and the one of the most MACs within a config's limit."""
+    _, feasible = _space(file)
     sizes = [len(block) for block in feasible.table.blocks]
     every = np.indices(sizes).reshape(len(sizes), -1).T
     every = every[feasible.mask(every)]
-    return tuple(every[np.argmax(feasible.table.costs(every)[:, 0])].tolist())
+    largest = every[np.argmax(feasible.table.costs(every)[:, 0])]
+    return (0,) * len(sizes), tuple(largest.tolist())
+
+
+def table(part: Part) -> CostTable:
+    """The costs of a part's nets."""
+    return _space(part.config)[1].table
+
+
+@dataclass(frozen=True)
+class _Space:
+    """What a config file says of its space. It may be read without the data, which a whole config needs."""
+
+    name: str
+    seed: int
+    search: Search
+
+
+@cache
+def _space(file: Path) -> tuple[_Space, FeasibleSet]:
+    said = read_extended(file)
+    search = parse_section(Search, said.get("search", {}), source=str(file), folder=file.parent)
+    seed = said.get("seed", 0) if search.seed is None else search.seed
+    space = _Space(said["space"]["name"], seed, search)
+    limits = search.constraint
+    constraint = Constraint(limits.max_macs, limits.max_params)
+    return space, FeasibleSet(cost_table(space.name, limits.resolution), constraint)
 
 
 def best_of(search: Line) -> Ops:
@@ -194,7 +222,7 @@ class _Planner:
             self.part,
             (f"{self.part}/search/s{supernet}/{guide}/{strategy}/{seed}",),
             questions,
-            _evaluations(self.settings.config) * self.settings.minutes.evaluation,
+            _space(self.settings.config)[0].search.evaluations * self.settings.minutes.evaluation,
             needs=(f"{self.part}/{stage}/s{supernet}",),
             supernet=f"s{supernet}",
             strategy=strategy,
@@ -285,7 +313,7 @@ def _winners(plan: _Planner) -> Iterator[Run]:
 def _baselines(plan: _Planner) -> Iterator[Run]:
     repeats = plan.settings.repeats
     for seed in (0, *(repeats.seeds if repeats is not None else ())):
-        for ops in plain_and_largest(plan.settings):
+        for ops in plain_and_largest(plan.settings.config):
             yield plan.net(ops, seed, "d")
 
 

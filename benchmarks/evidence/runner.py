@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.evidence.execute import artefact, identity
 from benchmarks.evidence.lines import Line, Lines
-from benchmarks.evidence.plan import Found, Run, planned
+from benchmarks.evidence.plan import Choice, Found, Run, planned
 from benchmarks.evidence.settings import Part, Study, read_study
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.shapes import generate_shapes
@@ -29,21 +29,6 @@ class StudyRunsError(DetNASError):
     """Another process runs the study."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which runs are wanted: of a question, of some parts; all by default."""
-
-    question: str = ""
-    parts: tuple[str, ...] = ()
-
-    def of(self, study: Study, found: Found) -> list[Run]:
-        """In the plan's order. Raises ConfigError for a part that is none."""
-        for part in self.parts:
-            if part not in study.parts:
-                raise ConfigError(f"--part {part}: the study has {', '.join(study.parts)}")
-        return [run for run in planned(study, found, self.parts) if self.question in run.questions]
-
-
 @dataclass
 class Runner:
     """Does the missing runs of a study.
@@ -56,7 +41,7 @@ class Runner:
     """
 
     file: Path
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
     jobs: int = 1
     minutes: float | None = None
     failed: list[str] = field(default_factory=list)
@@ -66,7 +51,7 @@ class Runner:
         self._study = read_study(self.file)
         self._lines = Lines(self._study.lines)
         self._children: dict[str, _Child] = {}
-        self._finished = 0
+        self._is_waiting = False
 
     def run(self) -> int:
         """Run to the end, with a line of a table for each run; gives the number of runs that failed.
@@ -92,16 +77,18 @@ class Runner:
         for key, child in list(self._children.items()):
             if child.process.poll() is not None:
                 del self._children[key]
+                self._is_waiting = False
                 self._report(child)
         is_late = self.minutes is not None and time.monotonic() - started > self.minutes * 60
-        while len(self._children) < self.jobs and not is_late:
-            run = self._next()
+        while len(self._children) < self.jobs and not is_late and not self._is_waiting:
+            run = self.next()
             if run is None:
+                self._is_waiting = True
                 break
             self._children[run.key] = _Child.start(self.file, run, self._log(run))
         return bool(self._children)
 
-    def _next(self) -> Run | None:
+    def next(self) -> Run | None:
         """The first missing run, or what it has to wait for, that can start now."""
         found = self._lines.read_all()
         every = {run.key: run for run in planned(self._study, found, self.choice.parts)}
@@ -131,7 +118,6 @@ class Runner:
             said = f"failed with {child.process.returncode}, see {child.log}"
         else:
             said = result(child.run, found)
-        self._finished += 1
         left = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
         ahead = sum(run.minutes for run in left)
         print(
