@@ -26,6 +26,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m search_spaces --check
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m benchmarks.evidence page --check
 
 # Half an hour on two cores that do nothing else; `$(BIN)/python -m benchmarks --only ap` runs one.
 benchmarks: $(INSTALLED)

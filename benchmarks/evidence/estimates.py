@@ -1,0 +1,99 @@
+"""Estimates over several supernets at once: the same nets are drawn in all, so that their luck is shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from detnas_nni.audit import bootstrap
+from detnas_nni.audit.statistics import LEAST, Estimate
+from detnas_nni.util.seeding import generator
+
+_ALL_WAYS = 20_000
+
+Measures = Sequence[Sequence[float]]
+"""One measure of the same nets by each supernet."""
+
+
+def mean_tau(measures: Measures, ap: Sequence[float]) -> Estimate | None:
+    """Kendall's tau-b with AP, on average over supernets, with its bootstrap interval over nets."""
+    return _estimate(_mean_tau(measures, ap), len(ap))
+
+
+def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float]) -> Estimate | None:
+    """The mean tau of some measures less that of others, paired by net."""
+    first, second = _mean_tau(measures, ap), _mean_tau(others, ap)
+    return _estimate(lambda weights: first(weights) - second(weights), len(ap))
+
+
+def best_of_random(choose: Sequence[float], ap: Sequence[float], k: int) -> Estimate:
+    """AP that is expected of the best of k random nets, chosen by one measure; interval over the sample.
+
+    Exact over all ways to draw k of N: the net at place i by the measure, from 0, is the highest of k in
+    C(i, k - 1) of C(N, k). A bootstrap draw is a sample of its own.
+    """
+    low, high = bootstrap.middle(_expected(choose, ap, k))
+    return Estimate(_expected_once(np.asarray(choose), np.asarray(ap), k), low, high, len(ap))
+
+
+def over_best_of_random(
+    values: Sequence[float], choose: Sequence[float], ap: Sequence[float], k: int
+) -> Estimate:
+    """The mean of values less `best_of_random`; both samples are drawn anew, each on its own."""
+    given = np.asarray(values, dtype=float)
+    means = bootstrap.resampled(bootstrap.mean(given), len(given), 0, "values")
+    low, high = bootstrap.middle(means - _expected(choose, ap, k))
+    expected = _expected_once(np.asarray(choose), np.asarray(ap), k)
+    return Estimate(float(given.mean()) - expected, low, high, len(given))
+
+
+def group_test(first: Sequence[float], second: Sequence[float]) -> float:
+    """The share of the ways to deal all values into two such groups whose means are as far apart: two-sided.
+
+    Every way is tried where there are at most 20,000; of more, 10,000 random ones, and the given one counts
+    as one more (Fisher, The Design of Experiments, 1935).
+    """
+    values, size = np.array([*first, *second]), len(first)
+    places = np.arange(len(values))
+    if math.comb(len(values), size) <= _ALL_WAYS:
+        chosen = np.array(list(combinations(places, size)))
+    else:
+        rng = generator(0, "groups")
+        dealt = [rng.permutation(places)[:size] for _ in range(bootstrap.RESAMPLES)]
+        chosen = np.array([places[:size], *dealt])
+    sums = values[chosen].sum(axis=1)
+    gaps = np.abs(sums / size - (values.sum() - sums) / (len(values) - size))
+    given = abs(np.mean(first) - np.mean(second))
+    # Means of the same numbers differ in their last digits by the order in which they were added.
+    return float(np.mean(gaps >= given - 1e-9))
+
+
+def _expected(choose: Sequence[float], ap: Sequence[float], k: int) -> np.ndarray:
+    rng, n = generator(0, "best of random", len(ap)), len(ap)
+    first, second = np.asarray(choose), np.asarray(ap)
+    draws = rng.integers(n, size=(bootstrap.RESAMPLES, n))
+    order = np.take_along_axis(draws, np.argsort(first[draws], axis=1, kind="stable"), axis=1)
+    return second[order] @ _shares(n, k)
+
+
+def _expected_once(choose: np.ndarray, ap: np.ndarray, k: int) -> float:
+    return float(ap[np.argsort(choose, kind="stable")] @ _shares(len(ap), k))
+
+
+def _shares(n: int, k: int) -> np.ndarray:
+    k = min(k, n)
+    return np.array([math.comb(place, k - 1) / math.comb(n, k) for place in range(n)])
+
+
+def _mean_tau(measures: Measures, ap: Sequence[float]) -> bootstrap.Statistic:
+    target = np.asarray(ap, dtype=float)
+    taus = [bootstrap.tau(np.asarray(measure, dtype=float), target) for measure in measures]
+    return lambda weights: np.mean([tau(weights) for tau in taus], axis=0)
+
+
+def _estimate(statistic: bootstrap.Statistic, n: int) -> Estimate | None:
+    value = None if n < LEAST else bootstrap.of_all(statistic, n)
+    return None if value is None else Estimate(value, *bootstrap.interval(statistic, n, 0), n)

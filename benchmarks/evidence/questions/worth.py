@@ -1,0 +1,127 @@
+"""Question e: what is each part of the protocol and of the supernet's training worth?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.evidence.drawing import intervals
+from benchmarks.evidence.estimates import Measures, mean_tau, mean_tau_difference
+from benchmarks.evidence.found import Evidence, test_ap
+from benchmarks.evidence.markdown import (
+    NOT_RUN,
+    compared,
+    difference,
+    estimated,
+    number,
+    raw,
+    signed,
+    table,
+)
+from benchmarks.evidence.plan import SEARCH
+from benchmarks.evidence.questions import Answer
+from detnas_nni.audit.statistics import LEAST, Estimate
+
+_MEANING = {
+    "not-calibrated": "BN not recalibrated, the supernet's statistics",
+    "reset-alone": "BN reset alone",
+    "top-1": "top-1 in the pre-trained supernet, no detector",
+    "half": "half the supernet's steps in the detector",
+    "double": "twice these steps",
+    "balanced": "balanced paths in these steps",
+}
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """What differs from the search's protocol: its tau, and how far from the search's that is."""
+
+    name: str
+    taus: Mapping[str, float]
+    """by supernet"""
+    tau: Estimate
+    change: Estimate
+    keys: str
+
+
+def worth(evidence: Evidence) -> Answer:
+    """The answer of one data set."""
+    title = f"e. What is each part worth? ({evidence.name})"
+    variants = list(_variants(evidence))
+    if not variants:
+        return Answer(title, f"Parts on {evidence.name}: not run yet.", NOT_RUN)
+    header = ["variant", *(f"τ, {name}" for name in evidence.supernets), "mean τ", "less the standard", "n"]
+    rows = [
+        [
+            _meaning(variant.name),
+            *(number(variant.taus.get(name)) for name in evidence.supernets),
+            estimated(variant.tau),
+            difference(variant.change),
+            str(variant.change.n),
+            raw("fitness", variant.keys),
+        ]
+        for variant in variants
+    ]
+    standard = mean_tau(_standard(evidence, evidence.supernets), [test_ap(net) for net in evidence.trained])
+    body = "\n".join(
+        [
+            "τ of each variant against the same trained nets; the standard protocol, with its BN "
+            f"recalibrated, has {'no τ' if standard is None else estimated(standard)}. A variant is compared "
+            "with it in the supernets that both have, net by net.\n",
+            f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
+            table([*header, "raw lines"], rows),
+        ]
+    )
+    image = intervals(
+        {variant.name: variant.change for variant in variants}, "change of τ against the standard", zero=True
+    )
+    summary = f"Parts on {evidence.name}, change of τ against the standard: {_clauses(variants)}."
+    return Answer(title, summary, body, {f"evidence-worth-{evidence.name}.svg": image})
+
+
+def _clauses(variants: Sequence[_Variant]) -> str:
+    """What the variants' intervals say, those that say the same together."""
+    said: dict[str, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    for variant in variants:
+        words = f"{_meaning(variant.name)} ({signed(variant.change.value)})"
+        said[compared(variant.change, "better", "worse")].append(words)
+    return "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in said.items() if names)
+
+
+def _variants(evidence: Evidence) -> Iterator[_Variant]:
+    for protocol in evidence.part.protocols:
+        yield from _variant(evidence, protocol, {name: (name, protocol) for name in evidence.supernets})
+    for variant in evidence.part.supernet_variants:
+        places = {name: (f"{name}-{variant}", SEARCH) for name in evidence.supernets}
+        yield from _variant(evidence, variant, places)
+
+
+def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]]) -> Iterator[_Variant]:
+    nets = evidence.trained
+    ap = [test_ap(net) for net in nets]
+    measured = {
+        supernet: [line["fitness"] for line in lines]
+        for supernet, place in places.items()
+        if (lines := evidence.fitness(nets, *place)) is not None and evidence.fitness(nets, supernet)
+    }
+    if len(nets) < LEAST or not measured:
+        return
+    measures, standard = list(measured.values()), _standard(evidence, measured)
+    tau, change = mean_tau(measures, ap), mean_tau_difference(measures, standard, ap)
+    if tau is not None and change is not None:
+        singles = {supernet: mean_tau([values], ap) for supernet, values in measured.items()}
+        taus = {supernet: single.value for supernet, single in singles.items() if single is not None}
+        supernet, protocol = next(iter(places.values()))
+        keys = f"{evidence.name}/fitness/{supernet.replace('s0', 's*', 1)}/{protocol}/"
+        yield _Variant(name, taus, tau, change, keys)
+
+
+def _standard(evidence: Evidence, supernets: Mapping[str, object] | tuple[str, ...]) -> Measures:
+    found = (evidence.fitness(evidence.trained, name) for name in supernets)
+    return [[line["fitness"] for line in lines] for lines in found if lines is not None]
+
+
+def _meaning(name: str) -> str:
+    if name.startswith("calibrate-"):
+        return f"{name.removeprefix('calibrate-')} calibration images"
+    return _MEANING.get(name, name)
