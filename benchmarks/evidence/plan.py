@@ -13,7 +13,7 @@ from benchmarks.evidence.lines import Line
 from benchmarks.evidence.settings import Part, Start, Study
 from detnas_nni.config import Search
 from detnas_nni.config.reading import parse_section, read_extended
-from detnas_nni.cost.limits import Limits, FeasibleSet
+from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import CostTable, cost_table
 from detnas_nni.errors import ConfigError, ConstraintError
 from detnas_nni.util.seeding import generator
