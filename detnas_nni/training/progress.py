@@ -1,4 +1,4 @@
-"""What a training does beside its steps: log lines, TensorBoard, the mean of weights, checkpoints, SIGTERM."""
+"""What a training does beside its steps: log, TensorBoard, the mean of weights, checkpoints, SIGTERM."""
 
 from __future__ import annotations
 
