@@ -56,11 +56,11 @@ def settings() -> list[Setting]:
     """The settings that this processor can run. The levels are torch's and oneDNN's own names."""
     has = _LEVELS.index(torch.backends.cpu.get_cpu_capability())
     of_level = [
-        Setting("plain", _numerics("default", "SSE41", threads=1, seed=1)),
-        Setting("avx2", _numerics("avx2", "AVX2", threads=2, seed=2)),
-        Setting("avx512", _numerics("avx512", "AVX512_CORE", threads=1, seed=3)),
+        Setting("plain", _numerics("default", "SSE41", threads=1, seed=101)),
+        Setting("avx2", _numerics("avx2", "AVX2", threads=2, seed=102)),
+        Setting("avx512", _numerics("avx512", "AVX512_CORE", threads=1, seed=103)),
     ]
-    seeds = Setting("seeds", _numerics(None, None, threads=2, seed=4))
+    seeds = Setting("seeds", _numerics(None, None, threads=2, seed=104))
     return [Setting("native"), *of_level[: has + 1], seeds, Setting("busy", busy=_BUSY)]
 
 

@@ -30,6 +30,7 @@ from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import World, joined, start_processes, world
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job
 from search_spaces import CANDIDATES, layout
+from tests.conftest import SEED
 from tests.training.command import START, Command
 from tests.training.two_ranks import INTERRUPTED, pretrain_with_fixed_statistics, recording
 from tests.trainings import TRAININGS, checkpoints, newest_checkpoint
@@ -115,8 +116,8 @@ def candidates(names: set[str]) -> set[tuple[str, str]]:
 
 
 def path(step: int, searched_blocks: list[str]) -> set[tuple[str, str]]:
-    """The blocks and candidates of a step's path, with the seed 0."""
-    ops = PathSampler("tiny", 0).path(step).ops
+    """The blocks and candidates of a step's path, with the seed of all tests' configs."""
+    ops = PathSampler("tiny", SEED).path(step).ops
     return {(block, CANDIDATES[op]) for block, op in zip(searched_blocks, ops, strict=True)}
 
 
