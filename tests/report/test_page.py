@@ -15,6 +15,7 @@ from detnas_nni.report.exhibits import NAMES
 from detnas_nni.report.page import page
 from detnas_nni.report.searches import of_config
 from detnas_nni.search.journal import journal_path
+from tests.cost.latencies import by_hand
 from tests.report.journals import write_journal, write_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -123,6 +124,13 @@ def test_a_trunk_of_ones_own_has_a_report(reported, monkeypatch):
     assert [row[4] for row in Tables(text).tables["best"][1:]] == [
         ",".join(map(str, e.ops)) for e in search.best(10)
     ]
+
+
+def test_a_limit_on_the_latency_alone_is_told(reported, tmp_path):
+    by_hand().save(tmp_path / "latency.json")
+    constraint = {"latency_table": str(tmp_path / "latency.json"), "max_latency_ms": 2.5}
+    _, _, text = reported(5, config={"search": {"constraint": constraint}})
+    assert "latency <= 2.5 ms, at 224 px" in Tables(text).text
 
 
 def test_a_search_that_top1_guides_says_so(reported):

@@ -70,3 +70,14 @@ def test_the_trainings_of_a_run_stand_in_their_order(make_config, tmp_path):
     ]
     assert [curve.name for curve in found[-1].curves] == ["a", "b"]
     assert found[0].curves == (Curve("supernet", ((1, 1.0),), {}),)
+
+
+def test_classifiers_that_experiments_share_have_their_curve(make_config, tmp_path):
+    config = make_config(tmp_path / "run", retrain={"classifier_dir": str(tmp_path / "shared")})
+    log(config.run_dir / "retrain/a/detector", {1: 1.0})
+    log(tmp_path / "shared/a/classifier", {1: 2.0})
+    log(tmp_path / "shared/of another experiment/classifier", {1: 3.0})
+    classifiers, detectors = trainings(config)
+    assert classifiers.title == "retrain, classifier"
+    assert classifiers.curves == (Curve("a", ((1, 2.0),), {}),)
+    assert [curve.name for curve in detectors.curves] == ["a"]
