@@ -1,6 +1,5 @@
 """Real parts for every test, and small ones: generated images, a config on them, trained supernets."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,12 +11,9 @@ import yaml
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.data.shapes import generate_shapes
+from tests.varied import SEED, THREADS
 
 pytest_plugins = ["tests.trainings"]
-
-# What no test's outcome may hang on; `make test-elsewhere` sets them to other values.
-SEED = int(os.environ.get("DETNAS_TEST_SEED", "0"))
-THREADS = int(os.environ.get("DETNAS_TEST_THREADS", "1"))
 
 
 @pytest.fixture(scope="session")

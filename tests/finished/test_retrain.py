@@ -20,6 +20,7 @@ from detnas_nni.evaluation.candidate import CandidateEvaluation, measure_weights
 from detnas_nni.finished.retrain import retrain, summary
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from tests.trainings import checkpoints
+from tests.varied import SEED
 
 REPOSITORY = Path(__file__).parents[2]
 NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
@@ -157,7 +158,7 @@ def test_the_results_say_what_was_trained_how_and_with_what(finished: Path) -> N
     ]
     assert Architecture.from_json(path) == NET
     assert results["cost"] == counts(NET)
-    assert (results["init"], results["seed"]) == ("classification", 0)
+    assert (results["init"], results["seed"]) == ("classification", SEED)
     assert results["search"] == {"default": 0.25, "AP50": 0.5}
     weights = folder(finished) / "detector/net.pt"
     assert results["weights"] == {"file": str(weights), "sha256": file_hash(weights)}

@@ -15,6 +15,7 @@ from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.session import SearchSession
 from detnas_nni.training.weights import file_hash
 from search_spaces import layout
+from tests.varied import SEED
 
 BLOCKS = len(layout("tiny"))
 FITNESSES = {(0,) * BLOCKS: 0.2, (1,) * BLOCKS: None, (2,) * BLOCKS: 0.4, (3,) * BLOCKS: 0.3}
@@ -88,7 +89,7 @@ def test_the_provenance_names_config_supernet_seed_and_versions(session):
     assert provenance == {
         "task": "detection",
         "strategy": "detnas",
-        "seed": 0,
+        "seed": SEED,
         "evaluation": 2,
         "generation": 0,
         "origin": "random",

@@ -30,10 +30,10 @@ from detnas_nni.supernet.paths import PathSampler
 from detnas_nni.training.distributed import World, joined, start_processes, world
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob, Job
 from search_spaces import CANDIDATES, layout
-from tests.conftest import SEED
 from tests.training.command import START, Command
 from tests.training.two_ranks import INTERRUPTED, pretrain_with_fixed_statistics, recording
 from tests.trainings import TRAININGS, checkpoints, newest_checkpoint
+from tests.varied import SEED
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 5
