@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# pytest's workers: one a core, of at most eight, since each trains the fixtures that its tests need.
+SIDE_BY_SIDE := -n logical --maxprocesses 8
 
 .PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean
 
@@ -11,14 +13,14 @@ quickstart: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/quickstart/run.sh
 
 test: lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: lint
 	$(BIN)/pytest -m slow
 
 # Hours on two cores: as other processors, other seeds and a busy machine would run the tests.
 test-elsewhere: lint
-	$(BIN)/python -m tests.elsewhere
+	$(BIN)/python -m tests.elsewhere $(SIDE_BY_SIDE)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
