@@ -71,7 +71,8 @@ def _data_crops(options: argparse.Namespace) -> None:
     from detnas_nni.data.splits import open_detection
 
     out = options.out or config.require("data.classification").train
-    images = open_detection(config.require("data.detection"), config.seed).train
+    data = config.require("data.detection")
+    images = open_detection(data, config.seed, strict=config.data.strict).train
     crops = write_crops(images, out, seed=config.seed, overwrite=options.overwrite)
     print(f"{out}: {crops.total} crops{'' if crops.written else ', which were there'}")
     for name, count in crops.counts.items():
