@@ -82,20 +82,30 @@ def _data_crops(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from detnas_nni.data.reading import Conventions
     from detnas_nni.init.experiment import Request, init
     from detnas_nni.init.sources import coco_sources, voc_sources
 
     if options.coco is not None:
-        for name in ("image_set", "one_based"):
+        for name in ("image_set", "one_based", "backgrounds"):
             if getattr(options, name):
                 raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
         sources = coco_sources(options.coco, options.val, options.test, options.name)
     else:
         sources = voc_sources(
-            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name)
+            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name),
+            backgrounds=options.backgrounds,
         )
+    conventions = Conventions(
+        exif=options.exif,
+        box_form=options.box_form,
+        box_units=options.box_units,
+        crowds=options.crowds,
+        strict=options.strict,
+    )
     request = Request(
         sources,
+        conventions=conventions,
         out=options.out,
         pretrain=options.pretrain,
         classification=options.classification,
@@ -276,7 +286,8 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0
     from detnas_nni.doctor import doctor
 
-    return doctor(options.config, options.overrides, json=options.json)
+    overrides = [*options.overrides, *(["data.strict=true"] if options.strict else [])]
+    return doctor(options.config, overrides, json=options.json)
 
 
 def _count(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from detnas_nni.data.corrections.values import (
 )
 from detnas_nni.data.files import leaves_folder, read_json_object
 from detnas_nni.data.problems import MISSING, Problems, show
-from detnas_nni.data.reading import MAX_AREA, Conventions, Entries, finish, size_in_pixels
+from detnas_nni.data.reading import DEFAULT, MAX_AREA, Conventions, Entries, finish, size_in_pixels
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 
@@ -43,7 +43,7 @@ def read_coco(
     classes: Sequence[str] | None = None,
     max_bad: int = 0,
     lenient: bool = False,
-    conventions: Conventions = Conventions(),  # noqa: B008 - it is frozen
+    conventions: Conventions = DEFAULT,
 ) -> DetectionSet:
     """Read a COCO annotation file; images are opened only where the annotations leave something open.
 

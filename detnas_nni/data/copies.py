@@ -144,9 +144,9 @@ def read_groups(path: Path) -> list[list[str]]:
     return groups
 
 
-def groups_text(copies: Copies) -> str:
-    """A file of groups, as `read_groups` takes it."""
-    groups = [[file.name for file in group] for group in copies.groups]
+def groups_text(groups: Iterable[Sequence[Path]]) -> str:
+    """A file of groups of images, as `read_groups` takes it."""
+    groups = [[file.name for file in group] for group in groups]
     lines = ",\n".join(f"  {json.dumps(group, ensure_ascii=False)}" for group in groups)
     return f'{{"groups": [\n{lines}\n]}}\n'
 

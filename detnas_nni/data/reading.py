@@ -57,6 +57,10 @@ class Conventions:
         return replace(self, hint=training.reading)
 
 
+DEFAULT = Conventions()
+"""As annotations tell, and by the tools' conventions where they do not."""
+
+
 @dataclass
 class Entries:
     """The images of an annotation file and their boxes, as they are written: M images, N boxes.

@@ -15,7 +15,7 @@ from detnas_nni.data.coco import read_coco
 from detnas_nni.data.copies import by_name, read_groups
 from detnas_nni.data.imagenet import ClassificationSet, read_image_folder
 from detnas_nni.data.problems import Correction, Kind, show
-from detnas_nni.data.reading import Conventions
+from detnas_nni.data.reading import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord, check_disjoint
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
@@ -168,7 +168,7 @@ def read_source(
     source: cfg.Split,
     classes: Sequence[str] | None,
     max_bad: int,
-    conventions: Conventions = Conventions(),  # noqa: B008 - it is frozen
+    conventions: Conventions = DEFAULT,
     *,
     lenient: bool = False,
 ) -> DetectionSet:

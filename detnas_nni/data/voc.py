@@ -12,7 +12,7 @@ from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
 from detnas_nni.data.corrections.values import BadValueError, Beside, beside, number
 from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 from detnas_nni.data.problems import MISSING, Kind, Problems, show
-from detnas_nni.data.reading import Conventions, Entries, finish, size_in_pixels
+from detnas_nni.data.reading import DEFAULT, Conventions, Entries, finish, size_in_pixels
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc_folders import VocFolders, read_image_set, readings_of_line, voc_folders
 from detnas_nni.errors import DataError
@@ -58,7 +58,7 @@ def read_voc(
     one_based: bool = False,
     images: Path | None = None,
     backgrounds: bool = False,
-    conventions: Conventions = Conventions(),  # noqa: B008 - it is frozen
+    conventions: Conventions = DEFAULT,
 ) -> DetectionSet:
     """Read a VOC folder, or one image set of it; images are opened only where the XML leaves something open.
 
