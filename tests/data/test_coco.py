@@ -147,7 +147,9 @@ def test_many_problems_are_counted_in_a_short_message(tmp_path):
     for annotation in content["annotations"]:
         annotation["bbox"] = [float("nan")] * 4
     folder, file = write_coco(tmp_path, content)
-    with pytest.raises(DataError, match=r"\(and 199 more like it\). 200 problems in all, 199 allowed") as caught:
+    with pytest.raises(
+        DataError, match=r"\(and 199 more like it\). 200 problems in all, 199 allowed"
+    ) as caught:
         read_coco(folder, file, max_bad=199)
     assert len(str(caught.value)) < 1000
 
@@ -197,7 +199,10 @@ def test_classes_named_twice_are_refused(tmp_path):
         ),
         ('{"images": [1], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "`categories[0].name`"),
         ('{"images": [1], "annotations": [], "categories": [7]}', "`categories[0]` is 7"),
-        ('{"images": [1], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable image is left of 1: `images[0]` is 1"),
+        (
+            '{"images": [1], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
+            "no usable image is left of 1: `images[0]` is 1",
+        ),
     ],
 )
 def test_a_file_that_is_no_annotation_file_is_refused_whatever_is_tolerated(tmp_path, text, expected):
