@@ -67,7 +67,8 @@ _CANDIDATES: dict[Form, tuple[Form, ...]] = {"xywh": ("xyxy", "cxcywh"), "xyxy":
 _PIXELS, _SHARE = 2.0, 0.02
 _MOST = 0.5  # of the images that have boxes
 _LEAST = 3  # boxes that stick out, before anything is thought of it
-_SUSPECT, _SUSPECT_SHARE = 5, 0.05  # boxes that stick out, too few for a decision and too many for chance
+_SUSPECT, _SUSPECT_SHARE = 2, 0.05  # boxes that stick out, too few for a decision and too many for chance
+_ENOUGH = 8  # boxes of a file, to suspect anything: of fewer, all may fit another form by chance
 _STRAY = 0.01  # of boxes that may be wrong in the right reading
 _TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be meant
 
@@ -120,7 +121,7 @@ def decide(
         sizes = np.ones_like(sizes)
     wrong = _impossible(values, declared, sizes, units)
     follows = hint is not None and hint.form != declared
-    if wrong.sum() < _LEAST and not follows:
+    if wrong.sum() < _SUSPECT and not follows:
         return Reading(declared, units)
     turnable = np.zeros(len(values), dtype=bool)
     if units == "pixels":
@@ -137,7 +138,8 @@ def decide(
     most = len(np.unique(image[wrong])) > _MOST * len(np.unique(image))
     if most and wrong.sum() >= _LEAST and len(others) == 1:
         return Reading(others[0], units)
-    doubtful = wrong.sum() >= _SUSPECT and wrong.mean() >= _SUSPECT_SHARE and declared == "xywh"
+    doubtful = declared == "xywh" and len(values) >= _ENOUGH
+    doubtful = doubtful and wrong.sum() >= _SUSPECT and wrong.mean() >= _SUSPECT_SHARE
     if others and ((most and wrong.sum() >= _LEAST) or doubtful):
         readings = " or ".join(f"{FORMS[other]} (box_form: {other})" for other in others)
         raise DataError(
