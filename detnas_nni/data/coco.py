@@ -15,6 +15,7 @@ from detnas_nni.data.corrections.values import (
     beside,
     box,
     in_order,
+    may_be_marked,
     number,
     written,
 )
@@ -27,8 +28,6 @@ from detnas_nni.errors import DataError
 _BAD = -1
 """In the place of an image that is left out: its boxes go silently with it."""
 
-# What an annotation that needs no closer look has none of.
-_CLOSER = frozenset(("attributes", "extra", "ignore", "ignored", "difficult", "is_difficult", "isDifficult"))
 _NUMBERS = (float, int)
 _FAR = 1e15  # pixels, far beyond any image and well inside what can be counted with
 
@@ -173,18 +172,16 @@ def _read_boxes(
 ) -> None:
     """Add each box that has a reading to its image."""
     images, labels = places.exact, categories.labels.exact
+    marked: dict[tuple, bool] = {}  # by the keys of annotations, of which a file has few sets
     for position, entry in enumerate(entries):
         # Nearly all annotations of nearly all files end here.
         if type(entry) is dict:
             image_id, category_id = entry.get("image_id"), entry.get("category_id")
             bbox, area = entry.get("bbox"), entry.get("area")
-            if (
-                type(image_id) is int
-                and type(category_id) is int
-                and type(bbox) is list
-                and len(bbox) == 4
-                and _CLOSER.isdisjoint(entry)
-            ):
+            if type(image_id) is int and type(category_id) is int and type(bbox) is list and len(bbox) == 4:
+                keys = tuple(entry)
+                if keys not in marked:
+                    marked[keys] = may_be_marked(keys)
                 image, label = images.get(image_id, _BAD), labels.get(category_id, 0)
                 x, y, width, height = bbox
                 if (
@@ -201,6 +198,7 @@ def _read_boxes(
                     and type(area) in _NUMBERS
                     and 0 <= area < MAX_AREA
                     and entry.get("iscrowd", 0) == 0
+                    and not marked[keys]
                 ):
                     found.image.append(image)
                     found.label.append(label)

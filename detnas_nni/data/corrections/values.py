@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -126,6 +126,11 @@ def flag(value: object) -> bool | None:
         text = value.strip().lower()
         return True if text in _YES else False if text in _NO else None
     return bool(value) if type(value) in (int, float) and value in (0, 1) else None
+
+
+def may_be_marked(keys: Iterable[str]) -> bool:
+    """Whether an annotation with these keys says more beside its box than COCO's own `iscrowd`."""
+    return any(key in _INSIDE or (key != "iscrowd" and _plain(key) in _SPELLINGS) for key in keys)
 
 
 def beside(entry: Mapping[str, Any]) -> Beside:
