@@ -86,7 +86,8 @@ def test_an_unknown_key_of_a_voc_split_is_told_the_keys_of_one(
     voc = {"root": str(tmp_path), "image_set": "train", "images": "x"}
     splits = {"train": {**voc, "annotations": None}, "search": None, "test": None}
     message = refused(data={"detection": {"format": "voc", **splits}})
-    assert "data.detection.train.images: unknown key; known here: backgrounds, image_set, one_based, root" in message
+    known = "backgrounds, image_set, one_based, root"
+    assert f"data.detection.train.images: unknown key; known here: {known}" in message
 
 
 @pytest.mark.parametrize(
