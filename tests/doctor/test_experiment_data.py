@@ -7,7 +7,7 @@ from findings import only, statuses
 
 from detnas_nni.cli import main
 from detnas_nni.doctor import experiment
-from detnas_nni.doctor.annotations import annotations
+from detnas_nni.doctor.reading import reading
 from tests.data.data_builders import coco_content, write_coco
 
 
@@ -132,7 +132,7 @@ def swap(content):
 def read(make_config, tmp_path, change, **data):
     detection = {"train": coco_split(tmp_path / "data", change), "search": None, "test": None, "holdout": 1}
     values = {"classification": None, "detection": detection, **data}
-    return annotations(make_config(tmp_path / "run", data=values))
+    return reading(make_config(tmp_path / "run", data=values))
 
 
 def test_what_is_corrected_in_annotations_is_told(make_config, tmp_path):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
 _NAME = "annotations"
 
 
-def annotations(config: Config) -> list[Finding]:
+def reading(config: Config) -> list[Finding]:
     """What there is to say of each detection split, a finding a kind; every image file's header is read."""
     detection = config.data.detection
     if detection is None:
