@@ -359,7 +359,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         help="what a box's four numbers are",
     )
     command.add_argument(
-        "--box-units", choices=("auto", "pixels", "shares"), default="auto", help="their unit"
+        "--box-units", choices=("auto", "pixels", "shares", "percent"), default="auto", help="their unit"
     )
     command.add_argument(
         "--crowds",

@@ -473,3 +473,19 @@ def test_a_part_of_a_section_that_is_not_there_is_asked_for_by_its_whole_name(
     config = load_config(write_config(tmp_path / "detnas.yaml", data={"detection": None}))
     with pytest.raises(ConfigError, match=r"no `data\.detection\.test`, which this step needs"):
         config.require("data.detection.test")
+
+
+def test_keys_that_older_configs_lack_are_in_no_fingerprint_at_their_defaults(make_config, tmp_path):
+    """What a run of an older version goes on by: only a key that is set makes it another run."""
+    config = make_config(tmp_path)
+    later = {"exif", "box_form", "box_units", "crowds", "copies", "strict", "backgrounds"}
+    written = config.data.model_dump(mode="json")
+    voc = VocSplit(root=tmp_path, image_set="train").model_dump(mode="json")
+    assert not later & {*written, *written["detection"], *voc}
+    assert voc == {"root": str(tmp_path), "image_set": "train", "one_based": False}
+    sections = ("seed", "space", "data", "detector", "evaluation")
+    for change in ({"detection": {"exif": "shown"}}, {"strict": True}, {"detection": {"box_form": "xyxy"}}):
+        other = make_config(tmp_path, data=change)
+        assert other.fingerprint(*sections) != config.fingerprint(*sections)
+    same = make_config(tmp_path, data={"detection": {"exif": "auto"}, "strict": False})
+    assert same.fingerprint(*sections) == config.fingerprint(*sections)

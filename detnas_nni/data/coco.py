@@ -272,6 +272,8 @@ def _label(
     """The label of an annotation; None, and a problem, if its category is unknown."""
     own = entry.get("category_id")
     label, alike = categories.labels.find(own)
+    if label is None and isinstance(own, str) and own in categories.names:
+        label, alike = categories.names.index(own) + 1, True
     if label is None:
         known = show(sorted(categories.labels.exact, key=in_order))
         problems.add(f"{key}.category_id", own, f"one of the ids in `categories`, {known}", "bad boxes")

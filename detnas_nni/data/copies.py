@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -210,7 +211,8 @@ def _grids(files: Sequence[Path]) -> dict[tuple[Path, str], list[int]]:
 
 def _alike(files: Sequence[Path]) -> Iterable[tuple[int, int]]:
     """Pairs of places of images that look alike, maybe mirrored."""
-    with ThreadPoolExecutor(_THREADS) as threads:
+    # Once around all threads: Python's filters of warnings are the process's.
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(_THREADS) as threads:
         thumbnails = list(threads.map(_thumbnail, files))
     places = np.array([place for place, found in enumerate(thumbnails) if found is not None], dtype=np.int64)
     if len(places) < 2:

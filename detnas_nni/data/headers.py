@@ -41,9 +41,9 @@ class Header:
 
 
 def read_header(file: Path) -> Header | None:
-    """What a file says of itself; None if it is no image."""
+    """What a file says of itself; None if it is no image. What Pillow warns of is left to who decodes it."""
     try:
-        with file.open("rb") as stream, named_warnings(file), Image.open(stream, formats=FORMATS) as image:
+        with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             turn = orientation(image)
             return Header(stored_size(image, turn), turn, is_wide(image))
     except Exception:  # Pillow's readers raise nearly every type on damaged data

@@ -280,8 +280,10 @@ def _corners(
             key = entries.key_of(entries.position[columns.place[row]])
             problems.correct(kind, f"`{key}` {before}, read as the corners {after}", int(which.sum()))
 
-    if reading.units == "shares":
-        told(units.SHARES, ordinary)
+    if reading.units != "pixels":
+        told(units.SHARES if reading.units == "shares" else units.PERCENT, ordinary)
+    elif conventions.box_units == "auto" and units.may_be_percent(boxes[ordinary], sizes[ordinary]):
+        told(units.MAYBE_PERCENT, ordinary)
     told(units.kind_of(entries.declared, reading), ordinary)
     told(units.SWAPPED, swapped)
     if reading != Reading(entries.declared, "pixels"):

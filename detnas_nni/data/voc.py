@@ -223,8 +223,9 @@ class _Set:
             return None
 
     def _miss(self, key: str, name: str) -> None:
+        # Looked for once: what is said of the first is said of all.
+        near = self._pictures.nearest(name) if MISSING not in self._problems.notes else ""
         self._problems.note(MISSING)
-        near = self._pictures.nearest(name)
         self._problems.add(
             key, name, f"the name of an image (.jpg, .png, …) in {self._folders.pictures}{near}", "bad images"
         )

@@ -14,6 +14,8 @@ from detnas_nni.errors import DataError
 _XML = ("annotations", "annotation", "xmls", "xml", "labels", "annots")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
 
+_SPLITS = ("train", "valid", "val", "test")
+
 _MAX_LINK = 4096  # bytes; no path is longer
 _MAX_SET = 100_000_000  # bytes of a list; VOC's have 0.3 MB
 
@@ -51,8 +53,14 @@ def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
             "each, side by side, or in the folders JPEGImages and Annotations, or images and annotations"
         ) from None
     xml = next((children[name] for name in _XML if name in children and _has_xml(children[name])), None)
-    if xml is None:
-        xml = root if _has_xml(root) else None
+    if xml is None and _has_xml(root):
+        xml = root
+        parts = [name for name in _SPLITS if name in children and _has_xml(children[name])]
+        if len(parts) > 1:
+            raise DataError(
+                f"{root}: has the splits {', '.join(parts)}, each with pictures and XML files; name "
+                f"them: --voc {children[parts[0]]} --test {children[parts[-1]]}"
+            )
     if xml is None:
         raise DataError(
             f"{root}: has no XML file in {', '.join(_XML[:3])} or beside the pictures; expected a Pascal VOC "

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from detnas_nni.config import VocSplit
+from detnas_nni.data.corrections.orientation import WIDE
 from detnas_nni.data.images import BadImageError, read_image
 from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE
 from detnas_nni.data.records import DetectionSet
@@ -23,6 +24,7 @@ FEW_BOXES = 30
 
 _DECODED = 200  # images of a split that are decoded, to see whether they can be
 _HASHED = 2**20  # bytes of a file that are compared
+_DARK = 64  # the brightest value of a set, of 255, under which it is said
 _AT_ONE = 5  # boxes that begin at pixel 1, where none begins at 0, that are no accident
 
 
@@ -159,12 +161,21 @@ def _mistakes(found: Look) -> Iterator[Problem]:
 
 def _unreadable(found: Look) -> Iterator[Problem]:
     for name, split in found.splits.items():
-        bad = []
+        bad, brightest = [], 0
         for record in _spread(split):
             try:
-                read_image(record.file, record.size, upright=record.upright)
+                pixels = read_image(record.file, record.size, upright=record.upright)
+                brightest = max(brightest, int(pixels.max()))
             except BadImageError as error:
                 bad.append(f"{record.file} {error}")
+        if 0 < brightest < _DARK and any(entry.kind == WIDE.name for entry in split.corrections):
+            yield Problem(
+                f"{name}: no value of its images with more than 8 bits is above {brightest} of 255 once "
+                "they are "
+                "scaled by the range of their type: they are nearly black. If their values have fewer "
+                "bits than "
+                "the files (12 of 16, say), multiply all of them by one factor first"
+            )
         if bad:
             tried = min(len(split), _DECODED)
             yield Problem(

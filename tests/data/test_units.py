@@ -1,5 +1,6 @@
 """What a box's four numbers are: recognised over the whole file, corrected where one reading is possible."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -127,6 +128,24 @@ def test_shares_in_voc_are_recognised(tmp_path: Path) -> None:
     entries = {"a": [voc_object("cat", (0.1, 0.2, 0.5, 0.9))], "b": [voc_object("cat", (0, 0, 1, 0.5))]}
     images = read_voc(write_voc(tmp_path, entries), "train")
     assert [record.boxes.tolist() for record in images.records] == [[[4, 6, 20, 27]], [[0, 0, 40, 15]]]
+
+
+def test_percent_are_suspected_and_read_on_demand(tmp_path: Path) -> None:
+    wide, high = 400, 300
+    draw = np.random.default_rng(0)
+    boxes = np.vstack([np.hstack([low, low + 20]) for low in draw.integers(0, 79, (22, 1, 2))])
+    boxes = np.vstack([boxes, [[70, 70, 98, 97], [0, 0, 30, 30]]]).astype(float)
+    folder, file = coco(tmp_path, boxes, xywh)
+    content = json.loads(file.read_text())
+    for entry in content["images"]:
+        entry |= {"width": wide, "height": high}
+    write_json(file, content)
+    as_written = read_coco(folder, file)
+    np.testing.assert_array_equal(read_boxes(as_written), boxes)
+    assert told(as_written, "suspected percent") == 24
+    read = read_coco(folder, file, conventions=Conventions(box_units="percent"))
+    np.testing.assert_allclose(read_boxes(read), boxes * (4, 3, 4, 3), rtol=1e-6)
+    assert told(read, "percent") == 24
 
 
 def test_two_possible_readings_are_refused_with_the_key_that_says_which(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ PLAIN = [[0, 5, 10, 25], [1, 5, 11, 25], [2, 5, 12, 25], [3, 5, 13, 25]]
         ("image_id", float),
         ("category_id", str),
         ("category_id", float),
+        ("category_id", lambda own: {3: "cat", 9: "dog"}[own]),
     ],
 )
 def test_other_types_with_one_reading_are_read_and_counted(

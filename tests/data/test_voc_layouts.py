@@ -130,6 +130,14 @@ def test_suffixes_in_other_letters_are_the_picture(tmp_path: Path) -> None:
     assert told(images, "names in other forms") == 1
 
 
+def test_splits_side_by_side_are_not_thrown_together(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    for name in ("train", "valid", "test"):
+        laid_out(tmp_path / name, "side by side").rename(tmp_path / "export" / name)
+    with pytest.raises(DataError, match=r"has the splits train, valid, test.*--voc .*train --test .*test"):
+        read_voc(tmp_path / "export")
+
+
 def test_a_folder_without_annotations_says_what_is_expected(tmp_path: Path) -> None:
     write_image(tmp_path / "set/a.jpg")
     with pytest.raises(DataError, match=r"has no XML file in annotations.*pictures with an XML file each"):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -239,3 +240,17 @@ def test_sources_of_a_folder_without_lists_are_all_its_pictures(tmp_path: Path) 
     (root / "ImageSets/Main/train.txt").unlink()
     sources = voc_sources(root, None, None, None, False, None)
     assert sources.train.image_set is None and len(look(sources).train) == 1
+
+
+def test_twelve_bits_in_files_of_sixteen_are_told_to_be_dark(tmp_path: Path) -> None:
+    def told(factor: int) -> list[str]:
+        pair = coco(tmp_path / str(factor))
+        for number in range(12):
+            grey = np.random.default_rng(number).integers(0, 4096, (30, 40)).astype(np.uint16)
+            Image.fromarray(grey * factor).save(Path(pair[0]) / f"{number}.png")
+        sources = coco_sources(pair, None, None, None)
+        return [found.text for found in problems(look(sources), sources) if "nearly black" in found.text]
+
+    (text,) = told(1)
+    assert text.startswith("train: no value of its images with more than 8 bits is above 15 of 255")
+    assert told(16) == []

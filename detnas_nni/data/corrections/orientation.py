@@ -8,6 +8,7 @@ squares), a photo is turned as people see it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -71,11 +72,14 @@ class Frames:
     def look(self, places: Iterable[int]) -> None:
         """Read the headers of the images at these places."""
         unread = [place for place in places if place not in self.headers]
-        if len(unread) < 2 * _THREADS:
-            found = map(read_header, [self.files[place] for place in unread])
-        else:
-            with ThreadPoolExecutor(_THREADS) as threads:
-                found = list(threads.map(read_header, [self.files[place] for place in unread]))
+        files = [self.files[place] for place in unread]
+        # Once around all threads: Python's filters of warnings are the process's.
+        with warnings.catch_warnings(action="ignore"):
+            if len(files) < 2 * _THREADS:
+                found = list(map(read_header, files))
+            else:
+                with ThreadPoolExecutor(_THREADS) as threads:
+                    found = list(threads.map(read_header, files))
         self.headers.update(zip(unread, found, strict=True))
 
     def turned_by_a_quarter(self, places: np.ndarray) -> np.ndarray:

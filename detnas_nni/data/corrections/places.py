@@ -147,7 +147,7 @@ class ImageFiles:
 
 def _readings(name: str) -> Iterator[Parts]:
     """The parts of a name, in the ways in which it may be written."""
-    plain = name.replace("\\", "/")
+    plain = name.strip().replace("\\", "/")
     yield _parts(plain)
     address = urlsplit(plain) if "://" in plain or "?" in plain else None
     if address is not None:  # Label Studio's local files stand in the query

@@ -16,7 +16,7 @@ from detnas_nni.data.problems import Kind
 from detnas_nni.errors import DataError
 
 Form = Literal["xywh", "xyxy", "cxcywh"]
-Units = Literal["pixels", "shares"]
+Units = Literal["pixels", "shares", "percent"]
 
 FORMS: dict[Form, str] = {
     "xywh": "x, y, width, height",
@@ -28,6 +28,19 @@ SHARES = Kind(
     "shares",
     "box is in shares of the image (all lie within 0..1); multiplied by its size",
     "boxes are in shares of the image (all lie within 0..1); multiplied by its size",
+)
+MAYBE_PERCENT = Kind(
+    "suspected percent",
+    "box is read in pixels, and ends within 100 of a larger image: percent of it? "
+    "(box_units: percent, or --box-units percent, reads it so)",
+    "boxes are read in pixels, and all end within 100 of larger images, some right there: percent of them? "
+    "(box_units: percent, or --box-units percent, reads them so)",
+    corrects=False,
+)
+PERCENT = Kind(
+    "percent",
+    "box is in percent of the image; multiplied by its size",
+    "boxes are in percent of the image; multiplied by its size",
 )
 CORNERS = Kind(
     "corners for sides",
@@ -70,6 +83,8 @@ _LEAST = 3  # boxes that stick out, before anything is thought of it
 _SUSPECT, _SUSPECT_SHARE = 2, 0.05  # boxes that stick out, too few for a decision and too many for chance
 _ENOUGH = 8  # boxes of a file, to suspect anything: of fewer, all may fit another form by chance
 _STRAY = 0.01  # of boxes that may be wrong in the right reading
+_LARGER_THAN_PERCENT = 150  # pixels
+_WHOLE: dict[Units, float] = {"shares": 1.0, "percent": 100.0}
 _TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be meant
 
 
@@ -117,8 +132,8 @@ def decide(
         return Reading(form, units)
     if not len(values):
         return Reading(declared, units)
-    if units == "shares":
-        sizes = np.ones_like(sizes)
+    if units != "pixels":
+        sizes = np.full_like(sizes, _WHOLE[units])
     wrong = _impossible(values, declared, sizes, units)
     follows = hint is not None and hint.form != declared
     if wrong.sum() < _SUSPECT and not follows:
@@ -165,10 +180,19 @@ def corners(values: np.ndarray, reading: Reading, sizes: np.ndarray) -> tuple[np
     """
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, reading.form)
-        if reading.units == "shares":
-            first, second = first * sizes, second * sizes
+        if reading.units != "pixels":
+            scale = sizes / _WHOLE[reading.units]
+            first, second = first * scale, second * scale
         swapped = (second < first).any(axis=1)
         return np.hstack([np.minimum(first, second), np.maximum(first, second)]), swapped
+
+
+def may_be_percent(boxes: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether boxes (N, 4) in pixels all end within 100 of larger images, with some that end right there."""
+    if len(boxes) < _ENOUGH or (sizes < _LARGER_THAN_PERCENT).any():
+        return False
+    ends = boxes[:, 2:].max(axis=0)
+    return bool((ends <= 100 * (1 + _SHARE)).all() and (ends >= 90).all() and (boxes >= 0).all())
 
 
 def upright(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
@@ -208,7 +232,7 @@ def _impossible(values: np.ndarray, form: Form, sizes: np.ndarray, units: Units)
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, form)
         low, high = np.minimum(first, second), np.maximum(first, second)
-        slack = np.maximum(_PIXELS, _SHARE * sizes) if units == "pixels" else _SHARE
+        slack = np.maximum(_PIXELS, _SHARE * sizes) if units == "pixels" else _SHARE * _WHOLE[units]
         wrong = ((low < -slack) | (high > sizes + slack)).any(axis=1)
         return wrong | (second < first).any(axis=1) if form == "xyxy" else wrong
 
