@@ -82,7 +82,7 @@ def _data_crops(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from detnas_nni.data.reading import Conventions
+    from detnas_nni.data.entries import Conventions
     from detnas_nni.init.experiment import Request, init
     from detnas_nni.init.sources import coco_sources, voc_sources
 

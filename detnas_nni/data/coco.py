@@ -6,6 +6,7 @@ from typing import Any
 
 from detnas_nni.data.corrections.categories import Categories, read_categories
 from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
+from detnas_nni.data.corrections.segments import number
 from detnas_nni.data.corrections.values import (
     ALIKE_IDS,
     TEXT_NUMBERS,
@@ -16,12 +17,12 @@ from detnas_nni.data.corrections.values import (
     box,
     in_order,
     may_be_marked,
-    number,
     written,
 )
+from detnas_nni.data.entries import DEFAULT, MAX_AREA, Conventions, Entries, size_in_pixels
 from detnas_nni.data.files import leaves_folder, read_json_object
 from detnas_nni.data.problems import MISSING, Problems, show
-from detnas_nni.data.reading import DEFAULT, MAX_AREA, Conventions, Entries, finish, size_in_pixels
+from detnas_nni.data.reading import finish
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 

@@ -13,9 +13,9 @@ import numpy as np
 from detnas_nni import config as cfg
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.copies import by_name, read_groups
+from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.data.imagenet import ClassificationSet, read_image_folder
 from detnas_nni.data.problems import Correction, Kind, show
-from detnas_nni.data.reading import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord, check_disjoint
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError

@@ -9,10 +9,12 @@ from xml.parsers import expat
 
 from detnas_nni.data.corrections.categories import OTHER_CASE, folded
 from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
-from detnas_nni.data.corrections.values import BadValueError, Beside, beside, number
+from detnas_nni.data.corrections.segments import number
+from detnas_nni.data.corrections.values import BadValueError, Beside, beside
+from detnas_nni.data.entries import DEFAULT, Conventions, Entries, size_in_pixels
 from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 from detnas_nni.data.problems import MISSING, Kind, Problems, show
-from detnas_nni.data.reading import DEFAULT, Conventions, Entries, finish, size_in_pixels
+from detnas_nni.data.reading import finish
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc_folders import VocFolders, read_image_set, readings_of_line, voc_folders
 from detnas_nni.errors import DataError

@@ -11,7 +11,7 @@ import yaml
 from detnas_nni.config import Config
 from detnas_nni.config_file import load_config, parse_config
 from detnas_nni.data.copies import groups_text
-from detnas_nni.data.reading import DEFAULT, Conventions
+from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived

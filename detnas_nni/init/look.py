@@ -13,7 +13,7 @@ import numpy as np
 
 from detnas_nni.data.copies import Copies, find_copies
 from detnas_nni.data.crops import usable
-from detnas_nni.data.reading import DEFAULT, Conventions
+from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError

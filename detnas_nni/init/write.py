@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnas_nni.config import CocoSplit, VocSplit
-from detnas_nni.data.reading import DEFAULT
+from detnas_nni.data.entries import DEFAULT
 from detnas_nni.errors import UsageError
 from detnas_nni.files import write_text
 from detnas_nni.init.derived import Derived

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detnas_nni.data.coco import read_coco
-from detnas_nni.data.reading import Conventions
+from detnas_nni.data.entries import Conventions
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 from tests.data.scenes import Box, as_stored, coco_of, red_in_boxes, save_scene, told, write_json

@@ -8,9 +8,9 @@ from PIL import Image
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.crops import write_crops
+from detnas_nni.data.entries import Conventions
 from detnas_nni.data.headers import read_header
 from detnas_nni.data.images import BadImageError, read_image
-from detnas_nni.data.reading import Conventions
 from tests.data.scenes import coco_of, told, write_json
 
 GREY = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)

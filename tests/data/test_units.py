@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detnas_nni.data.coco import read_coco
-from detnas_nni.data.reading import Conventions
+from detnas_nni.data.entries import Conventions
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import open_detection
 from detnas_nni.data.voc import read_voc

@@ -11,8 +11,9 @@ from pycocotools import mask as masks
 
 from detnas_nni.config import CocoSplit, DetectionData
 from detnas_nni.data.coco import read_coco
-from detnas_nni.data.corrections.values import Ids, around_segmentation, flag, number
-from detnas_nni.data.reading import Conventions
+from detnas_nni.data.corrections.segments import around_segmentation, number
+from detnas_nni.data.corrections.values import Ids, flag
+from detnas_nni.data.entries import Conventions
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import open_detection
 from detnas_nni.data.voc import read_voc

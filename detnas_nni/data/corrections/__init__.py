@@ -4,6 +4,7 @@ Readers of a form (`data.coco`, `data.voc`) bring entries into one shape; what i
 here, once:
 
 - `values`: numbers and ids of other types, and what an annotation says beside its box;
+- `segments`: the boxes around polygons and masks;
 - `categories`: roots, names that occur twice, the classes of several splits;
 - `places`: names of image files;
 - `units`: shares of the image, corners in place of sides, rotated boxes;
