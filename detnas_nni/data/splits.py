@@ -37,16 +37,22 @@ class DetectionSplits:
     test: DetectionSet | None
     whole: DetectionSet
     """the training split with what was held out of it: what a final net is trained on"""
-    leaks: str = ""
-    """in words, if the names of images say that copies of held-out pictures are trained on"""
+    held_out: bool = False
+    """whether `search` is a part of the training split"""
+
+    @property
+    def leaks(self) -> str:
+        """In words, if names say that copies of held-out pictures are trained on; else empty."""
+        return _leaks(self.train, self.search) if self.held_out else ""
 
     def told(self) -> Iterator[str]:
         """What was corrected in each split, a line each, and what is wrong with the hold-out."""
         for name, split in (("train", self.whole), ("search", self.search), ("test", self.test)):
-            if split is not None and not (name == "search" and split.corrections is self.whole.corrections):
+            if split is not None and not (name == "search" and self.held_out):
                 yield from (f"{name}: {correction.text}" for correction in split.corrections)
-        if self.leaks:
-            yield self.leaks
+        leaks = self.leaks
+        if leaks:
+            yield leaks
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,12 @@ def open_detection(
             return None
         return _read(sources, train.classes, data.max_bad_annotations, following, lenient=True)
 
-    search, test, leaks = other(data.search), other(data.test), ""
+    search, test = other(data.search), other(data.test)
     if test is not None:
         check_disjoint(train, test)
     if search is None:
         copies = () if data.copies is None else read_groups(data.copies)
         train, search = train.hold_out(data.holdout, seed, copies)
-        leaks = _leaks(train, search)
     else:
         check_disjoint(train, search)
         if test is not None:
@@ -107,7 +112,7 @@ def open_detection(
         return split if max_images is None else _first_trainable(split, max_images, data.train_difficult)
 
     return DetectionSplits(
-        kept(train), kept(search), None if test is None else kept(test), kept(whole), leaks
+        kept(train), kept(search), None if test is None else kept(test), kept(whole), data.search is None
     )
 
 
