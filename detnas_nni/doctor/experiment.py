@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detnas_nni.data.corrections.places import ImageFiles
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
+from detnas_nni.data.voc_folders import readings_of_line, voc_folders
 from detnas_nni.doctor.finding import Finding, ask
 from detnas_nni.errors import ConfigError, DataError
-from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, voc_image_folder
 
 if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
     from detnas_nni.config import CocoSplit, Config, VocSplit
@@ -97,21 +99,24 @@ def _look_at_coco(source: CocoSplit) -> str:
         image = _first_image(source.images)
     else:
         name = json.loads(named[1].decode("utf-8", "replace"))
-        image = _inside(source.images, name, named_by=source.annotations)
+        image = _named(source.images, name, named_by=source.annotations)
     _open(image)
     return f"{source.annotations}: the first image opens, {image}"
 
 
 def _look_at_voc(source: VocSplit) -> str:
+    folders = voc_folders(source.root)
+    if source.image_set is None:
+        image = _first_image(folders.pictures)
+        _open(image)
+        return f"{source.root}: an image opens, {image}"
     listed = source.root / "ImageSets" / "Main" / f"{source.image_set}.txt"
     names = _head(listed, "a list of image names").split()
     if not names:
         raise DataError(f"{listed}: is empty; expected one image name a line")
-    name = os.fsdecode(names[0])
-    _head(_inside(source.root / "Annotations", f"{name}.xml", named_by=listed), "the image's annotations")
-    images = voc_image_folder(source.root)
-    found = [images / (name + suffix) for suffix in IMAGE_SUFFIXES if (images / (name + suffix)).exists()]
-    image = found[0] if found else images / f"{name}.jpg"
+    name = next(readings_of_line(names[0].decode("utf-8-sig", "replace")))
+    _head(_inside(folders.xml, f"{name}.xml", named_by=listed), "the image's annotations")
+    image = _named(folders.pictures, name, named_by=listed, stem=True)
     _open(image)
     return f"{listed}: the first image opens, {image}"
 
@@ -130,6 +135,15 @@ def _first_image(folder: Path) -> Path:
         if entry.name.lower().endswith(IMAGE_SUFFIXES):
             return Path(entry.path)
     raise DataError(f"{folder}: has no images ({', '.join(IMAGE_SUFFIXES)})")
+
+
+def _named(folder: Path, name: str, *, named_by: Path, stem: bool = False) -> Path:
+    """The image that annotations name, as the steps find it."""
+    if "\0" not in name:
+        meant = ImageFiles(folder, "images").resolve({0: name}, set(), stems=stem)
+        if meant and not (folder / name).exists():
+            return meant[0]
+    return _inside(folder, f"{name}.jpg" if stem else name, named_by=named_by)
 
 
 def _inside(folder: Path, name: str, *, named_by: Path) -> Path:

@@ -44,7 +44,7 @@ class Description(Section):
     """None for a backbone"""
     names: tuple[str, ...] = ()
     """of the K classes, in the order of their labels from 1; none for a backbone"""
-    category_ids: tuple[int, ...] = ()
+    category_ids: tuple[int | str, ...] = ()
     """their ids in the training data"""
     provenance: dict[str, Any]
 

@@ -19,6 +19,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import DETECTIONS, predictions_folder
 from detnas_nni.data.images import BadImageError, read_image
+from detnas_nni.data.splits import DetectionSplits
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.finished.nets import FinishedDetector
 from detnas_nni.finished.sources import detection_splits, open_net
@@ -66,8 +67,9 @@ def predict(
     """Detect in images; writes a drawn copy of each and one JSON file.
 
     The JSON file is a list of COCO results, `image_id`, `category_id`, `bbox` (x, y, width, height in pixels)
-    and `score`, with `file_name` and `category` beside them. Images are numbered from 1 in their order;
-    category ids are the training data's. A photo is turned as its EXIF orientation says, and so is its copy.
+    and `score`, with `file_name` and `category` beside them. Image ids are those of `image_ids`, category ids
+    the training data's, as its annotation file has them. A photo is turned as its EXIF orientation says, and
+    so is its copy, unless the config says that photos are as they are stored (`data.detection.exif`).
 
     Args:
         weights: as of `sources.open_net`.
@@ -94,11 +96,13 @@ def predict(
     net = open_net(weights, config=config, architecture=chosen, splits=splits)
     device = prepare(Hardware() if config is None else config.hardware)
     detector = net.to(device)
+    data = None if config is None else config.data.detection
+    upright = data is None or data.exif != "stored"
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
-    for image_id, (file, name) in enumerate(zip(files, drawn_names(files), strict=True), start=1):
+    for image_id, file, name in zip(image_ids(files, splits), files, drawn_names(files), strict=True):
         try:
-            image = read_image(file, upright=True)
+            image = read_image(file, upright=upright)
         except BadImageError as error:
             _log.warning("%s: %s; it is left out", file, error)
             unreadable.append(file)
@@ -112,6 +116,16 @@ def predict(
     return Predicted(len(files) - len(unreadable), tuple(unreadable), len(results), json, out)
 
 
+def image_ids(files: Sequence[Path], splits: DetectionSplits | None) -> list[int | str]:
+    """The annotation file's own ids if all images are of one split of the config, else numbers from 1."""
+    for split in () if splits is None else (splits.test, splits.search, splits.whole):
+        known = {} if split is None else {record.file.resolve(): record.own_id for record in split.records}
+        own = [known.get(file.resolve()) for file in files]
+        if None not in own and len(set(own)) == len(own):
+            return own
+    return list(range(1, len(files) + 1))
+
+
 @torch.no_grad()
 def detect(detector: FinishedDetector, image: Tensor, score: float) -> dict[str, Tensor]:
     """The detections, on the CPU, of an RGB image (3, H, W) whose scores are at least so high."""
@@ -121,7 +135,7 @@ def detect(detector: FinishedDetector, image: Tensor, score: float) -> dict[str,
 
 
 def coco_results(
-    detector: FinishedDetector, found: dict[str, Tensor], image_id: int, file: Path
+    detector: FinishedDetector, found: dict[str, Tensor], image_id: int | str, file: Path
 ) -> Iterator[dict[str, Any]]:
     """One image's detections, one by one."""
     for box, label, score in zip(

@@ -86,7 +86,8 @@ def test_an_unknown_key_of_a_voc_split_is_told_the_keys_of_one(
     voc = {"root": str(tmp_path), "image_set": "train", "images": "x"}
     splits = {"train": {**voc, "annotations": None}, "search": None, "test": None}
     message = refused(data={"detection": {"format": "voc", **splits}})
-    assert "data.detection.train.images: unknown key; known here: image_set, one_based, root" in message
+    known = "backgrounds, image_set, one_based, root"
+    assert f"data.detection.train.images: unknown key; known here: {known}" in message
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_an_override_that_does_not_fit_is_refused(
 
 def test_the_splits_have_the_keys_of_their_format(refused: Callable[..., str], tmp_path: Path) -> None:
     message = refused(data={"detection": {"format": "voc"}})
-    assert message == "data.detection: format is voc, so `train` needs the keys root, image_set"
+    assert message == "data.detection: format is voc, so `train` needs the keys root"
     voc = {"root": "/voc", "image_set": "train", "images": None, "annotations": None}
     message = refused(data={"detection": {"test": voc}})
     assert message == "data.detection: format is coco, so `test` needs the keys images, annotations"
@@ -340,7 +341,7 @@ COCO = {"images": "images", "annotations": "a.json"}
         ),
         (
             [COCO, {"root": "VOC", "image_set": "train", "images": "x"}],
-            "data.detection.train.1.images: unknown key; known here: image_set, one_based, root",
+            "data.detection.train.1.images: unknown key; known here: backgrounds, image_set, one_based, root",
         ),
         (
             [COCO, {"root": "VOC", "image_set": "train"}],
@@ -489,3 +490,19 @@ def test_a_part_of_a_section_that_is_not_there_is_asked_for_by_its_whole_name(
     config = load_config(write_config(tmp_path / "detnas.yaml", data={"detection": None}))
     with pytest.raises(ConfigError, match=r"no `data\.detection\.test`, which this step needs"):
         config.require("data.detection.test")
+
+
+def test_keys_that_older_configs_lack_are_in_no_fingerprint_at_their_defaults(make_config, tmp_path):
+    """What a run of an older version goes on by: only a key that is set makes it another run."""
+    config = make_config(tmp_path)
+    later = {"exif", "box_form", "box_units", "crowds", "copies", "strict", "backgrounds"}
+    written = config.data.model_dump(mode="json")
+    voc = VocSplit(root=tmp_path, image_set="train").model_dump(mode="json")
+    assert not later & {*written, *written["detection"], *voc}
+    assert voc == {"root": str(tmp_path), "image_set": "train", "one_based": False}
+    sections = ("seed", "space", "data", "detector", "evaluation")
+    for change in ({"detection": {"exif": "shown"}}, {"strict": True}, {"detection": {"box_form": "xyxy"}}):
+        other = make_config(tmp_path, data=change)
+        assert other.fingerprint(*sections) != config.fingerprint(*sections)
+    same = make_config(tmp_path, data={"detection": {"exif": "auto"}, "strict": False})
+    assert same.fingerprint(*sections) == config.fingerprint(*sections)

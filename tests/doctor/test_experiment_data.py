@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from detnas_nni.cli import main
 from detnas_nni.doctor import experiment
 from tests.doctor.findings import only, statuses
+from detnas_nni.doctor.reading import reading
+from tests.data.data_builders import coco_content, write_coco
 
 
 def test_a_config_with_mistakes_is_one_problem_each(write_config, tmp_path):
@@ -112,3 +115,59 @@ def test_an_image_folder_without_classes_or_images_is_named(make_config, tmp_pat
     found = experiment.data(make_config(tmp_path / "run", data=data))
     assert "has no folders" in only(found, "data.classification.train").text
     assert "has no images" in only(found, "data.classification.test").text
+
+
+def coco_split(root, change):
+    """A split of four images with a change of its annotations."""
+    content = coco_content()
+    change(content)
+    images, annotations = write_coco(root, content)
+    return {"images": str(images), "annotations": str(annotations)}
+
+
+def swap(content):
+    content["annotations"][0]["bbox"] = [10, 25, -10, -20]
+
+
+def read(make_config, tmp_path, change, **data):
+    detection = {"train": coco_split(tmp_path / "data", change), "search": None, "test": None, "holdout": 1}
+    values = {"classification": None, "detection": detection, **data}
+    return reading(make_config(tmp_path / "run", data=values))
+
+
+def test_what_is_corrected_in_annotations_is_told(make_config, tmp_path):
+    (found,) = read(make_config, tmp_path, swap)
+    assert (found.status, "docs/data.md" in found.remedy) == ("warning", True)
+    assert found.text.startswith("train: 1 box has its corners swapped (negative sides); sorted")
+
+
+def test_sound_annotations_are_well(make_config, tmp_path):
+    (found,) = read(make_config, tmp_path, lambda content: None)
+    assert (found.status, found.text) == ("ok", "nothing in them had to be corrected")
+
+
+def test_strict_makes_a_correction_a_problem(make_config, tmp_path):
+    (found,) = read(make_config, tmp_path, swap, strict=True)
+    assert found.status == "problem" and "1 box has its corners swapped" in found.text
+
+
+def test_strict_can_be_asked_for_on_the_command_line(write_config, tmp_path, capsys):
+    detection = {"train": coco_split(tmp_path / "data", swap), "search": None, "test": None, "holdout": 1}
+    path = write_config(tmp_path / "detnas.yaml", data={"classification": None, "detection": detection})
+    assert main(["doctor", "-c", str(path), "--strict", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    (found,) = [finding for finding in findings if finding["name"] == "annotations"]
+    assert found["status"] == "problem" and "Nothing may be corrected" in found["text"]
+
+
+def test_a_name_that_is_read_in_another_form_is_found_at_a_glance(make_config, tmp_path):
+    def move(content):
+        for entry in content["images"]:
+            entry["file_name"] = entry["file_name"].replace(".png", ".PNG")
+
+    split = coco_split(tmp_path / "data", lambda content: None)
+    content = json.loads((tmp_path / "data/train.json").read_text())
+    move(content)
+    (tmp_path / "data/train.json").write_text(json.dumps(content))
+    found = experiment.data(make_config(tmp_path / "run", data={"detection": {"train": split}}))
+    assert only(found, "data.detection.train").status == "ok"

@@ -10,9 +10,16 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from detnas_nni.cli import main
+from detnas_nni.config import CocoSplit, DetectionData
 from detnas_nni.data.images import read_image
+from detnas_nni.data.splits import open_detection
 from detnas_nni.finished.exporting import export
 from detnas_nni.finished.predicting import drawn_names
+from detnas_nni.finished.predicting import drawn_names
+from detnas_nni.finished.sources import load_net, save_net
+from detnas_nni.finished.nets import FinishedDetector
+from detnas_nni.finished.predicting import coco_results, detect, image_ids
+from tests.data.data_builders import coco_content, write_coco
 from tests.finished.conftest import Trained
 
 CATEGORIES = {1: (1, "circle"), 2: (3, "square"), 3: (4, "triangle"), 4: (7, "star"), 5: (8, "ring")} | {
@@ -182,3 +189,37 @@ def test_patterns_and_folders_are_taken_apart_and_drawn_images_are_no_input(
 def test_no_two_drawn_images_share_a_name() -> None:
     files = [Path(name) for name in ("a.jpg", "a.png", "b/A.jpg", "a-2.jpg")]
     assert drawn_names(files) == ["a.png", "a-2.png", "A-3.png", "a-2-2.png"]
+
+
+def test_images_of_a_split_have_the_ids_of_its_annotation_file(tmp_path: Path) -> None:
+    content = coco_content()
+    uuids = [f"0b9e1c1e-5f6a-4a57-9e1b-00000000000{number}" for number in range(4)]
+    for entry, annotation, own in zip(content["images"], content["annotations"], uuids, strict=True):
+        entry["id"] = annotation["image_id"] = own
+    images, annotations = write_coco(tmp_path, content)
+    data = DetectionData(train=CocoSplit(images=images, annotations=annotations), holdout=1)
+    splits = open_detection(data, seed=0)
+    files = [images / f"{number}.png" for number in (2, 0)]
+    assert image_ids(files, splits) == [uuids[2], uuids[0]]
+    assert (
+        image_ids([*files, tmp_path / "other.png"], splits)
+        == image_ids([*files, files[0]], None)
+        == [1, 2, 3]
+    )
+
+
+def test_results_have_the_category_ids_of_the_annotation_file(
+    faster_rcnn: Trained, images: list[Path], tmp_path: Path
+) -> None:
+    """Those of text, too, through the file of a finished net."""
+    net = load_net(export(faster_rcnn.config, faster_rcnn.weights, form="torch", out=tmp_path / "a.pt"))
+    own = tuple(f"c-{number}" for number in range(6))
+    save_net(
+        FinishedDetector(net.description.model_copy(update={"category_ids": own}), net.net), tmp_path / "b.pt"
+    )
+    again = load_net(tmp_path / "b.pt")
+    found = detect(again, read_image(images[0]), 0.0)
+    results = list(coco_results(again, found, 1, images[0]))
+    assert results
+    for result in results:
+        assert result["category_id"] == own[again.classes.index(result["category"]) - 1]

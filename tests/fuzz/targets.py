@@ -21,6 +21,7 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.cost.latency_table import read_latency_table
 from detnas_nni.cost.table import cost_table
 from detnas_nni.data.coco import read_coco
+from detnas_nni.data.copies import group_numbers, read_groups
 from detnas_nni.data.images import read_image
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc import read_voc
@@ -128,7 +129,24 @@ def coco(folder: Path) -> Target:
         "annotations": [],
         "categories": [{"id": 0, "name": "a"}],
     }
-    seeds = [json.dumps(content).encode(), json.dumps(minimal, indent=1).encode()]
+    tools = {
+        "images": [
+            {"id": "0b9e-a", "file_name": "images\\a.PNG", "width": "40", "height": 30},
+            {"id": 2**60, "coco_url": "http://x.org/%62.png", "width": 40, "height": 30},
+        ],
+        "annotations": [
+            {"image_id": "0b9e-a", "category_id": "3", "bbox": ["1", "2", "-1", "9"]},
+            {"image_id": 2**60, "category_id": 3.0, "segmentation": [[1, 2, 9, 2, 9, 9]], "ignore": 1},
+            {"image_id": 2**60, "category_id": 3, "segmentation": {"size": [2, 3], "counts": "132"}},
+            {"image_id": 2**60, "category_id": 3, "bbox": "[1, 2, 3, 4]", "is_crowd": "no"},
+            {"image_id": 2**60, "category_id": 3, "bbox": [9, 9, 9, 9], "attributes": {"rotation": 30}},
+        ],
+        "categories": [
+            {"id": 0, "name": "pets", "supercategory": "none"},
+            {"id": "3", "name": "cat", "supercategory": "pets"},
+        ],
+    }
+    seeds = [json.dumps(content).encode(), json.dumps(minimal, indent=1).encode(), json.dumps(tools).encode()]
 
     def parse(data: bytes) -> None:
         _put(file, data)
@@ -148,6 +166,46 @@ def voc_annotation(folder: Path) -> Target:
         _use(read_voc(root, "train", max_bad=len(data) % 3), root / "JPEGImages")
 
     return Target("VOC annotation", seeds, XML.mutate, parse)
+
+
+def voc_folder(folder: Path) -> Target:
+    """One XML file in a folder of pictures without lists, with what tools put beside a box."""
+    root = folder / "set"
+    root.mkdir(parents=True)
+    for name in ("a", "b", "../outside"):
+        Image.new("RGB", (40, 30)).save(root / f"{name}.png")
+    (root / "b.xml").write_bytes(_xml("cat"))
+    file = root / "a.xml"
+    tools = (
+        "<annotation><filename>a.png</filename><size><width>0</width></size>"
+        "<object><name>cat</name><difficult>Unspecified</difficult><ignore>1</ignore>"
+        "<robndbox><cx>9</cx><cy>9</cy><w>4</w><h>5</h><angle>0.5</angle></robndbox></object>"
+        "<object><name>dog</name>"
+        "<bndbox><xmin>30</xmin><ymin>0.5</ymin><xmax>2</xmax><ymax>9</ymax></bndbox>"
+        "<attributes><attribute><name>rotation</name><value>30</value></attribute></attributes>"
+        "</object></annotation>"
+    )
+    seeds = (tools.encode(), _xml("cat", "dog"))
+
+    def parse(data: bytes) -> None:
+        _put(file, data)
+        _use(read_voc(root, max_bad=len(data) % 3, backgrounds=len(data) % 2 == 0), root)
+
+    return Target("VOC folder", seeds, XML.mutate, parse)
+
+
+def copies(folder: Path) -> Target:
+    """Groups of images that are held out together."""
+    file = folder / "copies.json"
+    seeds = (b'{"groups": [["a.jpg", "b.jpg"], ["c.jpg"]]}', b'{"groups": []}')
+
+    def parse(data: bytes) -> None:
+        _put(file, data)
+        groups = read_groups(file)
+        group_numbers([Path("a.jpg"), Path("x/b.jpg"), Path("c.jpg")], groups)
+        assert all(isinstance(name, str) for group in groups for name in group)
+
+    return Target("copies", seeds, JSON.mutate, parse)
 
 
 def voc_image_set(folder: Path) -> Target:
@@ -320,14 +378,19 @@ def image(folder: Path) -> Target:
     file = folder / "image"
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     seeds = []
-    for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF"):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    plain, wide = Image.fromarray(pixels), Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    forms = [(plain, kind, {}) for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")]
+    forms += [(plain, "JPEG", {"exif": turned}), (wide, "PNG", {}), (wide, "TIFF", {"exif": turned})]
+    for picture, kind, options in forms:
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, kind)
+        picture.save(stream, kind, **options)
         seeds.append(stream.getvalue())
 
     def parse(data: bytes) -> None:
         _put(file, data)
-        assert read_image(file).shape[0] == 3
+        assert read_image(file, upright=len(data) % 2 == 0).shape[0] == 3
 
     return Target("image", tuple(seeds), mutate_bytes, parse)
 
@@ -338,6 +401,8 @@ _BUILDERS = {
     "COCO": coco,
     "VOC annotation": voc_annotation,
     "VOC image set": voc_image_set,
+    "VOC folder": voc_folder,
+    "copies": copies,
     "journal": journal,
     "latency table": latency_table,
     "weights": weights,
