@@ -24,6 +24,7 @@ from search_spaces import SpaceError
 if TYPE_CHECKING:
     from detnas_nni.architecture import Architecture
     from detnas_nni.config import Config
+    from detnas_nni.data.formats.source import Wishes
 
 _log = logging.getLogger(__name__)
 
@@ -80,14 +81,52 @@ def _data_crops(options: argparse.Namespace) -> None:
         print(f"  {count:>7}  boxes left out: {reason}")
 
 
+def _data_convert(options: argparse.Namespace) -> None:
+    from detnas_nni.data.formats.convert import READERS, convert
+    from detnas_nni.data.formats.recognise import recognise
+
+    found = recognise(options.path, options.form)
+    if found.form not in READERS:
+        raise UsageError(f"{options.path}: {found.sentence}; it is read as it is: detnas init {options.path}")
+    print(f"{options.path}: {found.sentence}")
+    written = convert(found, options.out, _wishes(options), options.images, options.overwrite)
+    print("\n".join(f"  {line}" for line in written.lines))
+    if written.complaints:
+        print("What may be wrong with it")
+        print("\n".join(f"  - {line}" for line in written.complaints))
+
+
+def _wishes(options: argparse.Namespace) -> Wishes:
+    from detnas_nni.data.formats.source import Wishes
+
+    backgrounds = {None: None, "background": True, "leave-out": False}[options.unlabelled]
+    return Wishes(backgrounds=backgrounds, class_key=options.class_key, strict=options.strict)
+
+
 def _init(options: argparse.Namespace) -> None:
     from detnas_nni.init.experiment import Request, init
     from detnas_nni.init.sources import coco_sources, voc_sources
 
-    if options.coco is not None:
-        for name in ("image_set", "one_based"):
-            if getattr(options, name):
-                raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    _check_init(options)
+    if options.path is not None:
+        from detnas_nni.init.recognised import recognised_sources
+
+        sources = recognised_sources(
+            options.path,
+            say,
+            form=options.form,
+            images=options.images,
+            wishes=_wishes(options),
+            image_set=options.image_set,
+            one_based=options.one_based,
+            name=options.name,
+            out=options.out,
+            overwrite=options.overwrite,
+        )
+    elif options.coco is not None:
         sources = coco_sources(options.coco, options.val, options.test, options.name)
     else:
         sources = voc_sources(
@@ -104,7 +143,29 @@ def _init(options: argparse.Namespace) -> None:
         device=options.device,
         overwrite=options.overwrite,
     )
-    print(init(request, say=lambda line: print(line, flush=True)))
+    print(init(request, say=say))
+
+
+def _check_init(options: argparse.Namespace) -> None:
+    """UsageError if a data set is named twice or not at all, or an option belongs to another form."""
+    forms = {"PATH": options.path, "--coco": options.coco, "--voc": options.voc}
+    named = [name for name, value in forms.items() if value is not None]
+    if len(named) != 1:
+        what = " and ".join(named) or "nothing"
+        raise UsageError(f"expected one of PATH, --coco IMAGES FILE and --voc DIR; got {what}")
+    if options.coco is not None:
+        for name in ("image_set", "one_based"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
+    for name in ("form", "images", "unlabelled", "class_key", "strict"):
+        if options.path is None and getattr(options, name):
+            option = {"form": "from"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--{option} goes with PATH, a data set whose form is looked for")
+    if options.path is not None and (options.val or options.test):
+        raise UsageError(
+            "--val and --test go with --coco and --voc; of PATH the splits are found by the names of its "
+            "folders"
+        )
 
 
 def _pretrain(options: argparse.Namespace) -> None:
@@ -410,6 +471,7 @@ _COMMANDS = {
     "init": _init,
     "shapes": _data_shapes,
     "crops": _data_crops,
+    "convert": _data_convert,
     "pretrain": _pretrain,
     "finetune": _finetune,
     "search": _search,

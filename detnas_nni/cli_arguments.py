@@ -9,6 +9,9 @@ from pathlib import Path
 
 from detnas_nni import __version__
 
+# The keys of data.formats.recognise.FORMS, which a parser that is to be quick does not import.
+_FORMS = ("coco", "voc", "yolo", "cvat", "labelme", "via", "labelstudio", "kitti", "lvis", "openimages")
+
 _FINISHED_WEIGHTS = "of a single net; or of a supernet, with --arch"
 
 
@@ -54,6 +57,19 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="the folder to write (default: data.classification.train)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace crops of other boxes")
+    command = _command(
+        kinds,
+        "convert",
+        "write a data set of another format as COCO",
+        "Read YOLO, CVAT's XML, labelme, VIA, Label Studio's JSON, KITTI, LVIS or Open Images, and write "
+        "COCO's JSON, a file a split, with a note of what was read, changed and left out. No picture is "
+        "copied, and no file of the data set is touched.",
+        "detnas data convert my-yolo-folder --out converted",
+    )
+    command.add_argument("path", type=Path, metavar="PATH", help="the folder, or its annotation file")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
+    _add_form(command)
+    command.add_argument("--overwrite", action="store_true", help="replace a conversion of another data set")
 
     command = _step(
         commands,
@@ -330,10 +346,13 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         "values fit them, this machine and your time, with a plan of the commands.",
         "detnas init --coco images train.json --test images test.json --hours 8",
     )
-    command.usage = "detnas init (--coco IMAGES FILE | --voc DIR) [--test …] [--hours H] …"
-    form = command.add_mutually_exclusive_group(required=True)
-    form.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
-    form.add_argument("--voc", type=Path, metavar="DIR", help="a Pascal VOC folder")
+    command.usage = "detnas init (PATH | --coco IMAGES FILE | --voc DIR) [--test …] [--hours H] …"
+    command.add_argument(
+        "path", type=Path, nargs="?", metavar="PATH", help="a data set as its tool left it; its form is found"
+    )
+    _add_form(command)
+    command.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
+    command.add_argument("--voc", type=Path, metavar="DIR", help="a Pascal VOC folder")
     command.add_argument("--image-set", metavar="NAME", help="VOC: to train on (default: trainval or train)")
     command.add_argument(
         "--val", nargs="+", metavar="SPLIT", help="IMAGES FILE, or a VOC set: guides the search"
@@ -353,6 +372,27 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--name", type=_name, help="of the experiment (default: the data folder's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="default: experiments/NAME")
     command.add_argument("--overwrite", action="store_true", help="write the folder's files anew")
+
+
+def _add_form(command: argparse.ArgumentParser) -> None:
+    """What may be said of a data set whose form is looked for."""
+    command.add_argument(
+        "--from",
+        dest="form",
+        choices=_FORMS,
+        metavar="FORMAT",
+        help=f"of PATH: {', '.join(_FORMS)} (default: found)",
+    )
+    command.add_argument(
+        "--images", type=Path, metavar="DIR", help="the pictures, if they are not below PATH"
+    )
+    command.add_argument(
+        "--unlabelled",
+        choices=("background", "leave-out"),
+        help="YOLO, KITTI: what a picture without a label file is (default: the format's custom)",
+    )
+    command.add_argument("--class-key", metavar="NAME", help="VIA: the attribute that is the class")
+    command.add_argument("--strict", action="store_true", help="an entry of PATH that is wrong is an error")
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -23,6 +23,7 @@ class Sources:
         test: what the final net is measured on; None if there is none.
         chosen: why they are what they are, in words, where the user did not say it.
         name: a name for the experiment.
+        told: what is wrong with them, as far as it was met on the way here.
     """
 
     form: str
@@ -31,12 +32,17 @@ class Sources:
     test: CocoSplit | VocSplit | None
     chosen: tuple[str, ...]
     name: str
+    told: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, CocoSplit | VocSplit]:
         """The splits that are there, by name."""
         named = {"train": self.train, "search": self.search, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
+
+    def with_splits(self, val: CocoSplit | VocSplit | None, test: CocoSplit | VocSplit | None) -> Sources:
+        """The same training images with these splits beside them."""
+        return _settled(self.form, self.train, val, test, chosen=[], name=self.name)
 
 
 def coco_sources(
@@ -47,7 +53,7 @@ def coco_sources(
     for option, pair in (("--val", val), ("--test", test)):
         splits.append(None if pair is None else _coco_split(option, pair))
     default = plain_path(train[1]).parent.name
-    return _settled("coco", *splits, chosen=[], name=name or _plain(default))
+    return _settled("coco", *splits, chosen=[], name=name or experiment_name(default))
 
 
 def voc_sources(
@@ -103,7 +109,7 @@ def voc_sources(
         split(names["val"]),
         split(names["test"]),
         chosen=chosen,
-        name=name or _plain(plain_path(root).name),
+        name=name or experiment_name(plain_path(root).name),
     )
 
 
@@ -145,6 +151,6 @@ def _coco_split(option: str, pair: Sequence[str]) -> CocoSplit:
     return CocoSplit(images=images, annotations=annotations)
 
 
-def _plain(name: str) -> str:
+def experiment_name(name: str) -> str:
     """A name for an experiment, of what the config allows in one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:60].lower() or "mine"
