@@ -53,6 +53,13 @@ def coco_splits(
     pictures = Pictures(listing if images is None else Listing(images), Note())
     found = [_coco_file(root, file, pictures) for file in files]
     chosen: list[str] = []
+    if found and not any(file.found for file in found):
+        name = next(_names(found[0].annotations), None)
+        if name is not None:
+            raise DataError(
+                f"{found[0].annotations}: none of its first pictures is below {pictures.root}; the first is "
+                f"{name!r:.200}. Copy them there, or name their folder: --images DIR."
+            )
     if any(file.found for file in found):
         for file in found:
             if not file.found:
@@ -87,8 +94,9 @@ def _one(files: list[CocoFile], split: str) -> CocoFile:
 def _coco_file(root: Path, file: PurePosixPath, pictures: Pictures) -> CocoFile:
     """The folder is the one that most of the first names lead to."""
     votes: Counter[Path] = Counter()
+    split = split_of((*file.parts[:-1], file.stem))
     for name in _names(root / file):
-        path = pictures.look(name, file.parent)
+        path = pictures.look(name, file.parent, split=split)
         if path is not None:
             shared = _shared(path.parts, parts_of(name))
             votes[pictures.root.joinpath(*path.parts[: len(path.parts) - shared])] += 1
@@ -96,7 +104,6 @@ def _coco_file(root: Path, file: PurePosixPath, pictures: Pictures) -> CocoFile:
     if folder is None:
         beside = root / file.parent / "images"
         folder = beside if beside.is_dir() else root / file.parent
-    split = split_of((*file.parts[:-1], file.stem))
     return CocoFile(split, root / file, folder, found)
 
 

@@ -148,7 +148,7 @@ def as_coco(pictures: Sequence[Picture], classes: Mapping[int, str], folder: Pat
     for position, picture in enumerate(pictures, start=1):
         image_id = position if picture.image_id is None else picture.image_id
         width, height = picture.size
-        name = picture.file.relative_to(folder).as_posix()
+        name = picture.file.absolute().relative_to(folder).as_posix()
         images.append({"id": image_id, "file_name": name, "width": width, "height": height})
         for box in picture.boxes:
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, **_annotation(box)})

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from detnas_nni.data.formats.dataset import (
     Box,
     Classes,
+    Corners,
     Dataset,
     Picture,
     corners_around,
@@ -17,8 +18,8 @@ from detnas_nni.data.formats.dataset import (
     split_of,
 )
 from detnas_nni.data.formats.documents import name_of, number, read_xml, whole
-from detnas_nni.data.formats.note import OUTLINES, OUTSIDE_FRAME, ROTATED, SHAPELESS
-from detnas_nni.data.formats.shapes import Corners, ellipse, turned_box
+from detnas_nni.data.formats.note import OUTLINES, OUTSIDE_FRAME, ROTATED, SHAPELESS, TAGS
+from detnas_nni.data.formats.shapes import ellipse, turned_box
 from detnas_nni.data.formats.source import Source
 
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -66,20 +67,22 @@ class _Reader:
         for position, image in enumerate(root.iterfind("image")):
             key = f"image[{position}]"
             name = image.get("name") or ""
-            picture = self._source.pictures.find(name, file.parent, f"{self._source.root / file}: `{key}`")
+            subset = image.get("subset")
+            split = split_of((subset,)) if subset else split_of((*file.parts[:-1], file.stem))
+            named_by = f"{self._source.root / file}: `{key}`"
+            picture = self._source.pictures.find(name, file.parent, named_by, split=split)
             if picture is None:
                 continue
             size = self._size(image, picture)
             if size is None:
                 continue
+            self._source.note.count(TAGS, len(image.findall("tag")))
             boxes = [
                 box
                 for at, shape in enumerate(image)
                 if shape.tag in _SHAPES
                 and (box := self._box(shape, shape.get("label"), file, f"{key}.{shape.tag}[{at}]"))
             ]
-            subset = image.get("subset")
-            split = split_of((subset,)) if subset else split_of((*file.parts[:-1], file.stem))
             yield split, Picture(picture, size, boxes)
 
     def _frames(self, root: Element, file: PurePosixPath) -> Iterator[tuple[str | None, Picture]]:

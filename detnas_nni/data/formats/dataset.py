@@ -21,6 +21,10 @@ _SPLIT_OF_WORD = {
 }
 
 
+Corners = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
+
 class Box(NamedTuple):
     """An upright box.
 
@@ -33,7 +37,7 @@ class Box(NamedTuple):
     """
 
     category: int
-    corners: tuple[float, float, float, float]
+    corners: Corners
     crowd: bool = False
     difficult: bool = False
     area: float | None = None
@@ -134,7 +138,14 @@ def _without_copies(splits: dict[str, list[Picture]], note: Note) -> None:
             del splits[second]
 
 
-def corners_around(points: Iterable[tuple[float, float]]) -> tuple[float, float, float, float]:
+def with_ignored(picture: Picture, regions: Sequence[Corners], classes: Mapping[int, str]) -> Picture:
+    """A picture with regions to ignore, which count for every class: COCO's crowds are of one, so one of "
+    "each."""
+    crowds = [Box(category, corners, crowd=True) for corners in regions for category in classes]
+    return picture._replace(boxes=picture.boxes + crowds)
+
+
+def corners_around(points: Iterable[tuple[float, float]]) -> Corners:
     """The upright box around points, of which there is at least one."""
     xs, ys = zip(*points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)

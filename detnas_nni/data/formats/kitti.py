@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from detnas_nni.data.formats.dataset import Box, Classes, Dataset, Picture, settle_splits, split_of
+from detnas_nni.data.formats.dataset import (
+    Box,
+    Classes,
+    Corners,
+    Dataset,
+    Picture,
+    settle_splits,
+    split_of,
+    with_ignored,
+)
 from detnas_nni.data.formats.documents import name_of, number, read_lines
 from detnas_nni.data.formats.note import CONFIDENCES, IGNORED
 from detnas_nni.data.formats.source import Source
@@ -29,7 +38,7 @@ def is_kitti(line: str) -> bool:
 def read(source: Source) -> Dataset:
     """Read every label file of KITTI in a data set. Raises DataError."""
     classes = Classes()
-    read: list[tuple[str | None, PurePosixPath, Picture, list[Box]]] = []
+    read: list[tuple[str | None, PurePosixPath, Picture, list[Corners]]] = []
     used = set()
     for file in source.files:
         lines = source.read(read_lines, file)
@@ -50,7 +59,7 @@ def read(source: Source) -> Dataset:
     kept = source.keep_backgrounds(custom=False)  # KITTI's test pictures have no labels: nobody has seen them
     rest = [file for file in source.pictures.files if source.pictures.root / file not in used]
     source.note_unlabelled(kept, len(rest))
-    named = [(split, _with_ignored(picture, ignored, classes)) for split, _, picture, ignored in read]
+    named = [(split, with_ignored(picture, ignored, classes.names)) for split, _, picture, ignored in read]
     if kept:
         for file in rest:
             size = source.pictures.size(source.pictures.root / file)
@@ -66,8 +75,8 @@ def _picture_folder(file: PurePosixPath) -> tuple[str, ...]:
 
 def _boxes(
     source: Source, file: Path, lines: list[tuple[int, str]], classes: Classes
-) -> tuple[list[Box], list[Box]]:
-    """The boxes of a file, and its regions to ignore, which have no category yet."""
+) -> tuple[list[Box], list[Corners]]:
+    """The boxes of a file, and its regions to ignore."""
     boxes, ignored = [], []
     for line_number, line in lines:
         words = line.split()
@@ -84,7 +93,7 @@ def _boxes(
         x1, y1, x2, y2 = corners
         if words[0].casefold() == _DONT_CARE:
             source.note.count(IGNORED)
-            ignored.append(Box(0, (x1, y1, x2, y2), crowd=True))
+            ignored.append((x1, y1, x2, y2))
             continue
         name = name_of(words[0])
         if name is None:
@@ -92,9 +101,3 @@ def _boxes(
             continue
         boxes.append(Box(classes.id_of(name), (x1, y1, x2, y2)))
     return boxes, ignored
-
-
-def _with_ignored(picture: Picture, ignored: list[Box], classes: Classes) -> Picture:
-    """A region to ignore counts for every class, and COCO's crowds are of one: it becomes one of each."""
-    crowds = [box._replace(category=category) for box in ignored for category in classes.names]
-    return picture._replace(boxes=picture.boxes + crowds)

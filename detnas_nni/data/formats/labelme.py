@@ -14,17 +14,28 @@ from typing import Any
 from detnas_nni.data.formats.dataset import (
     Box,
     Classes,
+    Corners,
     Dataset,
     Picture,
     corners_around,
     settle_splits,
     split_of,
+    with_ignored,
 )
 from detnas_nni.data.formats.documents import name_of, numbers, read_json, whole
-from detnas_nni.data.formats.note import JOINED, OUTLINES, ROTATED, SHAPELESS, UNLABELLED, WRONG_FILES
-from detnas_nni.data.formats.shapes import Corners, circle
+from detnas_nni.data.formats.note import (
+    IGNORED,
+    JOINED,
+    OUTLINES,
+    ROTATED,
+    SHAPELESS,
+    UNLABELLED,
+    WRONG_FILES,
+)
+from detnas_nni.data.formats.shapes import circle
 from detnas_nni.data.formats.source import Source
 
+_IGNORE = "__ignore__"  # labelme's own word for what is neither an object nor background
 _SHAPELESS = ("point", "line", "linestrip", "points", "multipoints")
 _NEEDED = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2, "rotation": 3}
 
@@ -37,7 +48,7 @@ def is_labelme(content: object) -> bool:
 def read(source: Source) -> Dataset:
     """Read every JSON file of labelme in a data set. Raises DataError."""
     classes = Classes()
-    read: list[tuple[str | None, Picture]] = []
+    read: list[tuple[str | None, Picture, list[Corners]]] = []
     used = set()
     for file in source.files:
         content = source.read(read_json, file)
@@ -61,10 +72,12 @@ def read(source: Source) -> Dataset:
             source.note.entry(WRONG_FILES, f"{source.root / file}: is of {found}, as another file is")
             continue
         used.add(found)
-        boxes = _joined(list(_shapes(source, file, content["shapes"], classes)), source)
-        read.append((split_of(file.parts[:-1]), Picture(found, size, boxes)))
+        ignored: list[Corners] = []
+        boxes = _joined(list(_shapes(source, file, content["shapes"], classes, ignored)), source)
+        read.append((split_of(file.parts[:-1]), Picture(found, size, boxes), ignored))
     source.note.count(UNLABELLED, len(source.pictures.files) - len(used))
-    return Dataset(classes.names, settle_splits(read, source.note), source.note)
+    named = [(split, with_ignored(picture, ignored, classes.names)) for split, picture, ignored in read]
+    return Dataset(classes.names, settle_splits(named, source.note), source.note)
 
 
 def _picture(source: Source, file: PurePosixPath, name: str) -> PurePosixPath | None:
@@ -78,9 +91,13 @@ def _picture(source: Source, file: PurePosixPath, name: str) -> PurePosixPath | 
 
 
 def _shapes(
-    source: Source, file: PurePosixPath, shapes: list[Any], classes: Classes
+    source: Source,
+    file: PurePosixPath,
+    shapes: list[Any],
+    classes: Classes,
+    ignored: list[Corners],
 ) -> Iterator[tuple[tuple[int, str] | None, Box]]:
-    """Each box, with what is the same for parts of one object."""
+    """Each box, with what is the same for parts of one object; regions to ignore go to `ignored`."""
     note, where = source.note, source.root / file
     for position, shape in enumerate(shapes):
         key = f"shapes[{position}]"
@@ -105,6 +122,10 @@ def _shapes(
             continue
         if kind != "rectangle":
             note.count(ROTATED if kind == "rotation" else OUTLINES)
+        if name == _IGNORE:
+            source.note.count(IGNORED)
+            ignored.append(corners)
+            continue
         group = shape.get("group_id")
         category = classes.id_of(name)
         difficult = shape.get("difficult") is True

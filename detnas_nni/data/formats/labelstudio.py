@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 from detnas_nni.data.formats.dataset import (
     Box,
     Classes,
+    Corners,
     Dataset,
     Picture,
     corners_around,
@@ -22,7 +23,7 @@ from detnas_nni.data.formats.dataset import (
 )
 from detnas_nni.data.formats.documents import name_of, number, numbers, read_json
 from detnas_nni.data.formats.note import MISSING, OUTLINES, ROTATED, SHAPELESS, UNLABELLED, WRONG_FILES
-from detnas_nni.data.formats.shapes import Corners, box_turned_at_its_corner, ellipse
+from detnas_nni.data.formats.shapes import box_turned_at_its_corner, ellipse
 from detnas_nni.data.formats.source import Source
 from detnas_nni.data.problems import show
 

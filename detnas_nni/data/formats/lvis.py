@@ -41,7 +41,7 @@ def read(source: Source) -> Dataset:
             continue
         _add_classes(classes, content["categories"], source.root / file)
         split = split_of((*file.parts[:-1], file.stem))
-        for picture in _pictures(source, file, content, classes):
+        for picture in _pictures(source, file, split, content, classes):
             if picture.file in used:
                 source.note.entry(WRONG_FILES, f"{source.root / file}: names {picture.file} again")
                 continue
@@ -67,7 +67,11 @@ def _add_classes(classes: dict[int, str], entries: list[Any], file: Path) -> Non
 
 
 def _pictures(
-    source: Source, file: PurePosixPath, content: dict[str, Any], classes: dict[int, str]
+    source: Source,
+    file: PurePosixPath,
+    split: str | None,
+    content: dict[str, Any],
+    classes: dict[int, str],
 ) -> Iterator[Picture]:
     note, where = source.note, source.root / file
     found: dict[int, Picture] = {}
@@ -84,7 +88,7 @@ def _pictures(
             note.wrong(where, f"{key}.coco_url", image.get("coco_url"), "a picture's address, or `file_name`")
             absent.add(image_id)
             continue
-        path = source.pictures.look(name, file.parent)
+        path = source.pictures.look(name, file.parent, split=split)
         if path is None:
             note.entry(NOT_HERE, f"{where}: `{key}` is {name!r:.200}")
             absent.add(image_id)

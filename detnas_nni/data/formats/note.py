@@ -42,6 +42,10 @@ SHAPELESS = Kind(
     "point, line or other shape without an area was left out",
     "points, lines or other shapes without an area were left out",
 )
+TAGS = Kind(
+    "tag of a whole picture, which has no place in it, was left out",
+    "tags of whole pictures, which have no place in them, were left out",
+)
 OUTSIDE_FRAME = Kind(
     "box of a track that has left the picture was left out",
     "boxes of tracks that have left the picture were left out",
@@ -50,8 +54,8 @@ GROUPS = Kind(
     "box of a group is kept as a crowd (iscrowd 1)", "boxes of groups are kept as crowds (iscrowd 1)"
 )
 IGNORED = Kind(
-    "region to ignore (DontCare) is a crowd of every class",
-    "regions to ignore (DontCare) are crowds of every class",
+    "region to ignore (DontCare, __ignore__) is a crowd of every class",
+    "regions to ignore (DontCare, __ignore__) are crowds of every class",
 )
 REPEATED = Kind(
     "line stands twice in its file; once is kept", "lines stand twice in their files; once is kept"

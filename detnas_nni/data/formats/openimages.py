@@ -8,6 +8,7 @@ touch, which Open Images' own metric treats as a crowd.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from detnas_nni.data.formats.dataset import Box, Classes, Dataset, Picture, settle_splits, split_of
@@ -34,14 +35,15 @@ def read(source: Source) -> Dataset:
     classes = Classes(names.values())
     found: dict[PurePosixPath, Picture] = {}
     splits: dict[PurePosixPath, str | None] = {}
-    absent: set[str] = set()
+    not_here = 0
     for file in source.files:
+        absent: set[str] = set()
         split = split_of((*file.parts[:-1], file.stem))
         for line, cells in _rows(source.root / file):
             image_id = cells["ImageID"]
             if image_id in absent:
                 continue
-            picture = _picture(source, file, image_id, found)
+            picture = _picture(source, file, image_id, split, found)
             if picture is None:
                 absent.add(image_id)
                 continue
@@ -50,7 +52,8 @@ def read(source: Source) -> Dataset:
             box = _box(source, source.root / file, line, cells, found[picture].size, names, classes)
             if box is not None:
                 found[picture].boxes.append(box)
-    source.note.count(NOT_HERE, len(absent))
+        not_here += len(absent)
+    source.note.count(NOT_HERE, not_here)
     source.note.count(UNLABELLED, len(source.pictures.files) - len(found))
     source.note.say(
         "Open Images labels each picture for the classes that were verified on it alone; other objects count "
@@ -97,11 +100,14 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _picture(
-    source: Source, file: PurePosixPath, image_id: str, found: dict[PurePosixPath, Picture]
+    source: Source,
+    file: PurePosixPath,
+    image_id: str,
+    split: str | None,
+    found: dict[PurePosixPath, Picture],
 ) -> PurePosixPath | None:
-    path = source.pictures.look(image_id, file.parent, stem=True) or source.pictures.look(
-        image_id, file.parent
-    )
+    look = partial(source.pictures.look, image_id, file.parent, split=split)
+    path = look(stem=True) or look()
     if path is None or path in found:
         return path
     size = source.pictures.size(source.pictures.root / path)

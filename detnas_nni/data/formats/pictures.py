@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from PIL import ExifTags, Image
 
 from detnas_nni.data.files import IMAGE_SUFFIXES
+from detnas_nni.data.formats.dataset import split_of
 from detnas_nni.data.formats.note import ELSEWHERE, MISSING, UNREADABLE, Note
 from detnas_nni.errors import DataError
 
@@ -81,7 +82,16 @@ class Pictures:
             self._by_name.setdefault(_plain(file.name), []).append(file)
             self._by_stem.setdefault(_plain(file.stem), []).append(file)
 
-    def find(self, name: str, near: PurePosixPath, named_by: str, *, stem: bool = False) -> Path | None:
+    def find(
+        self,
+        name: str,
+        near: PurePosixPath,
+        named_by: str,
+        *,
+        stem: bool = False,
+        split: str | None = None,
+        size: int | None = None,
+    ) -> Path | None:
         """The picture that an annotation calls `name`; None, and noted, if there is not exactly one.
 
         Args:
@@ -89,23 +99,40 @@ class Pictures:
             near: the annotation's folder, relative to the root.
             named_by: where the name stands, for the note.
             stem: whether the name has no suffix.
+            split: the split that the picture is of, where that is known: splits may use names again.
+            size: of the file in bytes, where that is known.
         """
-        found = self.look(name, near, stem=stem)
+        found = self.look(name, near, stem=stem, split=split, size=size)
         if found is None:
-            self._note.entry(MISSING, f"{named_by} names {name!r:.200}, which is not below {self.root}")
+            alike = self._alike(name, stem)
+            why = (
+                f"of which there are {len(alike)} below {self.root}, such as {alike[0]} and {alike[1]}"
+                if alike
+                else f"which is not below {self.root}"
+            )
+            self._note.entry(MISSING, f"{named_by} names {name!r:.200}, {why}")
             return None
         if not stem and found not in _exact(name, near):
             self._note.count(ELSEWHERE)
         return self.root / found
 
-    def look(self, name: str, near: PurePosixPath, *, stem: bool = False) -> PurePosixPath | None:
+    def _alike(self, name: str, stem: bool) -> list[PurePosixPath]:
+        """The pictures that are called so, in whatever folder."""
+        parts = parts_of(name)
+        return (self._by_stem if stem else self._by_name).get(_plain(parts[-1]), []) if parts else []
+
+    def look(
+        self,
+        name: str,
+        near: PurePosixPath,
+        *,
+        stem: bool = False,
+        split: str | None = None,
+        size: int | None = None,
+    ) -> PurePosixPath | None:
         """As `find`, relative to the root, and without a note."""
         for spelling in dict.fromkeys((name, _without_percents(name))):
-            parts = parts_of(spelling)
-            if not parts:
-                continue
-            index = self._by_stem if stem else self._by_name
-            candidates = index.get(_plain(parts[-1]), [])
+            parts, candidates = parts_of(spelling), self._alike(spelling, stem)
             if not candidates:
                 continue
             exact = [path for path in _exact(spelling, near) if path in candidates]
@@ -113,8 +140,12 @@ class Pictures:
                 return exact[0]
             shared = [_shared(file.parts[:-1], parts[:-1]) for file in candidates]
             best = [file for file, count in zip(candidates, shared, strict=True) if count == max(shared)]
-            closer = [file for file in best if file.is_relative_to(near)] or best
+            of_split = [file for file in best if split and split_of(file.parts[:-1]) == split] or best
+            closer = [file for file in of_split if file.is_relative_to(near)] or of_split
             beside = [file for file in closer if file.parent == near] or closer
+            if len(beside) > 1 and size is not None:
+                same = [file for file in beside if _bytes(self.root / file) == size]
+                beside = same[:1]  # several are copies
             if len(beside) == 1:
                 return beside[0]
         return None
@@ -152,9 +183,22 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _exact(name: str, near: PurePosixPath) -> tuple[PurePosixPath, ...]:
-    """Where a name leads as it is written, from the annotation's folder and from the root."""
+    """Where a name leads as it is written, from the annotation's folder, its `images` and the root."""
     written = posixpath.normpath(posixpath.join(near.as_posix(), name.replace("\\", "/")))
-    return PurePosixPath(written), near.joinpath(*parts_of(name)), PurePosixPath(*parts_of(name))
+    parts = parts_of(name)
+    return (
+        PurePosixPath(written),
+        near.joinpath(*parts),
+        near.joinpath("images", *parts),
+        PurePosixPath(*parts),
+    )
+
+
+def _bytes(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
 
 
 def _plain(name: str) -> str:

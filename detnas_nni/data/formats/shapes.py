@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-Corners = tuple[float, float, float, float]
+from detnas_nni.data.formats.dataset import Corners
 
 
 def turned_box(corners: Corners, degrees: float) -> Corners:

@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 from detnas_nni.data.formats.dataset import (
     Box,
     Classes,
+    Corners,
     Dataset,
     Picture,
     corners_around,
     settle_splits,
     split_of,
 )
-from detnas_nni.data.formats.documents import name_of, number, numbers, read_csv, read_json
+from detnas_nni.data.formats.documents import name_of, number, numbers, read_csv, read_json, whole
 from detnas_nni.data.formats.note import OUTLINES, SHAPELESS, UNLABELLED, WRONG_FILES
-from detnas_nni.data.formats.shapes import Corners, ellipse
+from detnas_nni.data.formats.shapes import ellipse
 from detnas_nni.data.formats.source import Source
 from detnas_nni.data.problems import show
 from detnas_nni.errors import DataError
@@ -34,6 +35,7 @@ CSV_HEADER = ("filename", "file_size", "file_attributes", "region_count", "regio
 
 _USUAL_KEYS = ("class", "label", "name", "type", "category", "object", "class_name", "object_name")
 _SHAPELESS = ("point", "polyline")
+_LINES = ("polygon", "polyline")
 _NO_CLASS = "object"
 
 
@@ -46,6 +48,7 @@ class _Region(NamedTuple):
 class _Entry(NamedTuple):
     key: str
     name: str
+    size: int | None  # bytes
     regions: list[_Region]
 
 
@@ -97,6 +100,7 @@ def _from_json(file: Path) -> list[_Entry]:
             _Entry(
                 f"{file}: `{show(key)}`",
                 entry["filename"],
+                whole(entry.get("size")),
                 [_region(f"{show(key)}.regions[{show(at)}]", region) for at, region in numbered],
             )
         )
@@ -126,7 +130,9 @@ def _from_csv(file: Path) -> list[_Entry]:
             continue
         cells = dict(zip(columns, row, strict=False))
         name = cells["filename"]
-        entry = found.setdefault(name, _Entry(f"{file}: line {line}", name, []))
+        entry = found.setdefault(
+            name, _Entry(f"{file}: line {line}", name, whole(cells.get("file_size")), [])
+        )
         try:
             shape, attributes = (
                 json.loads(cells.get(column) or "{}")
@@ -183,7 +189,8 @@ class _Reader:
         read: list[tuple[str | None, Picture]] = []
         used = set()
         for file, entry in entries:
-            found = pictures.find(entry.name, file.parent, entry.key)
+            split = split_of((*file.parts[:-1], file.stem))
+            found = pictures.find(entry.name, file.parent, entry.key, split=split, size=entry.size)
             if found is None:
                 continue
             if found in used:
@@ -193,7 +200,7 @@ class _Reader:
             size = pictures.size(found)
             if size is not None:
                 boxes = list(self._boxes(self._source.root / file, entry.regions))
-                read.append((split_of((*file.parts[:-1], file.stem)), Picture(found, size, boxes)))
+                read.append((split, Picture(found, size, boxes)))
         note.count(UNLABELLED, len(pictures.files) - len(used))
         return Dataset(self._classes.names, settle_splits(read, note), note)
 
@@ -202,7 +209,7 @@ class _Reader:
         for region in regions:
             shape = region.shape
             kind = shape.get("name") if isinstance(shape, dict) else None
-            if kind in _SHAPELESS:
+            if kind in _SHAPELESS and not _is_closed(shape):
                 note.count(SHAPELESS)
                 continue
             corners = _corners(kind, shape) if isinstance(kind, str) else None
@@ -230,8 +237,15 @@ class _Reader:
         return name_of(value)
 
 
+def _is_closed(shape: dict[str, Any]) -> bool:
+    """Whether a line ends where it begins: people draw outlines so, too."""
+    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+    lists = isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys) > 3
+    return lists and (xs[0], ys[0]) == (xs[-1], ys[-1])
+
+
 def _corners(kind: str, shape: dict[str, Any]) -> Corners | None:
-    if kind == "polygon":
+    if kind in _LINES:
         xs, ys = numbers(shape.get("all_points_x")), numbers(shape.get("all_points_y"))
         if not xs or not ys or len(xs) != len(ys):
             return None

@@ -152,10 +152,13 @@ def _pictures_at(source: Source, index: PurePosixPath, base: str, entry: str) ->
     """What an entry of a data.yaml leads to: it may be written for another machine, or start with ../."""
     if source.pictures.root != source.root:
         return list(source.pictures.files)
+    first = next(_readings(base, entry))
     for parts in _readings(base, entry):
         for start in dict.fromkeys((index.parent, PurePosixPath())):
             place = start.joinpath(*parts)
             if place in source.listing.folders:
+                if parts != first:
+                    source.note.say(f"{source.root / index}: {entry!r:.200} is read as {source.root / place}")
                 return [file for file in source.pictures.files if file.is_relative_to(place)]
             if place.suffix.lower() == ".txt" and place in source.listing.files:
                 return _listed(source, place)
@@ -163,11 +166,10 @@ def _pictures_at(source: Source, index: PurePosixPath, base: str, entry: str) ->
 
 
 def _readings(base: str, entry: str) -> Iterator[tuple[str, ...]]:
-    """The parts of base and entry, then with ever fewer of the first ones; the last part alone never is."""
+    """The parts of base and entry, then with ever fewer of the first ones."""
     own = parts_of(entry)
     whole_path = own if re.match(r"[/\\]|[A-Za-z]:", entry) else (*parts_of(base), *own)
-    least = min(len(own), 2) if len(own) > 1 else len(own)
-    for at in range(max(len(whole_path) - least, 0) + 1):
+    for at in range(max(len(whole_path), 1)):
         yield whole_path[at:]
 
 
