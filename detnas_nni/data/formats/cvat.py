@@ -47,9 +47,8 @@ class _Reader:
             if root is not None:
                 for label in root.iterfind("meta//labels/label"):
                     name = name_of(label.findtext("name"))
-                    if (
-                        name is not None and label.find("parent") is None
-                    ):  # those with one are a skeleton's points
+                    part = label.find("parent") is not None  # a point of a skeleton
+                    if name is not None and not part and label.findtext("type") != "tag":
                         self._classes.id_of(name)
                 named += self._images(root, file)
                 if root.find("track") is not None:

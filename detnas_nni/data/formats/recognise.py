@@ -231,11 +231,9 @@ def _txt(file: Path) -> str | None:
     if file.stat().st_size > _SMALL:
         return None
     lines = [line for _, line in read_lines(file)[:_LINES]]
-    if not lines:
-        return None
-    if all(kitti.is_kitti(line) for line in lines):
+    if any(kitti.is_kitti(line) for line in lines):  # not all: a line may be wrong
         return "kitti"
-    return "yolo" if all(_is_yolo(line) for line in lines) else None
+    return "yolo" if any(_is_yolo(line) for line in lines) else None
 
 
 def _is_yolo(line: str) -> bool:
