@@ -19,15 +19,7 @@ YAML_SUFFIXES = (".yaml", ".yml")
 NAMES_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "labels.names")
 """Files of class names, one a line, in the order of the ids."""
 
-_NOT_LABELS = (
-    "classes.txt",
-    "readme.txt",
-    "requirements.txt",
-    "train.txt",
-    "val.txt",
-    "valid.txt",
-    "test.txt",
-)
+_NOT_LABELS = ("classes.txt", "requirements.txt")
 _KEYS = ((TRAIN, ("train",)), (VAL, ("val", "valid", "validation")), (TEST, ("test",)))
 
 
