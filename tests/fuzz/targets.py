@@ -35,6 +35,7 @@ from detnas_nni.training.weights import (
     save_weights,
 )
 from search_spaces import SIZES, layout
+from tests.fuzz import formats
 from tests.fuzz.checkpoints import mutate_checkpoint, saved
 from tests.fuzz.documents import JSON, XML, YAML
 from tests.fuzz.fuzzing import Target
@@ -343,6 +344,7 @@ _BUILDERS = {
     "weights": weights,
     "reference": reference,
     "image": image,
+    **formats.BUILDERS,
 }
 
 NAMES = tuple(_BUILDERS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ _MAX_XML = 2**29
 _MAX_TEXT = 100_000_000
 _MAX_CSV = 2**33
 
+_MOST = 1e12  # so far below the largest float that no sum and no product of sides overflows
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NUMERAL = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]+\.?(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
 
@@ -104,7 +104,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def number(value: object) -> float | None:
-    """A finite number, also where it stands as text; None for anything else."""
+    """A finite number that may be one of pixels, also where it stands as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and not (len(value) < 100 and _NUMERAL.fullmatch(value)):
@@ -113,7 +113,7 @@ def number(value: object) -> float | None:
         found = float(value)
     except (OverflowError, ValueError):  # an integer of hundreds of digits
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= _MOST else None
 
 
 def numbers(values: object) -> list[float] | None:

@@ -52,6 +52,7 @@ def read(source: Source) -> Dataset:
 
 
 def _add_classes(classes: dict[int, str], entries: list[Any], file: Path) -> None:
+    ids = {name: category for category, name in classes.items()}
     for position, entry in enumerate(entries):
         category, name = (
             (whole(entry.get("id")), name_of(entry.get("name"))) if isinstance(entry, dict) else (None, None)
@@ -60,7 +61,7 @@ def _add_classes(classes: dict[int, str], entries: list[Any], file: Path) -> Non
             raise DataError(
                 f"{file}: `categories[{position}]` is {show(entry)}, expected an object with id and name."
             )
-        if classes.setdefault(category, name) != name or list(classes.values()).count(name) > 1:
+        if classes.setdefault(category, name) != name or ids.setdefault(name, category) != category:
             raise DataError(
                 f"{file}: `categories[{position}]` is {show(entry)}, whose id or name stands twice."
             )

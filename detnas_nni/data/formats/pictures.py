@@ -19,6 +19,7 @@ from detnas_nni.errors import DataError
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # those that data/images.py decodes
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_LONGEST = 4096  # characters; no path is longer
 _HIDDEN = (".git", "__MACOSX", ".ipynb_checkpoints", "__pycache__", ".venv", "node_modules")
 
 
@@ -176,6 +177,8 @@ def shown_size(file: Path) -> tuple[int, int]:
 
 def parts_of(name: str) -> tuple[str, ...]:
     """The parts of a path in any system's spelling, without drive, root, `.` and what leads upwards."""
+    if len(name) > _LONGEST:
+        return ()
     text = re.sub(r"^(?:[A-Za-z]:|file://|https?://[^/]*)", "", name.replace("\\", "/"))
     parts = [part for part in text.split("/") if part not in ("", ".")]
     above = [at for at, part in enumerate(parts) if part == ".."]

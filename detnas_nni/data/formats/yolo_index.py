@@ -46,7 +46,9 @@ def is_index(values: dict[str, Any]) -> bool:
 
 def names_of(values: dict[str, Any], file: Path) -> Names:
     names = values.get("names")
-    entries = list(names.items()) if isinstance(names, dict) else list(enumerate(names or []))
+    if not isinstance(names, list | dict):
+        names = []
+    entries = list(names.items()) if isinstance(names, dict) else list(enumerate(names))
     listed: dict[int, str] = {}
     for key, value in entries:
         category, name = whole(key), name_of(str(value) if isinstance(value, bool) else value)
@@ -56,7 +58,7 @@ def names_of(values: dict[str, Any], file: Path) -> Names:
             )
         listed[category] = name
     if not listed:
-        raise DataError(f"{file}: `names` is {show(names)}, expected the names of the classes.")
+        raise DataError(f"{file}: `names` is {show(values.get('names'))}, expected the names of the classes.")
     return Names(dict(sorted(listed.items())), str(file), values.get("kpt_shape") is not None)
 
 
