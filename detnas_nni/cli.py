@@ -24,7 +24,6 @@ from search_spaces import SpaceError
 if TYPE_CHECKING:
     from detnas_nni.architecture import Architecture
     from detnas_nni.config import Config
-    from detnas_nni.data.formats.source import Wishes
 
 _log = logging.getLogger(__name__)
 
@@ -84,23 +83,20 @@ def _data_crops(options: argparse.Namespace) -> None:
 def _data_convert(options: argparse.Namespace) -> None:
     from detnas_nni.data.formats.convert import READERS, convert
     from detnas_nni.data.formats.recognise import recognise
+    from detnas_nni.data.formats.source import Wishes
 
     found = recognise(options.path, options.form)
     if found.form not in READERS:
         raise UsageError(f"{options.path}: {found.sentence}; it is read as it is: detnas init {options.path}")
     print(f"{options.path}: {found.sentence}")
-    written = convert(found, options.out, _wishes(options), options.images, options.overwrite)
+    backgrounds = {None: None, "background": True, "leave-out": False}[options.unlabelled]
+    wishes = Wishes(backgrounds=backgrounds, class_key=options.class_key, strict=options.strict)
+    written = convert(found, options.out, wishes, options.images, options.overwrite)
     print("\n".join(f"  {line}" for line in written.lines))
     if written.complaints:
         print("What may be wrong with it")
         print("\n".join(f"  - {line}" for line in written.complaints))
-
-
-def _wishes(options: argparse.Namespace) -> Wishes:
-    from detnas_nni.data.formats.source import Wishes
-
-    backgrounds = {None: None, "background": True, "leave-out": False}[options.unlabelled]
-    return Wishes(backgrounds=backgrounds, class_key=options.class_key, strict=options.strict)
+    print(f"To go on: {written.command}")
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -119,7 +115,6 @@ def _init(options: argparse.Namespace) -> None:
             say,
             form=options.form,
             images=options.images,
-            wishes=_wishes(options),
             image_set=options.image_set,
             one_based=options.one_based,
             name=options.name,
@@ -157,10 +152,9 @@ def _check_init(options: argparse.Namespace) -> None:
         for name in ("image_set", "one_based"):
             if getattr(options, name):
                 raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
-    for name in ("form", "images", "unlabelled", "class_key", "strict"):
-        if options.path is None and getattr(options, name):
-            option = {"form": "from"}.get(name, name).replace("_", "-")
-            raise UsageError(f"--{option} goes with PATH, a data set whose form is looked for")
+    for name, value in (("from", options.form), ("images", options.images)):
+        if options.path is None and value is not None:
+            raise UsageError(f"--{name} goes with PATH, a data set whose form is looked for")
     if options.path is not None and (options.val or options.test):
         raise UsageError(
             "--val and --test go with --coco and --voc; of PATH the splits are found by the names of its "

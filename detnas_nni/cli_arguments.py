@@ -69,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("path", type=Path, metavar="PATH", help="the folder, or its annotation file")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     _add_form(command)
+    command.add_argument(
+        "--unlabelled",
+        choices=("background", "leave-out"),
+        help="YOLO, KITTI: what a picture without a label file is (default: the format's custom)",
+    )
+    command.add_argument("--class-key", metavar="NAME", help="VIA: the attribute that is the class")
+    command.add_argument("--strict", action="store_true", help="an entry that is wrong is an error")
     command.add_argument("--overwrite", action="store_true", help="replace a conversion of another data set")
 
     command = _step(
@@ -343,24 +350,25 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         "init",
         "write an experiment for your own data",
         "Look at your images and boxes, say what is wrong with them, and write an experiment's folder whose "
-        "values fit them, this machine and your time, with a plan of the commands.",
+        "values fit them, this machine and your time.",
         "detnas init --coco images train.json --test images test.json --hours 8",
     )
     command.usage = "detnas init (PATH | --coco IMAGES FILE | --voc DIR) [--test …] [--hours H] …"
-    command.add_argument(
-        "path", type=Path, nargs="?", metavar="PATH", help="a data set as its tool left it; its form is found"
-    )
+    command.add_argument("path", type=Path, nargs="?", metavar="PATH", help="a data set as its tool left it")
     _add_form(command)
     command.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
     command.add_argument("--voc", type=Path, metavar="DIR", help="a Pascal VOC folder")
     command.add_argument("--image-set", metavar="NAME", help="VOC: to train on (default: trainval or train)")
     command.add_argument(
-        "--val", nargs="+", metavar="SPLIT", help="IMAGES FILE, or a VOC set: guides the search"
+        "--val", nargs="+", metavar="SET", help="IMAGES FILE, or a VOC set: guides the search"
     )
-    command.add_argument("--test", nargs="+", metavar="SPLIT", help="likewise: for the final number")
+    command.add_argument("--test", nargs="+", metavar="SET", help="likewise: for the final number")
     command.add_argument("--one-based", action="store_true", help="VOC: pixels are counted from 1")
     command.add_argument(
-        "--pretrain", choices=("crops", "folder", "supernet", "none"), help="the trunk's start"
+        "--pretrain",
+        choices=("crops", "folder", "supernet", "none"),
+        metavar="START",
+        help="of the trunk: crops, folder, supernet, none",
     )
     command.add_argument(
         "--classification", type=Path, metavar="DIR", help="labelled images, a folder a class"
@@ -368,7 +376,9 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--supernet", type=Path, metavar="FILE", help="a trained classification supernet")
     command.add_argument("--hours", type=_hours, metavar="H", help="cut the schedules to so much time")
     command.add_argument("--no-timing", action="store_true", help="measure no steps; a plan without times")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="what it runs on")
+    command.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="auto, cpu or cuda"
+    )
     command.add_argument("--name", type=_name, help="of the experiment (default: the data folder's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="default: experiments/NAME")
     command.add_argument("--overwrite", action="store_true", help="write the folder's files anew")
@@ -377,22 +387,9 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
 def _add_form(command: argparse.ArgumentParser) -> None:
     """What may be said of a data set whose form is looked for."""
     command.add_argument(
-        "--from",
-        dest="form",
-        choices=_FORMS,
-        metavar="FORMAT",
-        help=f"of PATH: {', '.join(_FORMS)} (default: found)",
+        "--from", dest="form", choices=_FORMS, metavar="FORMAT", help="of PATH (default: recognised)"
     )
-    command.add_argument(
-        "--images", type=Path, metavar="DIR", help="the pictures, if they are not below PATH"
-    )
-    command.add_argument(
-        "--unlabelled",
-        choices=("background", "leave-out"),
-        help="YOLO, KITTI: what a picture without a label file is (default: the format's custom)",
-    )
-    command.add_argument("--class-key", metavar="NAME", help="VIA: the attribute that is the class")
-    command.add_argument("--strict", action="store_true", help="an entry of PATH that is wrong is an error")
+    command.add_argument("--images", type=Path, metavar="DIR", help="the pictures, if not below PATH")
 
 
 class _HelpFormatter(argparse.HelpFormatter):

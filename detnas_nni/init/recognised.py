@@ -11,7 +11,6 @@ from detnas_nni.data.formats.coco_files import coco_splits
 from detnas_nni.data.formats.convert import NOTE, convert
 from detnas_nni.data.formats.dataset import SPLITS, TEST, TRAIN, VAL, split_of
 from detnas_nni.data.formats.recognise import Recognised, recognise
-from detnas_nni.data.formats.source import Wishes
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources, coco_sources, experiment_name, plain_path, voc_sources
 from detnas_nni.init.write import DATA, expect_free
@@ -25,7 +24,6 @@ def recognised_sources(
     *,
     form: str | None = None,
     images: Path | None = None,
-    wishes: Wishes | None = None,
     image_set: str | None = None,
     one_based: bool = False,
     name: str | None = None,
@@ -42,7 +40,6 @@ def recognised_sources(
         say: gets what it was taken for.
         form: the format's word, if the user says it.
         images: the folder of the pictures, if they lie elsewhere.
-        wishes: as `convert` takes them.
         image_set, one_based: as `voc_sources` takes them.
         name: of the experiment; the folder's if None.
         out, overwrite: as of `experiment.Request`.
@@ -60,7 +57,7 @@ def recognised_sources(
         return _voc(found, image_set, one_based, name)
     out = Path("experiments") / name if out is None else out
     expect_free(out, overwrite)
-    written = convert(found, out / DATA, wishes, images, overwrite=True)
+    written = convert(found, out / DATA, images=images, overwrite=True)
     pairs = {split: [str(part) for part in pair] for split, pair in written.splits.items()}
     sources = coco_sources(pairs[TRAIN], pairs.get(VAL), pairs.get(TEST), name)
     where = f"{out / DATA}: what was read, as COCO; {NOTE} beside it says how"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.data.formats import cvat, kitti, labelme, labelstudio, lvis, openimages, via, yolo
-from detnas_nni.data.formats.dataset import Box, Dataset, Picture
+from detnas_nni.data.formats.dataset import TEST, TRAIN, VAL, Box, Dataset, Picture
 from detnas_nni.data.formats.note import Note
 from detnas_nni.data.formats.pictures import Listing, Pictures
 from detnas_nni.data.formats.recognise import FORMS, Recognised
@@ -50,6 +51,15 @@ class Converted:
     splits: Mapping[str, tuple[Path, Path]]
     lines: tuple[str, ...]
     complaints: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The call of `detnas init` that goes on from here."""
+        words = ["detnas", "init"]
+        for option, name in (("--coco", TRAIN), ("--val", VAL), ("--test", TEST)):
+            if name in self.splits:
+                words += [option, *map(str, self.splits[name])]
+        return shlex.join(words)
 
 
 def read_dataset(found: Recognised, wishes: Wishes | None = None, images: Path | None = None) -> Dataset:

@@ -171,7 +171,7 @@ def _class_key(source: Source, entries: list[_Entry]) -> str | None:
     if len(counts) > 1 and len(usual) != 1:
         raise DataError(
             f"{source.root}: the regions have the attributes {show(sorted(counts))}; expected to know which "
-            "is the class. Name it: --class-key NAME."
+            "is the class. Name it: detnas data convert --class-key NAME."
         )
     key = usual[0] if usual else next(iter(counts))
     source.note.say(f"the regions' attribute {show(key)} is the class")

@@ -2,6 +2,7 @@
 "it."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,8 @@ def test_the_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"{root}: taken for YOLO" in out
     assert "train: 1 images, 1 boxes, 2 classes" in out
     assert "What may be wrong with it\n  - 1 entry is wrong; left out; the first: " in out
+    command = out.splitlines()[-1].removeprefix("To go on: detnas ")
+    assert shlex.split(command) == [*("init", "--coco", f"{root}/train/images", f"{tmp_path}/out/train.json")]
     assert main(["data", "convert", str(root), "--out", str(tmp_path / "strict"), "--strict"]) == 1
     assert "--strict leaves none out" in capsys.readouterr().err
 
