@@ -353,7 +353,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
         "values fit them, this machine and your time.",
         "detnas init --coco images train.json --test images test.json --hours 8",
     )
-    command.usage = "detnas init (PATH | --coco IMAGES FILE | --voc DIR) [--test …] [--hours H] …"
+    command.usage = "detnas init (PATH | --coco IMAGES FILE | --voc DIR) [--hours H] …"
     command.add_argument("path", type=Path, nargs="?", metavar="PATH", help="a data set as its tool left it")
     _add_form(command)
     command.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
