@@ -51,9 +51,8 @@ from detnas_nni.data import transforms
 from detnas_nni.data.datasets import ClassificationDataset, DetectionDataset, ImageDataset
 from detnas_nni.data.imagenet import ClassificationSet
 from detnas_nni.data.images import read_image
-from detnas_nni.data.loaders import classification_collate, detection_collate, train_loader
+from detnas_nni.data.loaders import TrainBatches, classification_collate, detection_collate, train_loader
 from detnas_nni.data.records import DetectionSet, ImageRecord
-from detnas_nni.data.sampling import TrainBatches
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from search_spaces import layout
 

@@ -71,7 +71,8 @@ def _data_crops(options: argparse.Namespace) -> None:
     from detnas_nni.data.splits import open_detection
 
     out = options.out or config.require("data.classification").train
-    images = open_detection(config.require("data.detection"), config.seed).train
+    data = config.require("data.detection")
+    images = open_detection(data, config.seed, strict=config.data.strict).train
     crops = write_crops(images, out, seed=config.seed, overwrite=options.overwrite)
     print(f"{out}: {crops.total} crops{'' if crops.written else ', which were there'}")
     for name, count in crops.counts.items():
@@ -100,6 +101,7 @@ def _data_convert(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from detnas_nni.data.reading import Conventions
     from detnas_nni.init.experiment import Request, init
     from detnas_nni.init.sources import coco_sources, voc_sources
 
@@ -117,6 +119,8 @@ def _init(options: argparse.Namespace) -> None:
             images=options.images,
             image_set=options.image_set,
             one_based=options.one_based,
+            backgrounds=options.backgrounds,
+            strict=options.strict,
             name=options.name,
             out=options.out,
             overwrite=options.overwrite,
@@ -125,10 +129,19 @@ def _init(options: argparse.Namespace) -> None:
         sources = coco_sources(options.coco, options.val, options.test, options.name)
     else:
         sources = voc_sources(
-            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name)
+            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name),
+            backgrounds=options.backgrounds,
         )
+    conventions = Conventions(
+        exif=options.exif,
+        box_form=options.box_form,
+        box_units=options.box_units,
+        crowds=options.crowds,
+        strict=options.strict,
+    )
     request = Request(
         sources,
+        conventions=conventions,
         out=options.out,
         pretrain=options.pretrain,
         classification=options.classification,
@@ -149,7 +162,7 @@ def _check_init(options: argparse.Namespace) -> None:
         what = " and ".join(named) or "nothing"
         raise UsageError(f"expected one of PATH, --coco IMAGES FILE and --voc DIR; got {what}")
     if options.coco is not None:
-        for name in ("image_set", "one_based"):
+        for name in ("image_set", "one_based", "backgrounds"):
             if getattr(options, name):
                 raise UsageError(f"--{name.replace('_', '-')} goes with --voc")
     for name, value in (("from", options.form), ("images", options.images)):
@@ -330,7 +343,8 @@ def _doctor(options: argparse.Namespace) -> int:
         return 0
     from detnas_nni.doctor import doctor
 
-    return doctor(options.config, options.overrides, json=options.json)
+    overrides = [*options.overrides, *(["data.strict=true"] if options.strict else [])]
+    return doctor(options.config, overrides, json=options.json)
 
 
 def _count(options: argparse.Namespace) -> None:

@@ -279,6 +279,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("-c", "--config", metavar="FILE", help="an experiment's YAML")
     _add_overrides(command)
     command.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_strict(command)
     group = command.add_mutually_exclusive_group()
     group.add_argument(
         "--close-nni", action="store_true", help="let NNI's servers listen on this machine alone, from now on"
@@ -358,12 +359,39 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     _add_form(command)
     command.add_argument("--coco", nargs=2, metavar=("IMAGES", "FILE"), help="to train on, in COCO form")
     command.add_argument("--voc", type=Path, metavar="DIR", help="a Pascal VOC folder")
-    command.add_argument("--image-set", metavar="NAME", help="VOC: to train on (default: trainval or train)")
     command.add_argument(
-        "--val", nargs="+", metavar="SET", help="IMAGES FILE, or a VOC set: guides the search"
+        "--image-set", metavar="NAME", help="VOC: to train on (default: trainval, train, all)"
+    )
+    command.add_argument(
+        "--val", nargs="+", metavar="SET", help="IMAGES FILE, or a VOC set or folder: guides the search"
     )
     command.add_argument("--test", nargs="+", metavar="SET", help="likewise: for the final number")
     command.add_argument("--one-based", action="store_true", help="VOC: pixels are counted from 1")
+    command.add_argument(
+        "--backgrounds", action="store_true", help="VOC: pictures without an XML file have no object"
+    )
+    command.add_argument(
+        "--exif",
+        choices=("auto", "shown", "stored"),
+        default="auto",
+        help="photos with an EXIF orientation: which way up their boxes are",
+    )
+    command.add_argument(
+        "--box-form",
+        choices=("auto", "xywh", "xyxy", "cxcywh"),
+        default="auto",
+        help="what a box's four numbers are",
+    )
+    command.add_argument(
+        "--box-units", choices=("auto", "pixels", "shares"), default="auto", help="their unit"
+    )
+    command.add_argument(
+        "--crowds",
+        choices=("ignored", "objects"),
+        default="ignored",
+        help="COCO: what iscrowd marks; CVAT's masks are objects",
+    )
+    _add_strict(command)
     command.add_argument(
         "--pretrain",
         choices=("crops", "folder", "supernet", "none"),
@@ -390,6 +418,12 @@ def _add_form(command: argparse.ArgumentParser) -> None:
         "--from", dest="form", choices=_FORMS, metavar="FORMAT", help="of PATH (default: recognised)"
     )
     command.add_argument("--images", type=Path, metavar="DIR", help="the pictures, if not below PATH")
+
+
+def _add_strict(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--strict", action="store_true", help="make it an error to correct anything in annotations"
+    )
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,8 +21,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationInfo,
+    model_serializer,
     model_validator,
 )
 
@@ -61,6 +63,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class _GrownSection(Section):
+    """A section with keys that older configs lack: at their default they are left out of what is written."""
+
+    LATER: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields, values = type(self).model_fields, handler(self)
+        unset = {key for key in self.LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in values.items() if key not in unset}
+
+
 class Space(Section):
     """What is searched."""
 
@@ -90,13 +104,24 @@ class CocoSplit(Section):
     annotations: ConfigPath = Field(description="the JSON file")
 
 
-class VocSplit(Section):
+class VocSplit(_GrownSection):
     """One split in Pascal VOC form."""
 
-    root: ConfigPath = Field(description="the folder with Annotations, ImageSets and JPEGImages")
-    image_set: str = Field(description="a name in ImageSets/Main, such as trainval")
+    LATER = frozenset({"backgrounds"})
+
+    root: ConfigPath = Field(
+        description="the folder with Annotations, ImageSets and JPEGImages, with images and annotations, or "
+        "with pictures and XML files side by side"
+    )
+    image_set: str | None = Field(
+        None,
+        description="a name in ImageSets/Main, such as trainval; by default all pictures with an XML file",
+    )
     one_based: bool = Field(
         False, description="coordinates count pixels from 1, both ends included, as in the original VOC"
+    )
+    backgrounds: bool = Field(
+        False, description="take pictures without an XML file as images without objects"
     )
 
 
@@ -134,11 +159,13 @@ TAGS = (*SPLIT_FORMS, "single", "several")
 """What pydantic puts into the place of an error, and no user ever wrote."""
 
 
-class DetectionData(Section):
+class DetectionData(_GrownSection):
     """Images with boxes. `train` gives a search split by hold-out where none is named.
 
-    A split is one source, or a list of sources.
+    A split is one source, or a list of sources. docs/data.md says how what annotations leave open is read.
     """
+
+    LATER = frozenset({"copies", "exif", "box_form", "box_units", "crowds"})
 
     format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
     train: Sources = Field(description="the training split")
@@ -147,6 +174,11 @@ class DetectionData(Section):
     holdout: Positive = Field(
         5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
     )
+    copies: ConfigPath | None = Field(
+        None,
+        description="a JSON file of groups of image files that show the same picture (augmented copies, "
+        "tiles, frames of a video), which `holdout` keeps together; `detnas init` writes it",
+    )
     classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
     train_difficult: bool = Field(
@@ -154,6 +186,24 @@ class DetectionData(Section):
     )
     max_bad_annotations: int = Field(
         0, ge=0, description="entries with a mistake that a source may have; they are skipped and reported"
+    )
+    exif: Literal["auto", "shown", "stored"] = Field(
+        "auto",
+        description="which way up the boxes of photos with an EXIF orientation are: as people see them, as "
+        "they are stored, or as boxes and sizes tell, and as people see them where neither does",
+    )
+    box_form: Literal["auto", "xywh", "xyxy", "cxcywh"] = Field(
+        "auto",
+        description="what a box's four numbers are; by default what the format says, unless only another "
+        "form is possible",
+    )
+    box_units: Literal["auto", "pixels", "shares"] = Field(
+        "auto", description="their unit; by default shares of the image if all of a file's lie within 0..1"
+    )
+    crowds: Literal["ignored", "objects"] = Field(
+        "ignored",
+        description="what COCO's iscrowd marks: regions of many objects, which are not trained on, or single "
+        "objects, as CVAT exports its masks",
     )
 
     @model_validator(mode="after")
@@ -166,8 +216,10 @@ class DetectionData(Section):
         return self
 
 
-class Data(Section):
+class Data(_GrownSection):
     """Where the images are."""
+
+    LATER = frozenset({"strict"})
 
     classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
     detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
@@ -176,6 +228,10 @@ class Data(Section):
     )
     max_images: Positive | None = Field(
         None, description="use so many images of each split and leave the rest out; `--fast-dev-run` sets it"
+    )
+    strict: bool = Field(
+        False,
+        description="make it an error to correct anything in annotations, in place of a line in the log",
     )
 
 

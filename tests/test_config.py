@@ -86,7 +86,7 @@ def test_an_unknown_key_of_a_voc_split_is_told_the_keys_of_one(
     voc = {"root": str(tmp_path), "image_set": "train", "images": "x"}
     splits = {"train": {**voc, "annotations": None}, "search": None, "test": None}
     message = refused(data={"detection": {"format": "voc", **splits}})
-    assert "data.detection.train.images: unknown key; known here: image_set, one_based, root" in message
+    assert "data.detection.train.images: unknown key; known here: backgrounds, image_set, one_based, root" in message
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_an_override_that_does_not_fit_is_refused(
 
 def test_the_splits_have_the_keys_of_their_format(refused: Callable[..., str], tmp_path: Path) -> None:
     message = refused(data={"detection": {"format": "voc"}})
-    assert message == "data.detection: format is voc, so `train` needs the keys root, image_set"
+    assert message == "data.detection: format is voc, so `train` needs the keys root"
     voc = {"root": "/voc", "image_set": "train", "images": None, "annotations": None}
     message = refused(data={"detection": {"test": voc}})
     assert message == "data.detection: format is coco, so `test` needs the keys images, annotations"
@@ -335,7 +335,7 @@ COCO = {"images": "images", "annotations": "a.json"}
         ),
         (
             [COCO, {"root": "VOC", "image_set": "train", "images": "x"}],
-            "data.detection.train.1.images: unknown key; known here: image_set, one_based, root",
+            "data.detection.train.1.images: unknown key; known here: backgrounds, image_set, one_based, root",
         ),
         (
             [COCO, {"root": "VOC", "image_set": "train"}],

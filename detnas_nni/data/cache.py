@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 _ENOUGH = 100  # images that tell how much all of them will take
 
+_VERSION = 2  # raise it when the same file and transform give other pixels
+
 _LONGEST_WAIT = 600.0  # seconds for another process that decodes the same images
 
 
@@ -70,12 +72,14 @@ def keep_decoded(
 
 def _key(dataset: ImageDataset, indices: Sequence[int]) -> str:
     """Hash of which files these are and when they were written."""
-    digest = hashlib.sha256(repr(dataset.transform).encode())
+    digest = hashlib.sha256(f"{_VERSION} {dataset.transform!r}".encode())
     for index in indices:
         file = dataset.files[index]
         try:
             status = file.stat()
-            digest.update(f"{index} {file} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(
+                f"{index} {file} {status.st_size} {status.st_mtime_ns} {dataset.way_up(index)}\n".encode()
+            )
         except OSError:
             digest.update(f"{index} {file} missing\n".encode())
     return digest.hexdigest()

@@ -1,38 +1,57 @@
 """Reads COCO detection annotations (JSON), https://cocodataset.org/#format-data."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from detnas_nni.data.files import FileIndex, leaves_folder, read_json_object
-from detnas_nni.data.problems import CLIPPED, MISSING, OUTSIDE, Problems, show
-from detnas_nni.data.records import MAX_SIDE, DetectionSet, ImageRecord, clipped_box
+from detnas_nni.data.corrections.categories import Categories, read_categories
+from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
+from detnas_nni.data.corrections.values import (
+    ALIKE_IDS,
+    TEXT_NUMBERS,
+    BadValueError,
+    Beside,
+    Ids,
+    beside,
+    box,
+    in_order,
+    may_be_marked,
+    number,
+    written,
+)
+from detnas_nni.data.files import leaves_folder, read_json_object
+from detnas_nni.data.problems import MISSING, Problems, show
+from detnas_nni.data.reading import DEFAULT, MAX_AREA, Conventions, Entries, finish, size_in_pixels
+from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 
-_MAX_ID = 2**53  # ids go through float64 and int64 arrays in pycocotools and torch
-_MAX_AREA = 1e30  # well inside float32
+_BAD = -1
+"""In the place of an image that is left out: its boxes go silently with it."""
 
+_NUMBERS = (float, int)
+_FAR = 1e15  # pixels, far beyond any image and well inside what can be counted with
 
-class _Image(NamedTuple):
-    file: Path
-    width: int
-    height: int
-    rows: list[tuple]
+_NAMES = ("file_name", "filename", "coco_url", "path")
+"""Keys of an image's name; LVIS has the address alone."""
 
 
 def read_coco(
-    images: Path, annotations: Path, *, classes: Sequence[str] | None = None, max_bad: int = 0
+    images: Path,
+    annotations: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    max_bad: int = 0,
+    lenient: bool = False,
+    conventions: Conventions = DEFAULT,
 ) -> DetectionSet:
-    """Read a COCO annotation file; no image is opened.
+    """Read a COCO annotation file; images are opened only where the annotations leave something open.
 
-    Images without boxes and crowd boxes are kept. Boxes that stick out of their image are clipped. Boxes
-    without an area (w <= 0 or h <= 0) are left out and counted. A *problem* is a box wholly outside its
-    image, an unknown category or image id, a duplicate image id or file name, a missing image file, a number
-    that is
-    not finite, a wrong type: the entry is left out, counted and warned of, as long as there are at most
-    `max_bad` of them.
+    Images without boxes and crowd boxes are kept. Boxes that stick out of their image are cut. What a
+    labelling tool writes otherwise and has one reading is read so and counted (`data.corrections`,
+    docs/data.md). Boxes without an area are left out and counted. A *problem* is a box wholly outside its
+    image, an unknown category or image id, a duplicate image id or file name, a missing image file, a
+    number that is not finite, a wrong
+    type: the entry is left out, counted and warned of, as long as there are at most `max_bad` of them.
 
     Args:
         images: the folder that `file_name` starts from.
@@ -40,203 +59,231 @@ def read_coco(
         classes: names of the categories to use, in the order of their labels; all of the file's, in the order
             of their ids, if None.
         max_bad: how many problems are tolerated.
+        lenient: whether the file may lack some of `classes`, as a split without an object of one.
+        conventions: how to read what is left open.
 
     Raises:
         DataError: the file or the folder cannot be read or lacks its keys, there is no image, an image's path
-            leads out of the folder, `classes` and the file's categories disagree, or there are too many
-            problems.
+            leads out of the folder, `classes` and the file's categories disagree, two readings are
+            possible, or there are too many problems.
     """
     content = read_json_object(annotations, ("images", "annotations", "categories"))
     if not content["images"]:
         raise DataError(f"{annotations}: `images` is empty; expected at least one image in a split.")
-    names = _read_categories(content["categories"], annotations)
-    selected = _select_classes(names, classes, annotations)
-    problems = Problems(annotations, max_bad)
-    rows, bad_images = _read_images(content["images"], images, annotations, problems)
-    _read_boxes(content["annotations"], rows, bad_images, names, selected, annotations, problems)
-    dropped = problems.settle()
-    if not rows:
-        raise DataError(f"{annotations}: no usable image is left of {len(content['images'])}.")
-    return DetectionSet(
-        name=str(annotations),
-        classes=tuple(names[category] for category in selected),
-        category_ids=tuple(selected),
-        records=tuple(
-            ImageRecord.of_rows(image_id, row.file, row.width, row.height, row.rows)
-            for image_id, row in rows.items()
-        ),
-        dropped=MappingProxyType(dropped),
-        notes=MappingProxyType(problems.notes),
-        problems=problems.first,
+    problems = Problems(annotations, max_bad, conventions.strict)
+    categories = read_categories(
+        content["categories"], content["annotations"], classes, annotations, problems, lenient=lenient
     )
+    entries = Entries(annotations, "xywh", "annotations[{}]".format, len(content["images"]))
+    places = _read_images(content["images"], images, entries, problems)
+    _read_boxes(content["annotations"], places, categories, entries, problems, conventions)
+    return finish(entries, categories.names, categories.ids, problems, conventions)
 
 
-def _read_categories(entries: list, source: Path) -> dict[int, str]:
-    """Category id -> name. A defect here changes every label, so it is never tolerated."""
-    names: dict[int, str] = {}
-    used: set[str] = set()
-    for position, entry in enumerate(entries):
-        key = f"categories[{position}]"
-        if not isinstance(entry, dict):
-            raise DataError(f"{source}: `{key}` is {show(entry)}, expected an object with id and name.")
-        category, name = entry.get("id"), entry.get("name")
-        if not _is_id(category) or category in names:
-            raise DataError(f"{source}: `{key}.id` is {show(category)}, expected an integer used only once.")
-        if not isinstance(name, str) or not name or name in used:
-            raise DataError(f"{source}: `{key}.name` is {show(name)}, expected a name used only once.")
-        names[category] = name
-        used.add(name)
-    if not names:
-        raise DataError(f"{source}: `categories` is empty; expected at least one category.")
-    return names
-
-
-def _select_classes(names: Mapping[int, str], classes: Sequence[str] | None, source: Path) -> dict[int, int]:
-    """Category id -> label, in the order of the labels."""
-    if classes is None:
-        return {category: label for label, category in enumerate(sorted(names), start=1)}
-    if not classes or len(set(classes)) != len(classes):
-        raise DataError(
-            f"{source}: `classes` in the config is {show(list(classes))}, expected names used only once."
-        )
-    ids = {name: category for category, name in names.items()}
-    for name in classes:
-        if name not in ids:
-            raise DataError(
-                f"{source}: has no category {show(name)}, which `classes` in the config names; "
-                f"it has {show(list(ids))}."
-            )
-    return {ids[name]: label for label, name in enumerate(classes, start=1)}
-
-
-def _read_images(
-    entries: list, folder: Path, source: Path, problems: Problems
-) -> tuple[dict[int, _Image], set[int]]:
-    """The usable images by id, and the ids of those left out (their boxes go silently with them)."""
-    files = FileIndex(folder, "images")
-    images: dict[int, _Image] = {}
-    bad: set[int] = set()
-    owners: dict[
-        Path, int
-    ] = {}  # by path: "a.jpg" and "./a.jpg" are one file, which a hold-out must not split
+def _read_images(entries: list, folder: Path, found: Entries, problems: Problems) -> Ids[int]:
+    """The usable images' places by their ids; `_BAD` for those left out."""
+    files = ImageFiles(folder, "images")
+    places: Ids[int] = Ids()
+    # By path: "a.jpg" and "./a.jpg" are one file, which a hold-out must not split.
+    owners: dict[Path, Any] = {}
+    named: dict[int, str] = {}
+    missed: dict[int, str] = {}
     reason = "bad images"
     for position, entry in enumerate(entries):
-        key = f"images[{position}]"
         if not isinstance(entry, dict):
-            problems.add(key, entry, "an object with id, file_name, width and height", reason)
+            expected = "an object with id, file_name, width and height"
+            problems.add(f"images[{position}]", entry, expected, reason)
             continue
-        image_id, name = entry.get("id"), entry.get("file_name")
-        width, height = _size(entry.get("width")), _size(entry.get("height"))
-        if isinstance(name, str) and leaves_folder(name):
-            raise DataError(
-                f"{source}: `{key}.file_name` is {show(name)}, which leads out of the image folder {folder}; "
-                "expected a path below it. This is refused whatever max_bad_annotations is."
-            )
-        if not _is_id(image_id):
-            problems.add(f"{key}.id", image_id, "an integer", reason)
+        own = entry.get("id")
+        if not places.add(own, _BAD):
+            expected = "a number or a text" if written(own) is None else "an id that no other image has"
+            problems.add(f"images[{position}].id", own, expected, reason)
             continue
-        if image_id in images or image_id in bad:
-            problems.add(f"{key}.id", image_id, "an id that no other image has", reason)
-            continue
-        if not isinstance(name, str) or not name:
-            problems.add(f"{key}.file_name", name, "the name of an image file", reason)
-        elif width is None or height is None:
-            side = "width" if width is None else "height"
-            problems.add(f"{key}.{side}", entry.get(side), "a positive number of pixels", reason)
+        name = _name(entry)
+        if name is None:
+            expected = "the name of an image file"
+            problems.add(f"images[{position}].file_name", entry.get("file_name"), expected, reason)
+        elif leaves_folder(name) or name not in files:
+            missed[position] = name
         elif (file := folder / name) in owners:
-            problems.add(f"{key}.file_name", name, f"a file that image {owners[file]} does not have", reason)
-        elif name not in files:
-            problems.note(MISSING)
-            problems.add(f"{key}.file_name", name, f"a file that exists in {folder}", reason)
+            expected = f"a file that image {owners[file]} does not have"
+            problems.add(f"images[{position}].file_name", name, expected, reason)
         else:
-            owners[file] = image_id
-            images[image_id] = _Image(file, width, height, [])
-            continue
-        bad.add(image_id)
-    return images, bad
+            owners[file] = own
+            named[position] = name
+    meant = files.resolve(missed, set(owners)) if missed else {}
+    for position, name in missed.items():
+        if position not in meant:
+            _miss(position, name, files, found.source, problems)
+    for position in sorted([*named, *meant]):
+        entry = entries[position]
+        if position in meant:
+            file = meant[position]
+            problems.correct(OTHER_PLACES, f"{show(missed[position])} is {file.relative_to(folder)}")
+        else:
+            file = folder / named[position]
+        place = found.add_image(entry["id"], file, _size(entry, position, problems))
+        places.exact[entry["id"]] = place
+    return places
+
+
+def _name(entry: Mapping[str, Any]) -> str | None:
+    for key in _NAMES:
+        name = entry.get(key)
+        if name is not None:
+            return name if isinstance(name, str) and name else None
+    return None
+
+
+def _miss(position: int, name: str, files: ImageFiles, source: Path, problems: Problems) -> None:
+    key = f"images[{position}].file_name"
+    # Looked for once: what is said of the first is said of all.
+    near = files.nearest(name) if MISSING not in problems.notes else ""
+    if leaves_folder(name):
+        raise DataError(
+            f"{source}: `{key}` is {show(name)}, which leads out of the image folder {files.root}; "
+            f"expected a path below it{near}. This is refused whatever max_bad_annotations is."
+        )
+    problems.note(MISSING)
+    problems.add(key, name, f"a file that exists in {files.root}{near}", "bad images")
+
+
+def _size(entry: Mapping[str, Any], position: int, problems: Problems) -> tuple[int, int] | None:
+    """Width and height; None if they are to be read from the picture."""
+    width, height = entry.get("width"), entry.get("height")
+    if type(width) is int and type(height) is int and 0 < width < 2**24 and 0 < height < 2**24:
+        return width, height
+    sides = size_in_pixels(number(width)), size_in_pixels(number(height))
+    if None in sides:
+        return None
+    for key, value in (("width", width), ("height", height)):
+        if isinstance(value, str):
+            problems.correct(TEXT_NUMBERS, f"`images[{position}].{key}` is {show(value)}")
+    return sides
 
 
 def _read_boxes(
     entries: list,
-    images: Mapping[int, _Image],
-    bad_images: set[int],
-    names: Mapping[int, str],
-    labels: Mapping[int, int],
-    source: Path,
+    places: Ids[int],
+    categories: Categories,
+    found: Entries,
     problems: Problems,
+    conventions: Conventions,
 ) -> None:
-    """Append each usable box to its image's rows."""
-    reason, known = "bad boxes", show(sorted(names))
+    """Add each box that has a reading to its image."""
+    images, labels = places.exact, categories.labels.exact
+    marked: dict[tuple, bool] = {}  # by the keys of annotations, of which a file has few sets
     for position, entry in enumerate(entries):
-        key = f"annotations[{position}]"
-        if not isinstance(entry, dict):
-            problems.add(key, entry, "an object with image_id, category_id and bbox", reason)
-            continue
-        image_id, category = entry.get("image_id"), entry.get("category_id")
-        if not _is_id(image_id) or (image_id not in images and image_id not in bad_images):
-            problems.add(f"{key}.image_id", image_id, "the id of an image in `images`", reason)
-            continue
-        if not _is_id(category) or category not in names:
-            problems.add(f"{key}.category_id", category, f"one of the ids in `categories`, {known}", reason)
-            continue
-        if category not in labels:
-            raise DataError(
-                f"{source}: `{key}.category_id` is {category} ({show(names[category])}), which `classes` in "
-                "the config lacks; add that name to `classes`, or take its annotations out of the file."
-            )
-        if image_id in bad_images:
-            problems.drop("boxes of bad images")
-            continue
-        row = _read_box(entry, key, images[image_id], labels[category], problems)
-        if row is not None:
-            images[image_id].rows.append(row)
+        # Nearly all annotations of nearly all files end here.
+        if type(entry) is dict:
+            image_id, category_id = entry.get("image_id"), entry.get("category_id")
+            bbox, area = entry.get("bbox"), entry.get("area")
+            if type(image_id) is int and type(category_id) is int and type(bbox) is list and len(bbox) == 4:
+                keys = tuple(entry)
+                if keys not in marked:
+                    marked[keys] = may_be_marked(keys)
+                image, label = images.get(image_id, _BAD), labels.get(category_id, 0)
+                x, y, width, height = bbox
+                if (
+                    image >= 0
+                    and label > 0
+                    and type(x) in _NUMBERS
+                    and type(y) in _NUMBERS
+                    and type(width) in _NUMBERS
+                    and type(height) in _NUMBERS
+                    and -_FAR < x < _FAR
+                    and -_FAR < y < _FAR
+                    and -_FAR < width < _FAR
+                    and -_FAR < height < _FAR
+                    and type(area) in _NUMBERS
+                    and 0 <= area < MAX_AREA
+                    and entry.get("iscrowd", 0) == 0
+                    and not marked[keys]
+                ):
+                    found.image.append(image)
+                    found.label.append(label)
+                    found.values += bbox
+                    found.area.append(area)
+                    found.position.append(position)
+                    continue
+        _read_closely(entry, position, places, categories, found, problems, conventions)
 
 
-def _read_box(entry: dict, key: str, image: _Image, label: int, problems: Problems) -> tuple | None:
-    """One box as a row of `ImageRecord.of_rows`; None if it is left out."""
-    reason = "bad boxes"
-    bbox, crowd, area = entry.get("bbox"), entry.get("iscrowd", 0), entry.get("area")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_finite, bbox)):
-        problems.add(f"{key}.bbox", bbox, "four finite numbers x, y, width, height", reason)
-        return None
-    if crowd not in (0, 1):
-        problems.add(f"{key}.iscrowd", crowd, "0 or 1", reason)
-        return None
-    if area is not None and not (_is_finite(area) and 0 <= area < _MAX_AREA):
-        problems.add(f"{key}.area", area, "a finite number, 0 or more", reason)
-        return None
-    x, y, width, height = bbox
-    if width <= 0 or height <= 0:
-        problems.drop("zero-area boxes")
-        return None
-    if x >= image.width or y >= image.height or x + width <= 0 or y + height <= 0:
-        problems.note(OUTSIDE)
-        problems.add(f"{key}.bbox", bbox, f"a box inside its image of {image.width}x{image.height}", reason)
-        return None
-    corners = clipped_box(x, y, x + width, y + height, image.width, image.height)
-    if corners is None:
-        problems.drop("zero-area boxes")
-        return None
-    if corners != (x, y, x + width, y + height):
-        problems.note(CLIPPED)
-    if area is None:
-        area = (corners[2] - corners[0]) * (corners[3] - corners[1])
-    return corners, label, bool(crowd), False, area
-
-
-def _is_id(value: Any) -> bool:
-    return type(value) is int and -_MAX_ID < value < _MAX_ID
-
-
-def _is_finite(value: Any) -> bool:
-    if type(value) not in (int, float):  # not isinstance: True and False are no coordinates
-        return False
+def _read_closely(
+    entry: Any,
+    position: int,
+    places: Ids[int],
+    categories: Categories,
+    found: Entries,
+    problems: Problems,
+    conventions: Conventions,
+) -> None:
+    """An annotation in which something is odd, or marked."""
+    key, reason = f"annotations[{position}]", "bad boxes"
+    if not isinstance(entry, dict):
+        problems.add(key, entry, "an object with image_id, category_id and bbox", reason)
+        return
+    image, label = _place(entry, key, places, problems), _label(entry, key, categories, found, problems)
+    if image is None or label is None:
+        return
+    if image == _BAD:
+        problems.drop("boxes of bad images")
+        return
+    read = box(entry)
+    if read is None:
+        expected = "four finite numbers x, y, width, height"
+        problems.add(f"{key}.bbox", entry.get("bbox"), expected, reason)
+        return
     try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond float64
-        return False
+        marks = beside(entry)
+    except BadValueError as error:
+        problems.add(f"{key}.{error.key}", error.value, error.expected, reason)
+        return
+    if read.otherwise is not None:
+        problems.correct(read.otherwise, f"`{key}.bbox` is {show(entry.get('bbox'))}")
+    if conventions.crowds == "objects":
+        marks = marks._replace(crowd=False)
+    area = number(entry.get("area"))
+    found.add_box(
+        image,
+        label,
+        read.values,
+        position,
+        area=area if area is not None and 0 <= area < MAX_AREA else float("nan"),
+        beside=None if marks == Beside() else marks,
+        around=read.around,
+    )
 
 
-def _size(value: Any) -> int | None:
-    """A positive whole number of pixels; some tools write 640.0."""
-    return int(value) if _is_finite(value) and 1 <= value < MAX_SIDE and value == int(value) else None
+def _place(entry: Mapping[str, Any], key: str, places: Ids[int], problems: Problems) -> int | None:
+    """The place of an annotation's image; None, and a problem, if there is none."""
+    own = entry.get("image_id")
+    place, alike = places.find(own)
+    if place is None:
+        problems.add(f"{key}.image_id", own, "the id of an image in `images`", "bad boxes")
+    elif alike:
+        problems.correct(ALIKE_IDS, f"`{key}.image_id` is {show(own)}")
+    return place
+
+
+def _label(
+    entry: Mapping[str, Any], key: str, categories: Categories, found: Entries, problems: Problems
+) -> int | None:
+    """The label of an annotation; None, and a problem, if its category is unknown."""
+    own = entry.get("category_id")
+    label, alike = categories.labels.find(own)
+    if label is None:
+        known = show(sorted(categories.labels.exact, key=in_order))
+        problems.add(f"{key}.category_id", own, f"one of the ids in `categories`, {known}", "bad boxes")
+        return None
+    if label == 0:
+        raise DataError(
+            f"{found.source}: `{key}.category_id` is {show(own)} ({show(categories.name(own))}), which "
+            "`classes` "
+            "in the config, or the training split, lacks; add that name there, or take its annotations "
+            "out of "
+            "the file."
+        )
+    if alike:
+        problems.correct(ALIKE_IDS, f"`{key}.category_id` is {show(own)}")
+    return label

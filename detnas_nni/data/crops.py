@@ -101,6 +101,9 @@ def write_crops(
         "first_image": str(images.records[0].file.resolve()),
         "folders": folders,
     }
+    corrected = {entry.kind: entry.count for entry in images.corrections if entry.corrects}
+    if corrected:  # the same boxes, read otherwise than by an older version, are other crops
+        parameters["corrected"] = corrected
     out = out.resolve()
     found = _found(out, parameters, overwrite)
     if found is not None:
@@ -181,7 +184,7 @@ def _write(
         if not boxes:
             continue
         try:
-            pixels = read_image(record.file, (record.width, record.height))
+            pixels = read_image(record.file, record.size, upright=record.upright)
         except BadImageError as error:
             _log.warning("%s %s; its boxes are left out", record.file, error)
             left_out["an image that cannot be read"] += int(good.sum())

@@ -124,6 +124,10 @@ class ImageDataset(Dataset):
             BadImageError: the image cannot be used.
         """
 
+    def way_up(self, index: int) -> str:
+        """What decides, beside the file, how it is decoded."""
+        return ""
+
     @abstractmethod
     def _target(self, index: int) -> Any:
         """The image's target, before the transform."""
@@ -207,7 +211,11 @@ class DetectionDataset(ImageDataset):
 
     def _decode(self, index: int) -> tv_tensors.Image:
         record = self.records[index]
-        return tv_tensors.Image(read_image(record.file, (record.width, record.height)))
+        return tv_tensors.Image(read_image(record.file, record.size, upright=record.upright))
+
+    def way_up(self, index: int) -> str:
+        record = self.records[index]
+        return f"{record.width}x{record.height}{'' if record.upright else ' as stored'}"
 
     def _target(self, index: int) -> dict[str, torch.Tensor]:
         record = self.records[index]

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,51 +13,14 @@ MAX_JSON_BYTES = 2**31
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
-_MAX_LINK = 4096  # bytes; no path is longer
-
-
-class FileIndex:
-    """Says which files exist below a folder, with one directory listing a folder instead of a stat a file.
-
-    Args:
-        root: the folder that relative names start from.
-        key: the config key that names the folder, for the message.
-
-    Raises:
-        DataError: `root` is not a folder that can be read.
-    """
-
-    def __init__(self, root: Path, key: str) -> None:
-        self._root = root
-        self._names: dict[PurePosixPath, frozenset[str]] = {}
-        try:
-            self._names[PurePosixPath()] = _file_names(root)
-        except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-            raise DataError(
-                f"{root}: the folder cannot be read ({getattr(error, 'strerror', error)}); expected a folder "
-                f"of images, named by `{key}`."
-            ) from None
-
-    def __contains__(self, name: str) -> bool:
-        path = PurePosixPath(name)
-        if path.parent not in self._names:
-            try:
-                self._names[path.parent] = _file_names(self._root / path.parent)
-            except (OSError, ValueError):  # ValueError: a NUL byte in the name
-                self._names[path.parent] = frozenset()
-        return path.name in self._names[path.parent]
-
-
-def _file_names(folder: Path) -> frozenset[str]:
-    with os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries if entry.is_file())
-
 
 def leaves_folder(name: str) -> bool:
     """Whether a relative file name from an annotation would lead out of the folder it belongs in.
 
     Links inside the folder are the user's own doing and are followed: image sets are often trees of links.
     """
+    if "/" not in name and "\\" not in name and ":" not in name:
+        return name == ".."  # nearly all names are plain, and paths take long
     windows = PureWindowsPath(name)
     return bool(windows.drive or windows.root) or ".." in windows.parts or PurePosixPath(name).is_absolute()
 
@@ -104,16 +66,3 @@ def read_json_object(file: Path, keys: Sequence[str]) -> dict:
         if not isinstance(content[key], list):
             raise DataError(f"{file}: `{key}` is a {type(content[key]).__name__}, expected a list.")
     return content
-
-
-def voc_image_folder(root: Path) -> Path:
-    """`root/JPEGImages`; or, where git could not make the link that it is in a repository, the link's target.
-
-    git then writes a text file that holds the target. Sets that carry both annotation forms have such links.
-    """
-    folder = root / "JPEGImages"
-    try:
-        target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""
-    except (OSError, ValueError):
-        target = ""
-    return root / target if target and "\n" not in target and not leaves_folder(target) else folder

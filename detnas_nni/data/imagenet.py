@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from detnas_nni.data.copies import seeded_choice
 from detnas_nni.data.files import IMAGE_SUFFIXES
-from detnas_nni.data.holdout import seeded_choice
 from detnas_nni.data.problems import show
 from detnas_nni.errors import DataError
 

@@ -1,4 +1,4 @@
-"""Decodes one image file, or says why not."""
+"""Decodes one image file, or says why not: the one way from a file to pixels, for training and for use."""
 
 import os
 from io import FileIO
@@ -7,10 +7,14 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 from torchvision.transforms.v2 import functional
 
+from detnas_nni.data.headers import FORMATS, named_warnings
 from detnas_nni.data.jpeg import decode_jpeg, header_size
+from detnas_nni.data.pixels import BadImageError, as_rgb, orientation, stored_size, turned
+
+__all__ = ["MAX_PIXELS", "BadImageError", "read_image"]
 
 # 67 megapixels: ImageNet's largest image has 61. Beyond it a small file may unpack to gigabytes.
 MAX_PIXELS = 2**26
@@ -18,53 +22,61 @@ MAX_PIXELS = 2**26
 # Bytes that hold the header of nearly every photo, and the whole of a small one.
 _HEADER = 2**14
 
-# What image sets consist of. Pillow's other readers are left out: some run other programs (EPS, Ghostscript).
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 
-_ORIENTATION = ExifTags.Base.Orientation
-
-
-class BadImageError(Exception):
-    """An image file that cannot be used; the text says why, without the file's name."""
-
-
-def read_image(file: Path, size: tuple[int, int] | None = None, *, upright: bool = False) -> torch.Tensor:
-    """Decode `file` to uint8 RGB (3, H, W).
+def read_image(
+    file: Path, size: tuple[int, int] | None = None, *, upright: bool | None = None
+) -> torch.Tensor:
+    """Decode `file` to uint8 RGB (3, H, W); `pixels` says what becomes of more than 8 bits.
 
     Args:
         file: the image file.
-        size: width and height that its annotation states. A photo whose EXIF orientation turns it to that
-            size is turned; without a stated size EXIF is not looked at, as in the reference's ImageNet
+        size: width and height that the image has to have. A photo that EXIF's orientation turns to that size
+            is turned, one that has it as it is stored is not.
+        upright: whether a photo is turned as viewers show it, where its size does not tell. By default yes
+            with a size: boxes are drawn on what people see. Without one no, as in the reference's ImageNet
             reader.
-        upright: turn a photo as its EXIF orientation says, as viewers show it.
 
     Raises:
-        BadImageError: the file is missing, truncated, no image, too large, or not of `size`.
+        BadImageError: the file is missing, truncated, no image, too large, of an unknown range of values, or
+            not of `size`.
     """
+    if upright is None:
+        upright = size is not None
     try:
         with file.open("rb", buffering=0) as stream:
             pixels = _plain_jpeg(stream, size)
         if pixels is not None:
             return pixels
-        with file.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise BadImageError(
-                    f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are allowed"
-                )
-            if size is not None and image.size != size and image.size == size[::-1]:
-                image = ImageOps.exif_transpose(image)
-            if upright and image.getexif().get(_ORIENTATION, 1) != 1:
-                image = ImageOps.exif_transpose(image)
-            if size is not None and image.size != size:
-                raise BadImageError(f"is {width}x{height} pixels, its annotation says {size[0]}x{size[1]}")
-            pixels = _decode_jpeg(stream, image) if image.format == "JPEG" else None
-            return functional.pil_to_tensor(image.convert("RGB")) if pixels is None else pixels
+        with (
+            file.open("rb") as stream,
+            named_warnings(file),
+            Image.open(stream, formats=FORMATS) as image,
+        ):
+            return _decode(image, stream, size, upright)
     except (BadImageError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged data
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BadImageError(f"cannot be decoded ({reason or type(error).__name__})") from error
+
+
+def _decode(
+    image: Image.Image, stream: BinaryIO, size: tuple[int, int] | None, upright: bool
+) -> torch.Tensor:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are allowed")
+    form, turn = image.format, orientation(image)
+    stored = stored_size(image, turn)
+    shown = stored[::-1] if turn >= 5 else stored
+    if size is not None and size not in (stored, shown):
+        raise BadImageError(f"is {stored[0]}x{stored[1]} pixels, its annotation says {size[0]}x{size[1]}")
+    turns = upright if size is None or stored == shown else size == shown
+    if form == "JPEG" and (turn == 1 or not turns):
+        pixels = _decode_jpeg(stream, image)
+        if pixels is not None:
+            return pixels
+    return functional.pil_to_tensor(turned(as_rgb(image), form, turn, turns))
 
 
 def _plain_jpeg(stream: FileIO, size: tuple[int, int] | None) -> torch.Tensor | None:

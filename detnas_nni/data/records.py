@@ -8,26 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from detnas_nni.data.holdout import seeded_choice
+from detnas_nni.data.copies import group_numbers, seeded_choice
+from detnas_nni.data.corrections.units import Reading
+from detnas_nni.data.problems import Correction
 from detnas_nni.errors import DataError, EvaluationError
-
-MAX_SIDE = 2**24
-"""Pixels; whole numbers up to here are exact in the float32 of the boxes."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One image and its N boxes, in pixels of the image as it is stored.
+    """One image and its N boxes, in its pixels.
 
     Attributes:
-        image_id: the id in the annotation file (COCO) or the 1-based position in the image set (VOC).
+        image_id: the id in the annotation file (COCO) or the 1-based position in the image set (VOC); a
+            number from 1 on where the file's ids are none that metrics can count with.
         file: the image file.
-        width, height: in pixels, as the annotation says.
+        width, height: in pixels, of the image the way up that its boxes are in.
         boxes: (N, 4) float32, absolute x1, y1, x2, y2 inside the image, each with an area.
         labels: (N,) int64 in 1..K; 0 is the background.
         crowd: (N,) bool, COCO's `iscrowd`: a region of many objects; not trained on, ignored when matched.
         difficult: (N,) bool, VOC's flag: hard to recognise; ignored by its metric.
         area: (N,) float32, square pixels; the segment's area where the data set gives one (COCO).
+        upright: whether a photo is turned as EXIF says where its size does not tell.
+        own_id: the annotation file's own id, for what is handed out.
     """
 
     image_id: int
@@ -39,6 +41,8 @@ class ImageRecord:
     crowd: np.ndarray
     difficult: np.ndarray
     area: np.ndarray
+    upright: bool = True
+    own_id: int | str | None = None
 
     @classmethod
     def of_rows(
@@ -57,6 +61,11 @@ class ImageRecord:
             difficult=np.array(difficult, dtype=bool),
             area=np.array(area, dtype=np.float32),
         )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
 
     def trainable(self, difficult: bool = False) -> np.ndarray:
         """Which boxes (N,) bool are to be trained on: no crowd, and none that is difficult unless asked for.
@@ -78,6 +87,10 @@ class DetectionSet:
         dropped: how many entries the reader left out, by reason.
         notes: how often the reader met what `data.problems` names, such as boxes that it clipped.
         problems: the first problems, in words.
+        corrections: what was read otherwise than it is written, and what is worth telling, by kind.
+        own_category_ids: the annotation file's own ids, for what is handed out; `category_ids` differ from
+            them where metrics cannot count with them.
+        reading: how its boxes were read.
     """
 
     name: str
@@ -87,6 +100,9 @@ class DetectionSet:
     dropped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     notes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     problems: tuple[str, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    own_category_ids: tuple[int | str, ...] = ()
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -130,14 +146,21 @@ class DetectionSet:
         records = tuple(self.records[index] for index in indices)
         return replace(self, name=self.name if name is None else name, records=records)
 
-    def hold_out(self, count: int, seed: int) -> tuple["DetectionSet", "DetectionSet"]:
+    def hold_out(
+        self, count: int, seed: int, copies: Sequence[Sequence[str]] = ()
+    ) -> tuple["DetectionSet", "DetectionSet"]:
         """Split off `count` images: (the rest, the held-out part), disjoint, each in the set's order.
 
         The paper (section 4.1) holds 5k images out of COCO's trainval35k to search on. The choice depends on
         the seed and the file names alone.
 
+        Args:
+            count: how many; fewer come out where groups of copies do not fill it.
+            seed: the config's.
+            copies: groups of file names that are held out together.
+
         Raises:
-            DataError: `count` is below 1 or leaves nothing for the rest.
+            DataError: `count` is below 1 or leaves nothing for the rest, or every group of copies is larger.
         """
         if not 1 <= count < len(self):
             raise DataError(
@@ -147,11 +170,18 @@ class DetectionSet:
         # The folder is left out of the key, so that the split does not change when the data moves; images in
         # different folders may share a name, so the id goes in.
         keys = [f"{record.file.name}\0{record.image_id}" for record in self.records]
-        held = seeded_choice(keys, count, seed)
+        groups = group_numbers([record.file for record in self.records], copies) if copies else None
+        held = seeded_choice(keys, count, seed, groups)
+        if not held:
+            raise DataError(
+                f"{self.name}: no group of copies of one picture has {count} images or fewer, so none can "
+                "be held "
+                "out as a whole; raise data.detection.holdout, or name a search split of other pictures."
+            )
         rest = sorted(set(range(len(self))) - set(held))
         return (
-            self.subset(rest, f"{self.name} (without the {count} held out)"),
-            self.subset(held, f"{self.name} ({count} held out)"),
+            self.subset(rest, f"{self.name} (without the {len(held)} held out)"),
+            self.subset(held, f"{self.name} ({len(held)} held out)"),
         )
 
     def to_coco_detections(
@@ -188,17 +218,6 @@ class DetectionSet:
                 }
             )
         return detections
-
-
-def clipped_box(
-    x1: float, y1: float, x2: float, y2: float, width: int, height: int
-) -> tuple[float, float, float, float] | None:
-    """The part of a box that lies in an image, as x1, y1, x2, y2; None if float32 leaves it no area."""
-    left, top = max(x1, 0.0), max(y1, 0.0)
-    right, bottom = min(x2, float(width)), min(y2, float(height))
-    if np.float32(left) >= np.float32(right) or np.float32(top) >= np.float32(bottom):
-        return None
-    return left, top, right, bottom
 
 
 def check_disjoint(

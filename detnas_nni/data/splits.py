@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from types import MappingProxyType
+
+import numpy as np
 
 from detnas_nni import config as cfg
 from detnas_nni.data.coco import read_coco
+from detnas_nni.data.copies import by_name, read_groups
 from detnas_nni.data.imagenet import ClassificationSet, read_image_folder
-from detnas_nni.data.joining import expect_same_classes, join
-from detnas_nni.data.records import DetectionSet, check_disjoint
+from detnas_nni.data.problems import Correction, Kind, show
+from detnas_nni.data.reading import DEFAULT, Conventions
+from detnas_nni.data.records import DetectionSet, ImageRecord, check_disjoint
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
+
+LISTED_ELSEWHERE = Kind(
+    "classes of other sources",
+    "class is listed in one source of the split and not in another; no object of it is expected there",
+    "classes are listed in one source of the split and not in another; no object of them is expected there",
+    corrects=False,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,16 @@ class DetectionSplits:
     test: DetectionSet | None
     whole: DetectionSet
     """the training split with what was held out of it: what a final net is trained on"""
+    leaks: str = ""
+    """in words, if the names of images say that copies of held-out pictures are trained on"""
+
+    def told(self) -> Iterator[str]:
+        """What was corrected in each split, a line each, and what is wrong with the hold-out."""
+        for name, split in (("train", self.whole), ("search", self.search), ("test", self.test)):
+            if split is not None and not (name == "search" and split.corrections is self.whole.corrections):
+                yield from (f"{name}: {correction.text}" for correction in split.corrections)
+        if self.leaks:
+            yield self.leaks
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,14 @@ class ClassificationSplits:
     whole: ClassificationSet
 
 
-def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = None) -> DetectionSplits:
+def open_detection(
+    data: cfg.DetectionData,
+    seed: int,
+    max_images: int | None = None,
+    *,
+    strict: bool = False,
+    scan: bool = False,
+) -> DetectionSplits:
     """Read and check every detection split.
 
     Without a search split of its own, `holdout` images are held out of the training split by the seed, as
@@ -46,19 +77,27 @@ def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = 
         seed: of the hold-out.
         max_images: the most images that are kept of each split, for a trial run: its first ones with a box
             to train on, then others. Classes and hold-out stay those of the whole.
+        strict: the config's `data.strict`.
+        scan: whether every image file is opened, to tell of what needs no correction.
 
     Raises DataError.
     """
-    whole = train = _read(data.train, data.classes, data.max_bad_annotations)
+    conventions = replace(conventions_of(data), strict=strict, scan=scan)
+    whole = train = _read(data.train, data.classes, data.max_bad_annotations, conventions)
+    following = conventions.following(train)
 
     def other(sources: cfg.Sources | None) -> DetectionSet | None:
-        return None if sources is None else _read(sources, train.classes, data.max_bad_annotations)
+        if sources is None:
+            return None
+        return _read(sources, train.classes, data.max_bad_annotations, following, lenient=True)
 
-    search, test = other(data.search), other(data.test)
+    search, test, leaks = other(data.search), other(data.test), ""
     if test is not None:
         check_disjoint(train, test)
     if search is None:
-        train, search = train.hold_out(data.holdout, seed)
+        copies = () if data.copies is None else read_groups(data.copies)
+        train, search = train.hold_out(data.holdout, seed, copies)
+        leaks = _leaks(train, search)
     else:
         check_disjoint(train, search)
         if test is not None:
@@ -67,7 +106,14 @@ def open_detection(data: cfg.DetectionData, seed: int, max_images: int | None = 
     def kept(split: DetectionSet) -> DetectionSet:
         return split if max_images is None else _first_trainable(split, max_images, data.train_difficult)
 
-    return DetectionSplits(kept(train), kept(search), None if test is None else kept(test), kept(whole))
+    return DetectionSplits(
+        kept(train), kept(search), None if test is None else kept(test), kept(whole), leaks
+    )
+
+
+def conventions_of(data: cfg.DetectionData) -> Conventions:
+    """How a config says that annotations are to be read."""
+    return Conventions(exif=data.exif, box_form=data.box_form, box_units=data.box_units, crowds=data.crowds)
 
 
 def open_classification(
@@ -98,24 +144,117 @@ def open_classification(
     return ClassificationSplits(kept(train), kept(search), None if test is None else kept(test), kept(whole))
 
 
-def _read(sources: cfg.Sources, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
-    parts = [read_source(source, classes, max_bad) for source in sources]
+def _read(
+    sources: cfg.Sources,
+    classes: Sequence[str] | None,
+    max_bad: int,
+    conventions: Conventions,
+    *,
+    lenient: bool = False,
+) -> DetectionSet:
+    parts: list[DetectionSet] = []
+    for source in sources:
+        several = lenient or (classes is not None and len(sources) > 1)
+        parts.append(read_source(source, classes, max_bad, conventions, lenient=several))
+        conventions = conventions.following(parts[0])
     if len(parts) == 1:
         return parts[0]
-    if classes is None and isinstance(sources[0], cfg.CocoSplit):
-        expect_same_classes(parts)  # a COCO file lists its categories, so a difference is a mistake
-        classes = parts[0].classes
-    elif classes is None:
-        classes = sorted({name for part in parts for name in part.classes})
-    return join(parts, classes)
+    # A COCO file lists its classes, a VOC folder has those of its objects.
+    listed = isinstance(sources[0], cfg.CocoSplit)
+    return join(parts, _common_classes(parts, listed) if classes is None else classes, listed=listed)
 
 
-def read_source(source: cfg.Split, classes: Sequence[str] | None, max_bad: int) -> DetectionSet:
+def read_source(
+    source: cfg.Split,
+    classes: Sequence[str] | None,
+    max_bad: int,
+    conventions: Conventions = DEFAULT,
+    *,
+    lenient: bool = False,
+) -> DetectionSet:
     """One source of a split; arguments and errors as of its form's reader."""
     if isinstance(source, cfg.CocoSplit):
-        return read_coco(source.images, source.annotations, classes=classes, max_bad=max_bad)
+        return read_coco(
+            source.images,
+            source.annotations,
+            classes=classes,
+            max_bad=max_bad,
+            lenient=lenient,
+            conventions=conventions,
+        )
     return read_voc(
-        source.root, source.image_set, classes=classes, max_bad=max_bad, one_based=source.one_based
+        source.root,
+        source.image_set,
+        classes=classes,
+        max_bad=max_bad,
+        one_based=source.one_based,
+        backgrounds=source.backgrounds,
+        conventions=conventions,
+    )
+
+
+def join(parts: Sequence[DetectionSet], classes: Sequence[str], *, listed: bool) -> DetectionSet:
+    """All images of several annotation files, in order, such as the trainval sets of VOC2007 and VOC2012.
+
+    Images are numbered anew from 1, and categories by their labels: the ids of two files are each file's own,
+    and may collide (a VOC image has its line's number).
+
+    Args:
+        parts: the sets.
+        classes: K names in the order of their labels, among which are those of every part.
+        listed: whether a part lists its classes, so that it is worth telling that it lacks one.
+
+    Raises:
+        DataError: two parts share an image file.
+    """
+    for first, second in combinations(parts, 2):
+        check_disjoint(first, second, "each image in one source alone, or it would count twice")
+    records: list[ImageRecord] = []
+    dropped: Counter[str] = Counter()
+    corrections: list[Correction] = []
+    for part in parts:
+        # At a part's label stands the joint one; 0 is the background.
+        labels = np.array([0, *(classes.index(name) + 1 for name in part.classes)], dtype=np.int64)
+        for number, record in enumerate(part.records, start=len(records) + 1):
+            records.append(replace(record, image_id=number, labels=labels[record.labels]))
+        dropped.update(part.dropped)
+        corrections += part.corrections
+        absent = [name for name in classes if name not in part.classes]
+        if absent and listed:
+            corrections.append(LISTED_ELSEWHERE.told(len(absent), f"{part.name} lacks {show(absent[0])}"))
+    return DetectionSet(
+        name=" + ".join(part.name for part in parts),
+        classes=tuple(classes),
+        category_ids=tuple(range(1, len(classes) + 1)),
+        own_category_ids=tuple(range(1, len(classes) + 1)),
+        records=tuple(records),
+        dropped=MappingProxyType(dict(dropped)),
+        corrections=tuple(corrections),
+        reading=parts[0].reading,
+    )
+
+
+def _common_classes(parts: Sequence[DetectionSet], listed: bool) -> list[str]:
+    """The classes of all parts: the first one's in its order if it lists them, then the others, sorted."""
+    names = {name for part in parts for name in part.classes}
+    first = list(parts[0].classes) if listed else []
+    return first + sorted(names - set(first))
+
+
+def _leaks(train: DetectionSet, held: DetectionSet) -> str:
+    """Whether the names of the images say that the hold-out parts copies of a picture; in words."""
+    files = [record.file for record in (*train.records, *held.records)]
+    groups = [group for group in by_name(files) if len(group) <= len(files) / 2]
+    parted = [group for group in groups if min(group) < len(train) <= max(group)]
+    if not parted:
+        return ""
+    first = ", ".join(files[place].name for place in parted[0][:2])
+    return (
+        f"the held-out images are not apart from the training images: by their names {len(parted):,} "
+        "groups of "
+        f"copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
+        "good. "
+        "Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes it"
     )
 
 

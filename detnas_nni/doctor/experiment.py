@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder, voc_image_folder
+from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder
+from detnas_nni.data.voc_folders import voc_folders
 from detnas_nni.doctor.finding import Finding, ask
 from detnas_nni.errors import ConfigError, DataError
 
@@ -109,7 +110,7 @@ def _look_at_voc(source: VocSplit) -> str:
         raise DataError(f"{listed}: is empty; expected one image name a line")
     name = os.fsdecode(names[0])
     _head(_inside(source.root / "Annotations", f"{name}.xml", named_by=listed), "the image's annotations")
-    images = voc_image_folder(source.root)
+    images = voc_folders(source.root).pictures
     found = [images / (name + suffix) for suffix in IMAGE_SUFFIXES if (images / (name + suffix)).exists()]
     image = found[0] if found else images / f"{name}.jpg"
     _open(image)

@@ -37,8 +37,8 @@ class Description(Section):
     """None for a backbone"""
     names: tuple[str, ...] = ()
     """of the K classes, in the order of their labels from 1; none for a backbone"""
-    category_ids: tuple[int, ...] = ()
-    """their ids in the training data"""
+    category_ids: tuple[int | str, ...] = ()
+    """their ids in the training data, as its files have them"""
     provenance: dict[str, Any]
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ def _images(splits: Any) -> list[Tensor]:
     images: list[Tensor] = []
     for record in () if splits is None else unseen(splits).records:
         try:
-            images.append(read_image(record.file, (record.width, record.height)))
+            images.append(read_image(record.file, record.size, upright=record.upright))
         except BadImageError:
             continue  # the evaluation has told of it
         if len(images) == _CHECKED:

@@ -90,7 +90,7 @@ def open_net(
         loaded.expect(classes=splits.train.classes)
     # Weights imported from elsewhere may have numbers for names; those of the data are better.
     names = info.classes if splits is None else splits.train.classes
-    ids = tuple(range(1, len(names) + 1)) if splits is None else splits.train.category_ids
+    ids = tuple(range(1, len(names) + 1)) if splits is None else splits.train.own_category_ids
     settings = _settings(loaded, config)
     description = Description(part="detector", detector=settings, names=names, category_ids=ids, **common)
     return build(description, state, weights)
@@ -101,7 +101,8 @@ def detection_splits(config: Config) -> DetectionSplits | None:
     if config.data.detection is None:
         return None
     try:
-        return open_detection(config.data.detection, config.seed, config.data.max_images)
+        data = config.data
+        return open_detection(data.detection, config.seed, data.max_images, strict=data.strict)
     except DataError as error:
         _log.warning("the data cannot be read, so category ids count from 1: %s", error)
         return None

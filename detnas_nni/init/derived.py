@@ -72,7 +72,11 @@ class Derived:
         """Training images that guide the search; 0 where a split of its own does."""
         if "search" in self.found.splits:
             return 0
-        return max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(self.found.train))))
+        share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(self.found.train))))
+        grouped = sum(map(len, self.found.groups))
+        # Where every image has copies, at least those of one picture.
+        least = min(map(len, self.found.groups)) if grouped == len(self.found.train) else 1
+        return max(share, least)
 
     @property
     def train_images(self) -> int:

@@ -10,6 +10,8 @@ import yaml
 
 from detnas_nni.config import Config
 from detnas_nni.config_file import load_config, parse_config
+from detnas_nni.data.copies import groups_text
+from detnas_nni.data.reading import DEFAULT, Conventions
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived
@@ -33,6 +35,7 @@ class Request:
 
     Attributes:
         sources: the data.
+        conventions: how its annotations are to be read.
         out: the folder; experiments/NAME if None.
         pretrain, classification, supernet: as `pretraining.choose` takes them.
         hours: the time for all steps together; None for no limit.
@@ -42,6 +45,7 @@ class Request:
     """
 
     sources: Sources
+    conventions: Conventions = DEFAULT
     out: Path | None = None
     pretrain: str | None = None
     classification: Path | None = None
@@ -70,10 +74,15 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     sources = request.sources
     out = Path("experiments") / sources.name if request.out is None else request.out
     files.expect_free(out, request.overwrite)
-    found = look(sources)
+    found = look(sources, request.conventions)
     say("The data")
     for line in (*describe(found), *sources.chosen):
         say(f"  {line}")
+    corrected = found.corrected()
+    if corrected:
+        say("How the annotations were read (docs/data.md)")
+    for line in corrected:
+        say(f"  - {line}")
     told = problems(found, sources)
     say("What may be wrong with it" if told else "Nothing wrong was found with it")
     for problem in told:
@@ -97,7 +106,7 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         say(f"Measuring a few steps on {derived.machine} …")
         from detnas_nni.init.timing import measure  # NNI and Lightning take seconds
 
-        speeds = measure(draft.config(schedule), crops=pretraining.kind == "crops")
+        speeds = measure(draft.config(schedule, measured=True), crops=pretraining.kind == "crops")
         if request.hours is not None:
             schedule, remark = fit(derived, schedule, speeds, 3600 * request.hours)
             remarks.append(remark)
@@ -109,7 +118,7 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         speeds,
         remarks,
     )
-    draft.write(schedule, plan, [problem.text for problem in told])
+    draft.write(schedule, plan, [problem.text for problem in told], corrected)
     say("The plan")
     for line in plan.lines():
         say(f"  {line}")
@@ -124,26 +133,30 @@ class _Draft:
     sources: Sources
     places: files.Places
 
-    def text(self, schedule: Schedule, header: list[str]) -> str:
+    def text(self, schedule: Schedule, header: list[str], *, measured: bool = False) -> str:
         pretraining: Pretraining = self.derived.pretraining
         weights = None if pretraining.weights is None else self.places.in_file(pretraining.weights)
         data = files.data_section(self.derived, self.sources, self.places)
+        if measured:
+            data["detection"].pop("copies", None)  # its file is not written yet
         run_dir = self.places.in_file(self.places.run_dir)
         return render(settings(self.derived, schedule, data, run_dir, weights), header)
 
-    def config(self, schedule: Schedule) -> Config:
-        """What the file will be read as."""
-        values = yaml.safe_load(self.text(schedule, []))
+    def config(self, schedule: Schedule, *, measured: bool = False) -> Config:
+        """What the file will be read as; `measured` before what lies beside it is there."""
+        values = yaml.safe_load(self.text(schedule, [], measured=measured))
         return parse_config(values, source=str(self.places.out / files.CONFIG), folder=self.places.out)
 
-    def write(self, schedule: Schedule, plan: Plan, told: list[str]) -> None:
+    def write(self, schedule: Schedule, plan: Plan, told: list[str], corrected: list[str]) -> None:
         self.config(schedule)  # before a file is touched
         places, name = self.places, self.sources.name
         search = places.in_command(places.out / "search.yaml")
         texts = {
             files.CONFIG: self.text(schedule, files.header(name, self.derived, plan, search)),
             "search.yaml": files.search_yaml(name, self.derived, search),
-            "PLAN.md": files.plan_md(name, plan, told),
+            "PLAN.md": files.plan_md(name, plan, told, corrected),
         }
+        if self.derived.holdout and self.derived.found.groups:
+            texts[files.COPIES] = groups_text(self.derived.found.groups)
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)

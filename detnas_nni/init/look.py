@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from detnas_nni.data.copies import Copies, find_copies
 from detnas_nni.data.crops import usable
+from detnas_nni.data.reading import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError
@@ -29,9 +31,11 @@ class Look:
 
     Attributes:
         splits: by name, train first.
+        conventions: how their annotations were to be read.
     """
 
     splits: dict[str, DetectionSet]
+    conventions: Conventions = DEFAULT
 
     @property
     def train(self) -> DetectionSet:
@@ -44,6 +48,26 @@ class Look:
         return {
             name: [record.file.resolve() for record in split.records] for name, split in self.splits.items()
         }
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The images of all splits that show one picture."""
+        return find_copies([record.file for split in self.splits.values() for record in split.records])
+
+    @cached_property
+    def groups(self) -> list[list[Path]]:
+        """Training images that show one picture, and that a hold-out can keep together."""
+        training = {record.file for record in self.train.records}
+        groups = [[file for file in group if file in training] for group in self.copies.groups]
+        return [group for group in groups if 1 < len(group) <= len(self.train) / 2]
+
+    def corrected(self) -> list[str]:
+        """Lines that say what was read otherwise than it is written, and what is worth telling."""
+        return [
+            f"{name}: {correction.text}"
+            for name, split in self.splits.items()
+            for correction in split.corrections
+        ]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,22 +117,39 @@ class Look:
         return np.array([int(record.trainable().sum()) for record in self.train.records])
 
 
-def look(sources: Sources) -> Look:
+def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
     """Read the splits; mistakes in them are counted, not raised.
+
+    Args:
+        sources: where they are.
+        conventions: how annotations are to be read; every image file's header is looked at.
 
     Raises:
         DataError: a file cannot be read, the splits' classes disagree, or there is no box to train on.
     """
+    wanted = replace(conventions, scan=True)
     with _told_later():
-        train = read_source(sources.train, None, _ANY_NUMBER)
+        train = read_source(sources.train, None, _ANY_NUMBER, wanted)
+        following = wanted.following(train)
         splits = {"train": train}
         for name in ("search", "test"):
             if name in sources.splits:
-                splits[name] = read_source(sources.splits[name], train.classes, _ANY_NUMBER)
-    found = Look(splits)
+                splits[name] = read_source(
+                    sources.splits[name], train.classes, _ANY_NUMBER, following, lenient=True
+                )
+    found = Look(splits, conventions)
     if not len(found.box_sizes):
-        raise DataError(f"{train.name}: there is no box to train on; crowds and difficult ones do not count")
+        raise DataError(f"{train.name}: there is no box to train on. {_why_none(train)}")
     return found
+
+
+def _why_none(train: DetectionSet) -> str:
+    """Why a set has no box to train on, in words."""
+    told = [*train.problems, *(correction.text for correction in train.corrections)]
+    told += [f"{count:,} {reason} left out" for reason, count in train.dropped.items()]
+    if not told:
+        return "Its images have no annotations; expected boxes"
+    return f"What was found: {'; '.join(told)}"
 
 
 def describe(found: Look) -> list[str]:

@@ -45,6 +45,7 @@ def problems(found: Look, sources: Sources) -> list[Problem]:
         *(Problem(text) for text in sources.told),
         *_shared_files(found),
         *_same_content(found),
+        *_copies(found),
         *_mistakes(found),
         *_unreadable(found),
         *_empty_images(found),
@@ -89,6 +90,47 @@ def _same_content(found: Look) -> Iterator[Problem]:
             )
 
 
+def _copies(found: Look) -> Iterator[Problem]:
+    """Pictures that are in two splits in copies, and those that no hold-out can part."""
+    split_of = {record.file: name for name, split in found.splits.items() for record in split.records}
+    across: dict[tuple[str, ...], list[tuple[Path, ...]]] = defaultdict(list)
+    for group in found.copies.groups:
+        names = tuple(name for name in found.splits if any(split_of[file] == name for file in group))
+        if len(names) > 1:
+            across[names].append(group)
+    for names, groups in across.items():
+        shown = [next(file for file in groups[0] if split_of[file] == name) for name in names[:2]]
+        yield Problem(
+            f"{_count(len(groups), 'picture is', 'pictures are')} in {' and in '.join(names)} in copies "
+            "(augmented "
+            f"ones, tiles, frames of a film, or pictures that look alike), such as {shown[0]} and "
+            f"{shown[1]}: the "
+            f"AP on {names[-1]} is not of unseen pictures; part the splits by picture"
+        )
+    held_out = "search" not in found.splits
+    if found.groups and held_out:
+        images = sum(map(len, found.groups))
+        yield Problem(
+            f"{images:,} training images are copies in {len(found.groups):,} groups of one picture each "
+            "(augmented "
+            f"copies, tiles, frames, or pictures that look alike), such as "
+            f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or "
+            "not at "
+            "all (copies.json, data.detection.copies)"
+        )
+    large = [group for group in found.copies.groups if len(group) > len(found.train) / 2]
+    if large and held_out:
+        yield Problem(
+            f"{len(large[0]):,} of {len(found.train):,} training images are one series by their names or "
+            "their "
+            f"looks, such as {' and '.join(file.name for file in large[0][:2])}, so what is held out for "
+            "the search "
+            "is not apart from what is trained on: its AP is too good. Name a search split of other "
+            "pictures: --val "
+            "together with --test"
+        )
+
+
 def _mistakes(found: Look) -> Iterator[Problem]:
     for name, split in found.splits.items():
         notes, dropped = split.notes, split.dropped
@@ -121,7 +163,7 @@ def _unreadable(found: Look) -> Iterator[Problem]:
         bad = []
         for record in _spread(split):
             try:
-                read_image(record.file, (record.width, record.height))
+                read_image(record.file, record.size, upright=record.upright)
             except BadImageError as error:
                 bad.append(f"{record.file} {error}")
         if bad:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.data.voc_folders import voc_folders
 from detnas_nni.errors import DataError, UsageError
 
 
@@ -40,10 +41,6 @@ class Sources:
         named = {"train": self.train, "search": self.search, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
-    def with_splits(self, val: CocoSplit | VocSplit | None, test: CocoSplit | VocSplit | None) -> Sources:
-        """The same training images with these splits beside them."""
-        return _settled(self.form, self.train, val, test, chosen=[], name=self.name)
-
 
 def coco_sources(
     train: Sequence[str], val: Sequence[str] | None, test: Sequence[str] | None, name: str | None
@@ -63,51 +60,58 @@ def voc_sources(
     test: Sequence[str] | None,
     one_based: bool,
     name: str | None,
+    *,
+    backgrounds: bool = False,
 ) -> Sources:
-    """The sources of a VOC folder, each the name of one of its image sets; train and test may be found.
+    """The sources of a VOC folder; train and test may be found where it has image sets.
+
+    Args:
+        root: the folder.
+        image_set: to train on; without image sets all pictures are.
+        val, test: one name of an image set each, or another VOC folder.
+        one_based, backgrounds: as in the config.
+        name: of the experiment.
 
     Raises:
         UsageError: `val` or `test` is not one name.
-        DataError: the folder has no image sets, or not the ones that are needed.
+        DataError: the folder has no XML files, or not the image sets that are needed.
     """
-    folder = root / "ImageSets" / "Main"
-    try:
-        there = {file.stem for file in folder.iterdir() if file.suffix == ".txt"}
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be read ({error.strerror}); expected a VOC folder with Annotations, "
-            "JPEGImages and ImageSets/Main, which has a text file a set with one image name a line"
-        ) from None
+    there = voc_folders(root).sets
     chosen: list[str] = []
-    if image_set is None:
+    if image_set is None and there:
         image_set = next((found for found in ("trainval", "train") if found in there), None)
         if image_set is None:
             raise DataError(
-                f"{folder}: has neither trainval.txt nor train.txt, but "
-                f"{', '.join(sorted(there)) or 'no set'}; name the set to train on: --image-set NAME"
+                f"{root / 'ImageSets' / 'Main'}: has neither trainval.txt nor train.txt, but "
+                f"{', '.join(there)}; name the set to train on: --image-set NAME"
             )
         chosen.append(f"trained on: the image set {image_set} (--image-set names another)")
-    names: dict[str, str | None] = {}
+    elif image_set is None:
+        chosen.append("trained on: all pictures that have an XML file, as there is no ImageSets/Main")
+
+    def split(image_set: str | None, folder: Path = root) -> VocSplit:
+        return VocSplit(
+            root=plain_path(folder), image_set=image_set, one_based=one_based, backgrounds=backgrounds
+        )
+
+    others: dict[str, VocSplit | None] = {}
     for option, given in (("val", val), ("test", test)):
         if given is not None and len(given) != 1:
-            raise UsageError(f"--{option} {' '.join(given)}: with --voc, expected the name of one image set")
-        names[option] = given[0] if given else option if option in there and option != image_set else None
-    if image_set == "trainval" and val is None:
-        names["val"] = None  # trainval has its images
-    for option, found in names.items():
-        if found is not None and {"val": val, "test": test}[option] is None:
-            chosen.append(f"found: the image set {found} (--{option} names another)")
-
-    def split(image_set: str | None) -> VocSplit | None:
-        if image_set is None:
-            return None
-        return VocSplit(root=plain_path(root), image_set=image_set, one_based=one_based)
-
+            raise UsageError(
+                f"--{option} {' '.join(given)}: with --voc, expected the name of one image set, or a folder"
+            )
+        if given is not None:
+            is_folder = given[0] not in there and Path(given[0]).is_dir()
+            others[option] = split(None, Path(given[0])) if is_folder else split(given[0])
+        elif option in there and option != image_set and (option, image_set) != ("val", "trainval"):
+            # trainval has the images of val
+            chosen.append(f"found: the image set {option} (--{option} names another)")
+            others[option] = split(option)
     return _settled(
         "voc",
         split(image_set),
-        split(names["val"]),
-        split(names["test"]),
+        others.get("val"),
+        others.get("test"),
         chosen=chosen,
         name=name or experiment_name(plain_path(root).name),
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.data.reading import DEFAULT
 from detnas_nni.errors import UsageError
 from detnas_nni.files import write_text
 from detnas_nni.init.derived import Derived
@@ -18,6 +19,7 @@ from detnas_nni.init.sources import Sources, plain_path
 from detnas_nni.init.values import Tree, Value
 
 CONFIG = "detnas.yaml"
+COPIES = "copies.json"
 DATA = "data"
 """The folder of an experiment's that holds what was converted for it."""
 
@@ -68,7 +70,7 @@ def expect_free(out: Path, overwrite: bool) -> None:
 def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
     """The config's section `data`."""
     tree: Tree = {}
-    pretraining = derived.pretraining
+    pretraining, found = derived.pretraining, derived.found
     if pretraining.trains:
         folder = places.crops if pretraining.folder is None else pretraining.folder
         tree["classification"] = {
@@ -98,7 +100,19 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
         detection["max_bad_annotations"] = Value(
             derived.found.mistakes, "entries with a mistake that were found; they are left out"
         )
+    for key in ("exif", "box_form", "box_units", "crowds"):
+        value = getattr(found.conventions, key)
+        if value != getattr(DEFAULT, key):
+            detection[key] = Value(value, "as you said")
+    if derived.holdout and found.groups:
+        detection["copies"] = Value(
+            COPIES,
+            f"{len(found.groups):,} groups of images that show one picture, which the hold-out keeps "
+            "together",
+        )
     tree["detection"] = detection
+    if found.conventions.strict:
+        tree["strict"] = Value(True, "as you said: nothing in annotations may be corrected")
     return tree
 
 
@@ -111,8 +125,11 @@ def _side_reason(derived: Derived) -> str:
 def _source(split: CocoSplit | VocSplit, places: Places) -> dict[str, object]:
     if isinstance(split, CocoSplit):
         return {"images": places.in_file(split.images), "annotations": places.in_file(split.annotations)}
-    source = {"root": places.in_file(split.root), "image_set": split.image_set}
-    return source | ({"one_based": True} if split.one_based else {})
+    source: dict[str, object] = {"root": places.in_file(split.root)}
+    if split.image_set is not None:
+        source["image_set"] = split.image_set
+    flags = ("one_based", "backgrounds")
+    return source | {flag: True for flag in flags if getattr(split, flag)}
 
 
 def header(name: str, derived: Derived, plan: Plan, search: str) -> list[str]:
@@ -166,16 +183,20 @@ def search_yaml(name: str, derived: Derived, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plan_md(name: str, plan: Plan, problems: Sequence[str]) -> str:
-    """PLAN.md: the commands with their times, how these were found, and what may be wrong with the data."""
+def plan_md(name: str, plan: Plan, problems: Sequence[str], corrected: Sequence[str]) -> str:
+    """PLAN.md: the commands with their times, what may be wrong with the data, and what was corrected."""
     rows = [
         f"| {number} | `{step.command}` | {_hours(step.seconds)} | {step.what} |"
         for number, step in enumerate(plan.steps, start=1)
     ]
     total = [] if plan.seconds is None else [f"| | together | {plan.seconds / 3600:.2f} | |"]
-    found = (
-        ["", "What may be wrong with the data:", "", *(f"- {text}" for text in problems)] if problems else []
-    )
+    found: list[str] = []
+    for title, texts in (
+        ("What may be wrong with the data", problems),
+        ("How the annotations were read", corrected),
+    ):
+        if texts:
+            found += ["", f"{title}:", "", *(f"- {text}" for text in texts)]
     return "\n".join(
         [
             f"# The plan of {name}",
@@ -199,5 +220,5 @@ def _hours(seconds: float | None) -> str:
 def write(out: Path, texts: dict[str, str], space: dict) -> None:
     """Write the folder's files; detnas.yaml last, so that a folder with it is complete."""
     write_text(out / "search_space.json", json.dumps(space, indent=1) + "\n")
-    for name in ("PLAN.md", "search.yaml", CONFIG):
+    for name in sorted(texts, key=lambda name: name == CONFIG):
         write_text(out / name, texts[name])

@@ -177,7 +177,7 @@ class DetectionTask(Task):
         data = config.require("data.detection")
         if split == "test":
             config.require("data.detection.test")
-        splits = open_detection(data, config.seed, config.data.max_images)
+        splits = open_detection(data, config.seed, config.data.max_images, strict=config.data.strict)
         transform, limit = detection_eval(), config.data.max_bad_images
         training = DetectionDataset(
             splits.train, transform, max_bad_images=limit, train_difficult=data.train_difficult

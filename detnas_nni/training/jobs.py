@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,8 @@ from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
 from detnas_nni.training.distributed import World
 from detnas_nni.training.schedules import linear_factor, step_factor
 from detnas_nni.training.weights import CLASSIFIER
+
+_log = logging.getLogger(__name__)
 
 Settings = TypeVar("Settings", bound=cfg.Training)
 
@@ -138,7 +141,11 @@ class DetectionJob(Job[cfg.Finetune]):
 
     def __init__(self, config: cfg.Config, settings: cfg.Finetune, *, whole: bool = False) -> None:
         data: cfg.DetectionData = config.require("data.detection")
-        splits = open_detection(data, config.seed, config.data.max_images)
+        splits = open_detection(
+            data, config.seed, config.data.max_images, strict=config.data.strict, scan=True
+        )
+        for line in splits.told():
+            _log.info("%s", line)
         train = splits.whole if whole else splits.train
         dataset = DetectionDataset(
             train,

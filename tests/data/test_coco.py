@@ -55,7 +55,7 @@ def test_images_without_boxes_and_crowd_boxes_are_kept(tmp_path):
 def test_zero_area_boxes_are_left_out_and_counted_but_are_no_problem(tmp_path, caplog):
     content = coco_content()
     content["annotations"][0]["bbox"] = [3, 3, 0, 8]
-    content["annotations"][1]["bbox"] = [3, 3, 5, -1]
+    content["annotations"][1]["bbox"] = [3, 3, 5, 0]
     images = read_coco(*write_coco(tmp_path, content), max_bad=0)
     assert [len(record.boxes) for record in images.records] == [0, 0, 1, 1]
     assert dict(images.dropped) == {"zero-area boxes": 2}
@@ -91,13 +91,9 @@ ANNOTATION_PROBLEMS = [
     ("bbox", "1 2 3 4", "four finite numbers"),
     ("bbox", None, "four finite numbers"),
     ("category_id", 77, "[3, 9]"),
-    ("category_id", "3", "[3, 9]"),
     ("image_id", 99, "id of an image"),
     ("image_id", [10], "id of an image"),
     ("iscrowd", 2, "0 or 1"),
-    ("area", -4, "0 or more"),
-    ("area", float("nan"), "0 or more"),
-    ("area", 1e300, "0 or more"),
 ]
 
 
@@ -118,17 +114,14 @@ def test_a_bad_annotation_is_refused_with_key_and_value_or_left_out(tmp_path, ke
 
 IMAGE_PROBLEMS = [
     ("id", 10, "an id that no other image has"),
-    ("id", "12", "an integer"),
+    ("id", None, "a number or a text"),
+    ("id", "10", "an id that no other image has"),
     ("file_name", "missing.png", "a file that exists"),
     ("file_name", "0.png", "a file that image 10 does not have"),
     ("file_name", "./0.png", "a file that image 10 does not have"),
     ("file_name", 7, "the name of an image file"),
     ("file_name", "a\0b.png", "a file that exists"),
     ("file_name", "no/such/folder.png", "a file that exists"),
-    ("width", 0, "a positive number of pixels"),
-    ("width", 10**30, "a positive number of pixels"),
-    ("height", "30", "a positive number of pixels"),
-    ("height", None, "a positive number of pixels"),
 ]
 
 
@@ -154,7 +147,9 @@ def test_many_problems_are_counted_in_a_short_message(tmp_path):
     for annotation in content["annotations"]:
         annotation["bbox"] = [float("nan")] * 4
     folder, file = write_coco(tmp_path, content)
-    with pytest.raises(DataError, match=r"and 197 more. 200 problems in all, 199 allowed") as caught:
+    with pytest.raises(
+        DataError, match=r"\(and 199 more like it\). 200 problems in all, 199 allowed"
+    ) as caught:
         read_coco(folder, file, max_bad=199)
     assert len(str(caught.value)) < 1000
 
@@ -199,12 +194,15 @@ def test_classes_named_twice_are_refused(tmp_path):
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "`images` is empty"),
         ('{"images": [1], "annotations": [], "categories": []}', "`categories` is empty"),
         (
-            '{"images": [1], "annotations": [], "categories": [{"id": "x", "name": "a"}]}',
+            '{"images": [1], "annotations": [], "categories": [{"id": [], "name": "a"}]}',
             "`categories[0].id`",
         ),
-        ('{"images": [1], "annotations": [], "categories": [{"id": 1, "name": 5}]}', "`categories[0].name`"),
+        ('{"images": [1], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "`categories[0].name`"),
         ('{"images": [1], "annotations": [], "categories": [7]}', "`categories[0]` is 7"),
-        ('{"images": [1], "annotations": [], "categories": [{"id": 1, "name": "a"}]}', "no usable image"),
+        (
+            '{"images": [1], "annotations": [], "categories": [{"id": 1, "name": "a"}]}',
+            "no usable image is left of 1: `images[0]` is 1",
+        ),
     ],
 )
 def test_a_file_that_is_no_annotation_file_is_refused_whatever_is_tolerated(tmp_path, text, expected):
@@ -230,8 +228,8 @@ def test_duplicate_categories_are_refused(tmp_path):
     content = coco_content()
     content["categories"][1]["id"] = 9
     assert "`categories[1].id` is 9" in refused(tmp_path, content)
-    content["categories"][1] = {"id": 3, "name": "dog"}
-    assert "`categories[1].name` is 'dog'" in refused(tmp_path, content)
+    content["categories"][1]["id"] = "9"
+    assert "`categories[1].id` is '9'" in refused(tmp_path, content)
 
 
 def test_images_in_folders_below_are_found_with_one_listing_a_folder(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from detnas_nni.data.sampling import TrainBatches
+from detnas_nni.data.loaders import TrainBatches
 
 
 def test_every_epoch_is_another_permutation_and_no_batch_is_short():

@@ -123,17 +123,17 @@ def test_the_ground_truth_of_joined_sources_fits_their_detections(tmp_path):
     assert voc_map(truth, half)["mAP"] == pytest.approx(0.5)
 
 
-def test_coco_sources_with_other_categories_are_refused_and_both_are_named(tmp_path):
+def test_coco_sources_that_list_other_categories_have_the_classes_of_all_and_that_is_told(tmp_path):
     other = coco_content()
-    other["categories"].append({"id": 4, "name": "horse"})
-    sources = [coco(tmp_path / "first"), coco(tmp_path / "second", other)]
-    with pytest.raises(DataError) as caught:
-        train_of(tmp_path, *sources)
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path}/second/train.json: lacks the categories [] and has the further ")
-    assert "['horse']" in message and f"{tmp_path}/first/train.json" in message
-    assert "data.detection.classes" in message
-    assert train_of(tmp_path, *sources, classes=("dog", "cat")).classes == ("dog", "cat")
+    other["categories"] = [{"id": 4, "name": "ant"}, {"id": 9, "name": "dog"}]
+    for entry in other["annotations"]:
+        entry["category_id"] = 4
+    images = train_of(tmp_path, coco(tmp_path / "first"), coco(tmp_path / "second", other))
+    assert images.classes == ("cat", "dog", "ant")
+    assert [record.labels.tolist() for record in images.records] == [[1], [2], [1], [2], *[[3]] * 4]
+    told = [correction.text for correction in images.corrections]
+    assert all(text.startswith("1 class is listed in one source of the split and not in") for text in told)
+    assert "first/train.json lacks 'ant'" in told[0] and "second/train.json lacks 'cat'" in told[1]
 
 
 def test_an_image_in_two_sources_is_refused(tmp_path):

@@ -218,7 +218,7 @@ def test_a_folder_that_is_there_is_left_alone(data: dict[str, list[str]], detnas
     ("call", "status", "message"),
     [
         ("--coco gone gone.json", 1, "gone.json: cannot be read"),
-        ("--voc gone", 1, "gone/ImageSets/Main: cannot be read"),
+        ("--voc gone", 1, "gone: cannot be read"),
         ("--coco {train} --image-set train", 2, "--image-set goes with --voc"),
         ("--coco {train} --one-based", 2, "--one-based goes with --voc"),
         ("--coco {train} --test shapes/test", 2, "--test shapes/test: with --coco, expected"),

@@ -62,8 +62,10 @@ def test_image_sets_can_be_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_voc_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ImageSets/Main: cannot be read.*expected a VOC folder"):
+    with pytest.raises(DataError, match=r"gone: cannot be read .*expected a Pascal VOC folder"):
         found_in(tmp_path / "gone")
+    with pytest.raises(DataError, match="has no XML file in annotations, annotation, xmls or beside"):
+        found_in(tmp_path)
 
 
 def test_pairs_and_names_belong_to_their_form(tmp_path: Path) -> None:

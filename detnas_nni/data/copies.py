@@ -1,0 +1,275 @@
+"""Which images are copies of one picture, and a seeded choice of what to hold out that keeps them together.
+
+An image that guides a search must not be a copy of one that was trained on: augmented copies (Roboflow's
+`.rf.`), tiles of one scan, frames of one video, and pictures that look alike whatever their names are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detnas_nni.data.files import MAX_JSON_BYTES, read_bytes
+from detnas_nni.data.headers import FORMATS
+from detnas_nni.data.pixels import as_rgb
+from detnas_nni.data.problems import show
+from detnas_nni.errors import DataError
+from detnas_nni.seeding import derive_seed
+
+ALIKE = 0.9
+"""Correlation of two pictures' gradients from which they are one: different photos of one series of
+microscope images reach 0.45, drawn scenes on alike grounds 0.7, a brightened or a scaled copy 0.99."""
+
+MOST_LOOKED_AT = 10_000
+"""Images of a set that are compared by their looks: all pairs of them take some seconds."""
+
+_SIDE = 16  # cells of a thumbnail
+_FLAT = 1.0  # grey levels: pictures with less in them are all alike
+_THREADS = 4
+
+_ROBOFLOW = re.compile(r"(.+)\.rf\.[0-9A-Za-z]+")
+_OLD_SUFFIX = re.compile(r"(.+)[_.](?:jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
+_SERIES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # DOTA's tiles: P0001__1__0___824
+        r"(.+?)__\d+(?:\.\d+)?__\d+___\d+",
+        # scan_tile_3_4, scan-patch12, scan_crop_x0_y512, scan_aug_2
+        r"(.+?)[._ -]+(?:tile|patch|crop|chip|slice|window|aug|augmented|copy)(?:[._ -]*[a-z]{0,3}\d+)*",
+        # scan_x0_y512, scan_r1_c2, scan_row1_col2
+        r"(.+?)[._ -]+(?:x|r|row)[._ -]?\d+[._ -]+(?:y|c|col)[._ -]?\d+",
+        # SAHI's slices: scan_0_0_512_512
+        r"(.+?)(?:_\d+){4}",
+        # clip_frame_0012, clip-frame12, frame0012
+        r"(.*?)[._ -]*(?:frame|frm)[._ -]*\d+",
+        # video3_0012, clip-3-12, drive.mp4-12: a number behind what is said to be a film
+        r"(.*(?:video|clip|movie|seq|sequence|mp4|avi|mov|mkv|webm)[._ -]*\d*?)[._ -]+\d+",
+        # photo_flipped, photo_rot90, photo_bright2
+        r"(.+?)[._ -]+(?:h?flip|vflip|flipped|rot|rotated|bright\w*|dark\w*|blur\w*|noisy?\w*|contrast\w*)"
+        r"[._ -]*\d*",
+    )
+)
+_GRID = re.compile(r"(.+?)[_-](\d{1,5})[_-](\d{1,5})")
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Groups of images of one picture each.
+
+    Attributes:
+        groups: of image files, two or more each, in the set's order.
+        by_name: groups that the names tell.
+        by_look: groups in which images of different names look alike.
+    """
+
+    groups: tuple[tuple[Path, ...], ...]
+    by_name: int = 0
+    by_look: int = 0
+
+    @property
+    def images(self) -> int:
+        """In all groups."""
+        return sum(map(len, self.groups))
+
+
+def seeded_choice(
+    keys: Sequence[str], count: int, seed: int, groups: Sequence[int] | None = None
+) -> list[int]:
+    """Positions of `count` of the `keys` (unique), chosen by `seed`, in ascending order.
+
+    The choice follows the keys, not their order or number: a key that is among the first `count` stays chosen
+    when others are reordered, so a held-out split survives a re-export of the annotations.
+
+    Args:
+        keys: what is chosen from.
+        count: how many.
+        seed: the config's.
+        groups: the number of each key's group, whose members are chosen together or not at all; then fewer
+            than `count` may come out, and none where every group is larger.
+    """
+    ranked = sorted(range(len(keys)), key=lambda position: derive_seed(seed, "hold-out", keys[position]))
+    if groups is None:
+        return sorted(ranked[:count])
+    members: dict[int, list[int]] = defaultdict(list)
+    for position in ranked:
+        members[groups[position]].append(position)
+    chosen: list[int] = []
+    for together in members.values():  # in the order of each group's first member
+        if len(chosen) + len(together) <= count:
+            chosen += together
+    return sorted(chosen)
+
+
+def group_numbers(files: Sequence[Path], groups: Iterable[Iterable[str]]) -> list[int] | None:
+    """The number of each file's group, by file names; None if no two files are in one.
+
+    Files of one name in different folders count as one picture: a group names no folders, so that it still
+    holds when the data moves.
+    """
+    of_name = {name: number for number, group in enumerate(groups) for name in group}
+    numbers, alone = [], len(files) + len(of_name)
+    for position, file in enumerate(files):
+        numbers.append(of_name.get(file.name, alone + position))
+    return numbers if len(set(numbers)) < len(numbers) else None
+
+
+def read_groups(path: Path) -> list[list[str]]:
+    """The groups in a file that `write_groups` wrote, or a user: {"groups": [["a.jpg", "b.jpg"], …]}.
+
+    Raises:
+        DataError: the file cannot be read, or is another.
+    """
+    try:
+        groups = json.loads(read_bytes(path, MAX_JSON_BYTES))["groups"]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of copies.") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: is no file of copies ({show(str(error))}); expected "
+            '{"groups": [["a.jpg", "b.jpg"], …]}.'
+        ) from None
+    if not isinstance(groups, list):
+        raise DataError(f"{path}: `groups` is {show(groups)}, expected a list of lists of file names.")
+    for position, group in enumerate(groups):
+        if not isinstance(group, list) or not all(isinstance(name, str) for name in group):
+            raise DataError(f"{path}: `groups[{position}]` is {show(group)}, expected a list of file names.")
+    return groups
+
+
+def groups_text(groups: Iterable[Sequence[Path]]) -> str:
+    """A file of groups of images, as `read_groups` takes it."""
+    groups = [[file.name for file in group] for group in groups]
+    lines = ",\n".join(f"  {json.dumps(group, ensure_ascii=False)}" for group in groups)
+    return f'{{"groups": [\n{lines}\n]}}\n'
+
+
+def find_copies(files: Sequence[Path], *, look: bool = True) -> Copies:
+    """The groups of images that show one picture.
+
+    Args:
+        files: the images.
+        look: whether they are opened and compared, too, where they are few enough.
+    """
+    links = _Links(len(files))
+    for group in by_name(files):
+        links.join(group)
+    named = links.count()
+    if look and len(files) <= MOST_LOOKED_AT:
+        for first, second in _alike(files):
+            links.join((first, second))
+    groups = links.groups()
+    return Copies(
+        tuple(tuple(files[place] for place in group) for group in groups),
+        by_name=named,
+        by_look=sum(len({_picture(files[place]) for place in group}) > 1 for group in groups),
+    )
+
+
+def by_name(files: Sequence[Path]) -> list[list[int]]:
+    """Places of the files that their names say to be of one picture or film, two or more a group."""
+    groups: dict[tuple[Path, str], list[int]] = defaultdict(list)
+    for place, file in enumerate(files):
+        groups[file.parent, _picture(file)].append(place)
+    groups |= _grids(files)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _picture(file: Path) -> str:
+    """What a name says of the picture that it is of: itself, less what marks a copy, a tile or a frame."""
+    name = file.stem
+    for pattern in (_ROBOFLOW, _OLD_SUFFIX):
+        found = pattern.fullmatch(name)
+        name = found[1] if found else name
+    found = next(filter(None, (pattern.fullmatch(name) for pattern in _SERIES)), None)
+    return (found[1] if found else name).lower()
+
+
+def _grids(files: Sequence[Path]) -> dict[tuple[Path, str], list[int]]:
+    """Tiles that are named by two numbers alone: scan_0_0 … scan_2_3, where most cells of the grid are
+    there."""
+    cells: dict[tuple[Path, str], dict[tuple[int, int], int]] = defaultdict(dict)
+    for place, file in enumerate(files):
+        found = _GRID.fullmatch(file.stem)
+        if found is not None:
+            cells[file.parent, found[1].lower()][int(found[2]), int(found[3])] = place
+    grids = {}
+    for key, of_picture in cells.items():
+        rows, columns = ({cell[axis] for cell in of_picture} for axis in (0, 1))
+        if len(rows) > 1 and len(columns) > 1 and len(of_picture) > len(rows) * len(columns) / 2:
+            grids[key[0], f"{key[1]} (grid)"] = list(of_picture.values())
+    return grids
+
+
+def _alike(files: Sequence[Path]) -> Iterable[tuple[int, int]]:
+    """Pairs of places of images that look alike, maybe mirrored."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        thumbnails = list(threads.map(_thumbnail, files))
+    places = np.array([place for place, found in enumerate(thumbnails) if found is not None], dtype=np.int64)
+    if len(places) < 2:
+        return
+    stack = np.stack([thumbnails[place] for place in places])
+    plain = _gradients(stack)
+    for mirrored in (stack, stack[:, :, ::-1], stack[:, ::-1], stack[:, ::-1, ::-1]):
+        other = plain if mirrored is stack else _gradients(mirrored)
+        for start in range(0, len(places), 1024):
+            rows, columns = np.nonzero(plain[start : start + 1024] @ other.T >= ALIKE)
+            rows += start
+            later = rows < columns
+            yield from zip(places[rows[later]].tolist(), places[columns[later]].tolist(), strict=True)
+
+
+def _thumbnail(file: Path) -> np.ndarray | None:
+    """Mean grey values (17, 17) of an image's cells; None if it is flat or cannot be read."""
+    side = _SIDE + 1
+    try:
+        with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
+            image.draft("L", (4 * side, 4 * side))
+            grey = as_rgb(image).convert("L").resize((side, side), Image.Resampling.BOX)
+    except Exception:  # whoever needs the pixels says what is wrong with them
+        return None
+    values = np.asarray(grey, dtype=np.float32)
+    return values if values.std() >= _FLAT else None
+
+
+def _gradients(thumbnails: np.ndarray) -> np.ndarray:
+    """(N, 512) of unit length: differences of neighbouring cells, which brightness does not change."""
+    across = (thumbnails[:, :, 1:] - thumbnails[:, :, :-1])[:, :-1]
+    down = (thumbnails[:, 1:] - thumbnails[:, :-1])[:, :, :-1]
+    flat = np.concatenate([across.reshape(len(thumbnails), -1), down.reshape(len(thumbnails), -1)], axis=1)
+    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+class _Links:
+    """Places that belong together, joined pair by pair."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def join(self, places: Iterable[int]) -> None:
+        first, *others = places
+        for other in others:
+            self._above[self._root(other)] = self._root(first)
+
+    def count(self) -> int:
+        """Groups of two and more."""
+        return len(self.groups())
+
+    def groups(self) -> list[list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        for place in range(len(self._above)):
+            found[self._root(place)].append(place)
+        return [group for group in found.values() if len(group) > 1]
+
+    def _root(self, place: int) -> int:
+        while self._above[place] != place:
+            self._above[place] = self._above[self._above[place]]
+            place = self._above[place]
+        return place

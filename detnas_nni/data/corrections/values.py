@@ -1,0 +1,358 @@
+"""Numbers, flags and ids as tools write them: of another type, under another name, beside the box.
+
+What has one reading is read; what has none, or two, is left to the reader of the form to refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from detnas_nni.data.problems import Kind
+
+Id = int | str
+Value = TypeVar("Value")
+
+MAX_ID = 2**53
+"""Ids go through float64 and int64 arrays in pycocotools and torch; others are numbered anew inside."""
+
+TEXT_NUMBERS = Kind("text numbers", "number is written as text; read", "numbers are written as text; read")
+ALIKE_IDS = Kind(
+    "ids of other types",
+    "id is written in another type than the one it means; matched",
+    "ids are written in another type than the ones they mean; matched",
+)
+OTHER_BOXES = Kind(
+    "boxes in other shapes",
+    "box is written in another shape than a list of four; read",
+    "boxes are written in another shape than a list of four; read",
+)
+FROM_SEGMENTS = Kind(
+    "boxes of segments",
+    "annotation has no box; the one around its segmentation is taken",
+    "annotations have no box; the one around their segmentation is taken",
+)
+CROWDS = Kind(
+    "crowds",
+    "box is marked as a crowd (iscrowd 1), which is not trained on; CVAT marks masks so "
+    "(crowds: objects in the config reads them as single objects)",
+    "boxes are marked as crowds (iscrowd 1), which are not trained on; CVAT marks masks so "
+    "(crowds: objects in the config reads them as single objects)",
+    corrects=False,
+)
+IGNORED = Kind(
+    "ignored boxes",
+    "box is marked to be ignored, which counts like a crowd: not trained on, no miss when not found",
+    "boxes are marked to be ignored, which count like crowds: not trained on, no miss when not found",
+    corrects=False,
+)
+DIFFICULT = Kind(
+    "difficult boxes",
+    "box is marked as difficult, which is not trained on unless train_difficult is set",
+    "boxes are marked as difficult, which are not trained on unless train_difficult is set",
+    corrects=False,
+)
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_YES = {"1", "1.0", "true", "yes", "y", "t", "on"}
+_NO = {"", "0", "0.0", "false", "no", "n", "f", "off", "none", "null", "unspecified"}
+
+# How tools spell what stands beside a box, less case, "_", "-" and blanks.
+_SPELLINGS = {
+    "iscrowd": "crowd",
+    "crowd": "crowd",
+    "ignore": "ignore",
+    "ignored": "ignore",
+    "isignore": "ignore",
+    "isignored": "ignore",
+    "difficult": "difficult",
+    "isdifficult": "difficult",
+    "rotation": "rotation",
+}
+_INSIDE = ("attributes", "extra")  # where tools put what is their own
+
+
+class Beside(NamedTuple):
+    """What an annotation says beside its box.
+
+    Attributes:
+        crowd, ignore, difficult: as marked.
+        rotation: degrees, clockwise about the box's centre.
+    """
+
+    crowd: bool = False
+    ignore: bool = False
+    difficult: bool = False
+    rotation: float = 0.0
+
+
+class BadValueError(Exception):
+    """A value without a reading.
+
+    Attributes:
+        key: the key's name in its entry.
+        value: what stands there.
+        expected: what should.
+    """
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(key)
+        self.key, self.value, self.expected = key, value, expected
+
+
+def number(value: object) -> float | None:
+    """A finite number, or the one that a text writes; None for anything else, True and False among it."""
+    if isinstance(value, str):
+        text = value.strip()
+        value = float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else None
+    if type(value) not in (int, float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # an integer beyond float64
+        return None
+
+
+def flag(value: object) -> bool | None:
+    """A yes or a no in any of its spellings; None for anything else."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return True if text in _YES else False if text in _NO else None
+    return bool(value) if type(value) in (int, float) and value in (0, 1) else None
+
+
+def may_be_marked(keys: Iterable[str]) -> bool:
+    """Whether an annotation with these keys says more beside its box than COCO's own `iscrowd`."""
+    return any(key in _INSIDE or (key != "iscrowd" and _plain(key) in _SPELLINGS) for key in keys)
+
+
+def beside(entry: Mapping[str, Any]) -> Beside:
+    """What stands beside a box, in the entry itself or among its attributes.
+
+    Raises:
+        BadValueError: a flag is neither yes nor no, or the rotation is no number.
+    """
+    found: dict[str, bool | float] = {}
+    for key, name, value in _marks(entry):
+        if name == "rotation":
+            degrees = 0.0 if value in (None, "") else number(value)
+            if degrees is None:
+                raise BadValueError(key, value, "a number of degrees")
+            found[name] = float(degrees)
+        else:
+            read = flag(value)
+            if read is None:
+                raise BadValueError(key, value, "0 or 1")
+            found[name] = bool(found.get(name)) or read
+    return Beside(**found)
+
+
+def _marks(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Key, plain name and value of what is known beside a box."""
+    for key, value in entry.items():
+        name = _SPELLINGS.get(_plain(key))
+        # Without being asked for, only what is told of the annotation itself turns its box.
+        if name is not None and name != "rotation":
+            yield key, name, value
+    for place in _INSIDE:
+        for key, value in _pairs(entry.get(place)):
+            name = _SPELLINGS.get(_plain(key))
+            if name is not None:
+                yield f"{place}.{key}", name, value
+
+
+def _pairs(attributes: object) -> Iterator[tuple[str, Any]]:
+    """Attributes as a mapping, or as a list of objects with a name and a value."""
+    if isinstance(attributes, Mapping):
+        yield from attributes.items()
+    elif isinstance(attributes, list):
+        for attribute in attributes:
+            if isinstance(attribute, Mapping) and isinstance(attribute.get("name"), str):
+                yield attribute["name"], attribute.get("value")
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+class Box(NamedTuple):
+    """Four numbers of a box, and in which way they are written otherwise than as a list of them."""
+
+    values: tuple[float, float, float, float]
+    otherwise: Kind | None = None
+    around: bool = False
+    """whether it is x, y, width, height whatever the file's boxes are: the box around a segmentation"""
+
+
+def box(entry: Mapping[str, Any]) -> Box | None:
+    """The box of an annotation; None if it has none that can be read."""
+    bbox, kind = entry.get("bbox"), None
+    if isinstance(bbox, str):
+        bbox, kind = _from_text(bbox), OTHER_BOXES
+    if isinstance(bbox, Mapping):
+        bbox, kind = _of_names(bbox), OTHER_BOXES
+    elif isinstance(bbox, list) and len(bbox) == 1 and isinstance(bbox[0], list):
+        bbox, kind = bbox[0], OTHER_BOXES
+    if bbox is None or bbox == []:
+        around = around_segmentation(entry.get("segmentation"))
+        return None if around is None else Box(around, FROM_SEGMENTS, around=True)
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return None
+    values = tuple(map(number, bbox))
+    if None in values:
+        return None
+    if kind is None and any(isinstance(value, str) for value in bbox):
+        kind = TEXT_NUMBERS
+    return Box(values, kind)
+
+
+def _from_text(text: str) -> object:
+    try:
+        return json.loads(text) if len(text) < 1000 else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def _of_names(bbox: Mapping[str, Any]) -> list[Any] | None:
+    """x, y and sides by their names."""
+    width = bbox.get("width", bbox.get("w"))
+    height = bbox.get("height", bbox.get("h"))
+    values = [bbox.get("x"), bbox.get("y"), width, height]
+    return None if None in values else values
+
+
+def around_segmentation(segmentation: object) -> tuple[float, float, float, float] | None:
+    """x, y, width, height of the upright box around polygons or a mask in COCO's run lengths."""
+    if isinstance(segmentation, list):
+        polygons = [segmentation] if segmentation and not isinstance(segmentation[0], list) else segmentation
+        points: list[float] = []
+        for polygon in polygons:
+            if not isinstance(polygon, list) or len(polygon) % 2:
+                return None
+            points += [value for value in map(number, polygon) if value is not None]
+        if len(points) < 4 or len(points) != sum(map(len, polygons)):
+            return None
+        xs, ys = points[::2], points[1::2]
+        return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    if isinstance(segmentation, Mapping):
+        return _around_mask(segmentation)
+    return None
+
+
+_MOST_CELLS = 2**26  # of a mask; as many as an image may have pixels
+
+
+def _around_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    size, counts = mask.get("size"), mask.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int for side in size):
+        return None
+    height, width = size
+    if not (height > 0 and width > 0 and height * width <= _MOST_CELLS):
+        return None
+    runs = _unpacked(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(run) is int and 0 <= run <= _MOST_CELLS for run in runs):
+        return None
+    ends = np.cumsum(runs, dtype=np.int64)
+    if not len(ends) or ends[-1] != height * width:
+        return None
+    starts, stops = ends[:-1:2], ends[1::2]  # runs of 0 and of 1 in turn, column after column
+    filled = stops > starts[: len(stops)]
+    starts, stops = starts[: len(stops)][filled], stops[filled] - 1
+    if not len(starts):
+        return None
+    columns = starts // height, stops // height
+    x1, x2 = int(columns[0].min()), int(columns[1].max()) + 1
+    spans = (
+        columns[0] != columns[1]
+    )  # a run over the end of a column fills one to its foot, the next from its top
+    y1 = 0 if spans.any() else int((starts % height).min())
+    y2 = height if spans.any() else int((stops % height).max()) + 1
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """COCO's compressed run lengths: six bits a character, five of the number, differences from the third
+    on."""
+    runs: list[int] = []
+    at = 0
+    while at < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            if at >= len(text) or shift > 60:
+                return None
+            code = ord(text[at]) - 48
+            if not 0 <= code < 64:
+                return None
+            value |= (code & 31) << shift
+            more = bool(code & 32)
+            at, shift = at + 1, shift + 5
+            if not more and code & 16:
+                value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
+
+
+class Ids(Generic[Value]):
+    """What the ids of a file stand for, found by the id itself, or by the only one that is written alike.
+
+    Alike are 7, 7.0 and "7". An id of text that is no number, a UUID, say, is an id as any other.
+    """
+
+    def __init__(self) -> None:
+        self.exact: dict[Id, Value] = {}
+        self._by_text: dict[str, Id] | None = (
+            None  # made when an id is no whole number, or none is met exactly
+        )
+
+    def add(self, own: object, value: Value) -> bool:
+        """Keep what an id stands for; False if it is none, or one that is taken."""
+        text = written(own)
+        if text is None or own in self.exact:
+            return False
+        if type(own) is not int or self._by_text is not None:
+            if text in self._texts():
+                return False
+            self._texts()[text] = own
+        self.exact[own] = value
+        return True
+
+    def find(self, own: object) -> tuple[Value | None, bool]:
+        """What an id stands for, None if it is unknown; and whether it is written in another type."""
+        if type(own) in (int, str) and own in self.exact:
+            return self.exact[own], False
+        text = written(own)
+        meant = None if text is None else self._texts().get(text)
+        return (None, False) if meant is None else (self.exact[meant], True)
+
+    def _texts(self) -> dict[str, Id]:
+        if self._by_text is None:
+            self._by_text = {str(written(own)): own for own in self.exact}
+        return self._by_text
+
+
+def written(own: object) -> str | None:
+    """An id as text; None for what is no id."""
+    if type(own) is float and own.is_integer():
+        own = int(own)
+    if type(own) is int:
+        return str(own)
+    return own.strip() or None if isinstance(own, str) else None
+
+
+def numbered(ids: Sequence[Id]) -> list[int]:
+    """The ids where all are numbers that every library can hold, and else the numbers from 1 on."""
+    plain = all(type(own) is int and -MAX_ID < own < MAX_ID for own in ids)
+    return list(ids) if plain else list(range(1, len(ids) + 1))
+
+
+def in_order(own: Id) -> tuple[int, int, str]:
+    """To sort ids by: numbers and texts of numbers by what they count, then the other texts."""
+    text = written(own) or ""
+    return (0, int(text), "") if re.fullmatch(r"-?\d{1,30}", text, re.ASCII) else (1, 0, text)

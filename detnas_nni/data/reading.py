@@ -1,0 +1,389 @@
+"""From what an annotation file says to the one set in memory: the entries of every form go through here.
+
+A reader of a form (`coco`, `voc`) finds images and boxes and takes their values as they stand; here they
+become boxes in pixels, inside images of a known size and way up. What each step corrects is in
+`data.corrections`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from detnas_nni.data.corrections import orientation, units
+from detnas_nni.data.corrections.orientation import Exif, Frames
+from detnas_nni.data.corrections.units import Form, Reading, Units
+from detnas_nni.data.corrections.values import CROWDS, DIFFICULT, IGNORED, Beside, Id, numbered
+from detnas_nni.data.problems import CLIPPED, OUTSIDE, ZERO_AREA, Problems
+from detnas_nni.data.records import DetectionSet, ImageRecord
+from detnas_nni.errors import DataError
+
+MAX_SIDE = 2**24
+"""Pixels; whole numbers up to here are exact in the float32 of the boxes."""
+
+MAX_AREA = 1e30  # well inside float32
+
+_ROUNDING = 1.0  # pixels by which a box may stick out without a word
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """How to read what annotations leave open; the config's keys of the same names.
+
+    Attributes:
+        exif: which way up photos are meant.
+        box_form, box_units: what a box's four numbers are.
+        crowds: whether `iscrowd` boxes are crowds, or objects as CVAT exports those drawn with its brush.
+        strict: whether a correction is an error.
+        scan: whether every image file is opened, to tell of what needs no correction.
+        hint: how the training split was read.
+    """
+
+    exif: Exif = "auto"
+    box_form: Form | Literal["auto"] = "auto"
+    box_units: Units | Literal["auto"] = "auto"
+    crowds: Literal["ignored", "objects"] = "ignored"
+    strict: bool = False
+    scan: bool = False
+    hint: Reading | None = None
+
+    def following(self, training: DetectionSet) -> Conventions:
+        """For another split of the same data, which is read as the training split was where it can be."""
+        return replace(self, hint=training.reading)
+
+
+DEFAULT = Conventions()
+"""As annotations tell, and by the tools' conventions where they do not."""
+
+
+@dataclass
+class Entries:
+    """The images of an annotation file and their boxes, as they are written: M images, N boxes.
+
+    Attributes:
+        source: the file, for messages.
+        declared: what the form says of a box's four numbers.
+        key_of: takes a box's number in the file, gives its key for messages.
+        listed: images that the file has, good or not.
+        ids, files, sizes: of the images; a size that is to be read from the picture is (0, 0).
+        image: the place of each box's image among them.
+        label: from 1 on.
+        values: four numbers a box, one after the other.
+        area: square pixels; NaN where none is stated.
+        position: a box's number in the file.
+        beside: what is marked, of the boxes of which something is, by their place.
+        around: places of the boxes that are x, y, width, height in pixels whatever the others are.
+    """
+
+    source: Path
+    declared: Form
+    key_of: Callable[[int], str]
+    listed: int
+    ids: list[Id] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    image: list[int] = field(default_factory=list)
+    label: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    area: list[float] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
+    beside: dict[int, Beside] = field(default_factory=dict)
+    around: list[int] = field(default_factory=list)
+
+    def add_image(self, own: Id, file: Path, size: tuple[int, int] | None) -> int:
+        """Its place."""
+        self.ids.append(own)
+        self.files.append(file)
+        self.sizes.append(size or (0, 0))
+        return len(self.ids) - 1
+
+    def add_box(
+        self,
+        image: int,
+        label: int,
+        values: Sequence[float],
+        position: int,
+        *,
+        area: float = float("nan"),
+        beside: Beside | None = None,
+        around: bool = False,
+    ) -> None:
+        """A box in an image; arguments as of the attributes."""
+        if beside is not None:
+            self.beside[len(self.image)] = beside
+        if around:
+            self.around.append(len(self.image))
+        self.image.append(image)
+        self.label.append(label)
+        self.values.extend(values)
+        self.area.append(area)
+        self.position.append(position)
+
+
+def finish(
+    entries: Entries,
+    classes: Sequence[str],
+    category_ids: Sequence[Id | None],
+    problems: Problems,
+    conventions: Conventions,
+    *,
+    shift: float = 0.0,
+) -> DetectionSet:
+    """The set in memory.
+
+    Args:
+        entries: what the file says; images whose size cannot be found out are left out.
+        classes: K names, in the order of their labels.
+        category_ids: the file's own ids of them.
+        problems: of this file; settled here.
+        conventions: how to read what is left open.
+        shift: pixels that are taken from x1 and y1, where a form counts them from 1.
+
+    Raises:
+        DataError: too many problems, corrections where none are wanted, no image is left, or two readings of
+            the boxes are possible.
+    """
+    frames, usable = _frames(entries, problems, conventions.exif)
+    columns = _Columns.of(entries, usable)
+    reading, boxes = _corners(entries, columns, frames, problems, conventions)
+    if reading.units == "pixels":
+        boxes[:, :2] -= shift
+    scan = conventions.scan or conventions.strict
+    orientation.settle(frames, boxes, columns.image, conventions.exif, problems, scan=scan)
+    kept, boxes, area = _inside(entries, columns, boxes, frames.sizes, problems)
+    _tell_marks(columns, classes, problems)
+    dropped = problems.settle()
+    if not usable.any():
+        raise DataError(
+            f"{entries.source}: no usable image is left of {entries.listed}: {problems.remedy or 'no entry'}"
+        )
+    return DetectionSet(
+        name=str(entries.source),
+        classes=tuple(classes),
+        category_ids=_category_numbers(category_ids),
+        own_category_ids=_own_category_ids(category_ids),
+        records=_records(entries, usable, frames, columns, kept, boxes, area),
+        dropped=MappingProxyType(dropped),
+        notes=MappingProxyType(problems.notes),
+        problems=problems.first,
+        corrections=problems.corrections,
+        reading=reading,
+    )
+
+
+def size_in_pixels(value: float | None) -> int | None:
+    """A positive whole number of pixels; some tools write 640.0."""
+    return int(value) if value is not None and 1 <= value < MAX_SIDE and value == int(value) else None
+
+
+@dataclass
+class _Columns:
+    """N boxes of usable images: their place among the entries' boxes and what stands there."""
+
+    place: np.ndarray
+    image: np.ndarray
+    label: np.ndarray
+    values: np.ndarray
+    area: np.ndarray
+    crowd: np.ndarray
+    ignore: np.ndarray
+    difficult: np.ndarray
+    rotation: np.ndarray
+    around: np.ndarray
+
+    @classmethod
+    def of(cls, entries: Entries, usable: np.ndarray) -> _Columns:
+        count = len(entries.image)
+        image = np.array(entries.image, dtype=np.int64)
+        marks = {name: np.zeros(count, dtype=bool) for name in ("crowd", "ignore", "difficult", "around")}
+        rotation = np.zeros(count)
+        for place, beside in entries.beside.items():
+            marks["crowd"][place], marks["ignore"][place] = beside.crowd, beside.ignore
+            marks["difficult"][place], rotation[place] = beside.difficult, beside.rotation
+        marks["around"][entries.around] = True
+        columns = cls(
+            place=np.arange(count),
+            # The places of the images that are left.
+            image=(np.cumsum(usable) - 1)[image] if count else image,
+            label=np.array(entries.label, dtype=np.int64),
+            values=np.array(entries.values, dtype=np.float64).reshape(-1, 4),
+            area=np.array(entries.area, dtype=np.float64),
+            rotation=rotation,
+            **marks,
+        )
+        return columns if usable.all() else columns.rows(usable[image])
+
+    def rows(self, rows: np.ndarray) -> _Columns:
+        return type(self)(**{name: column[rows] for name, column in vars(self).items()})
+
+
+def _frames(entries: Entries, problems: Problems, exif: Exif) -> tuple[Frames, np.ndarray]:
+    """The images of known size, and which (M,) bool of the entries they are."""
+    sizes = np.array(entries.sizes, dtype=np.int64).reshape(-1, 2)
+    whole = Frames(entries.files, sizes, np.ones(len(sizes), dtype=bool), {})
+    usable = np.ones(len(sizes), dtype=bool)
+    unknown = np.flatnonzero((sizes == 0).any(axis=1)).tolist()
+    if not unknown:
+        return whole, usable
+    whole.look(unknown)
+    for place in unknown:
+        header = whole.headers[place]
+        if header is None:
+            usable[place] = False
+            name = entries.files[place].name
+            problems.add(
+                "width and height of " + name, None, "them, or an image that can be read", "bad images"
+            )
+            continue
+        sizes[place] = header.stored if exif == "stored" else header.shown
+        problems.correct(orientation.FROM_PICTURES, entries.files[place].name)
+    places = np.flatnonzero(usable)
+    headers = {
+        row: whole.headers[place] for row, place in enumerate(places.tolist()) if place in whole.headers
+    }
+    files = [entries.files[place] for place in places]
+    return Frames(files, sizes[places], np.ones(len(places), dtype=bool), headers), usable
+
+
+def _corners(
+    entries: Entries, columns: _Columns, frames: Frames, problems: Problems, conventions: Conventions
+) -> tuple[Reading, np.ndarray]:
+    """How the boxes are read, and their corners (N, 4) in pixels, not yet cut at the images' edges."""
+    ordinary, sizes = ~columns.around, frames.sizes[columns.image]
+    reading = units.decide(
+        columns.values[ordinary],
+        sizes[ordinary],
+        columns.image[ordinary],
+        entries.declared,
+        form=conventions.box_form,
+        units=conventions.box_units,
+        hint=conventions.hint,
+        turned=frames.turned_by_a_quarter,
+        source=entries.source,
+    )
+    boxes, swapped = units.corners(columns.values, reading, sizes)
+    if columns.around.any():
+        plain = Reading("xywh", "pixels")
+        boxes[columns.around], swapped[columns.around] = units.corners(
+            columns.values[columns.around], plain, sizes[columns.around]
+        )
+
+    def told(kind: units.Kind | None, which: np.ndarray) -> None:
+        if kind is not None and which.any():
+            row = int(np.flatnonzero(which)[0])
+            before, after = _short(columns.values[row]), _short(boxes[row])
+            key = entries.key_of(entries.position[columns.place[row]])
+            problems.correct(kind, f"`{key}` {before}, read as the corners {after}", int(which.sum()))
+
+    if reading.units == "shares":
+        told(units.SHARES, ordinary)
+    told(units.kind_of(entries.declared, reading), ordinary)
+    told(units.SWAPPED, swapped)
+    if reading != Reading(entries.declared, "pixels"):
+        columns.area[ordinary] = np.nan  # it is of the box as it was written, if at all
+    rotated = (columns.rotation % 360) != 0
+    if rotated.any():
+        boxes[rotated] = units.upright(boxes[rotated], columns.rotation[rotated])
+        told(units.ROTATED, rotated)
+    return reading, boxes
+
+
+def _inside(
+    entries: Entries, columns: _Columns, boxes: np.ndarray, sizes: np.ndarray, problems: Problems
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the boxes with an area inside their images, these boxes (N, 4) cut, and their areas (N,)."""
+    limits = sizes[columns.image].astype(np.float64)
+    flat = (boxes[:, :2] >= boxes[:, 2:]).any(axis=1)
+    outside = ~flat & ((boxes[:, :2] >= limits) | (boxes[:, 2:] <= 0)).any(axis=1)
+    for row in np.flatnonzero(outside).tolist():
+        problems.note(OUTSIDE)
+        key = f"{entries.key_of(entries.position[columns.place[row]])}.{_BOX_KEYS[entries.declared]}"
+        width, height = sizes[columns.image[row]].tolist()
+        shown = [number(value) for value in columns.values[row].tolist()]
+        problems.add(key, shown, f"a box inside its image of {width}x{height}", "bad boxes")
+    cut = np.hstack([np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], limits)])
+    narrow = cut.astype(np.float32)
+    flat |= ~outside & (narrow[:, :2] >= narrow[:, 2:]).any(axis=1)
+    problems.drop(ZERO_AREA, int(flat.sum()))
+    kept = np.flatnonzero(~flat & ~outside)
+    over = (np.abs(boxes[kept] - cut[kept]) > _ROUNDING).any(axis=1)
+    problems.note(CLIPPED, int(over.sum()))
+    sides = cut[kept, 2:] - cut[kept, :2]
+    stated = columns.area[kept]
+    return kept, cut[kept], np.where(np.isnan(stated), sides[:, 0] * sides[:, 1], stated)
+
+
+def _tell_marks(columns: _Columns, classes: Sequence[str], problems: Problems) -> None:
+    for kind, marked in (
+        (CROWDS, columns.crowd),
+        (IGNORED, columns.ignore),
+        (DIFFICULT, columns.difficult & ~columns.crowd & ~columns.ignore),
+    ):
+        labels, counts = np.unique(columns.label[marked], return_counts=True)
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+            problems.correct(kind, count=count, of=classes[label - 1])
+
+
+def _records(
+    entries: Entries,
+    usable: np.ndarray,
+    frames: Frames,
+    columns: _Columns,
+    kept: np.ndarray,
+    boxes: np.ndarray,
+    area: np.ndarray,
+) -> tuple[ImageRecord, ...]:
+    order = np.argsort(columns.image[kept], kind="stable")
+    rows = kept[order]
+    ends = np.searchsorted(columns.image[rows], np.arange(len(frames.files) + 1))
+    sorted_boxes, sorted_area = boxes[order].astype(np.float32), area[order].astype(np.float32)
+    labels, difficult = columns.label[rows], columns.difficult[rows]
+    crowd = (columns.crowd | columns.ignore)[rows]
+    own = [entries.ids[place] for place in np.flatnonzero(usable)]
+    sizes, upright = frames.sizes.tolist(), frames.upright.tolist()
+    records = []
+    for place, (number, identity) in enumerate(zip(numbered(own), own, strict=True)):
+        here = slice(ends[place], ends[place + 1])
+        records.append(
+            ImageRecord(
+                image_id=number,
+                file=frames.files[place],
+                width=sizes[place][0],
+                height=sizes[place][1],
+                boxes=sorted_boxes[here],
+                labels=labels[here],
+                crowd=crowd[here],
+                difficult=difficult[here],
+                area=sorted_area[here],
+                upright=upright[place],
+                own_id=identity,
+            )
+        )
+    return tuple(records)
+
+
+def _category_numbers(own: Sequence[Id | None]) -> tuple[int, ...]:
+    """Ids that the metrics can count with: the file's own where all of them are such."""
+    known = [identity for identity in own if identity is not None]
+    return tuple(numbered(known)) if len(known) == len(own) else tuple(range(1, len(own) + 1))
+
+
+def _own_category_ids(own: Sequence[Id | None]) -> tuple[Id, ...]:
+    return tuple(label if identity is None else identity for label, identity in enumerate(own, start=1))
+
+
+_BOX_KEYS: dict[Form, str] = {"xywh": "bbox", "xyxy": "bndbox"}
+
+
+def number(value: float) -> float | int:
+    """A whole number without its fraction, as most files write it."""
+    return int(value) if value == int(value) else value
+
+
+def _short(values: np.ndarray) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values.tolist()) + "]"

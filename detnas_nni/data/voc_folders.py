@@ -1,0 +1,147 @@
+"""Where a Pascal VOC set has its pictures, its XML files and its lists, in the layouts that tools leave."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from detnas_nni.data.files import IMAGE_SUFFIXES, leaves_folder, read_bytes
+from detnas_nni.errors import DataError
+
+# VOC's own name first; then labelImg's habits, and those of tools that imitate it.
+_XML = ("annotations", "annotation", "xmls", "xml", "labels", "annots")
+_PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
+
+_MAX_LINK = 4096  # bytes; no path is longer
+_MAX_SET = 100_000_000  # bytes of a list; VOC's have 0.3 MB
+
+
+@dataclass(frozen=True)
+class VocFolders:
+    """Attributes:
+    xml: the folder of the XML files.
+    pictures: the folder of the images; the same where they lie side by side.
+    sets: the names of the image sets; none where there is no ImageSets/Main.
+    """
+
+    xml: Path
+    pictures: Path
+    sets: tuple[str, ...]
+
+
+def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
+    """The folders of a set: VOC's own, `images` and `annotations`, or one folder for both.
+
+    Args:
+        root: the set's folder.
+        pictures: the folder of the images, where it is known.
+
+    Raises:
+        DataError: there is no XML file, or the folder cannot be read.
+    """
+    try:
+        with os.scandir(root) as entries:
+            children = {entry.name.lower(): Path(root, entry.name) for entry in sorted(entries, key=_name)}
+    except OSError as error:
+        raise DataError(
+            f"{root}: cannot be read ({error.strerror}); expected a Pascal VOC folder: pictures with an "
+            "XML file "
+            "each, side by side, or in the folders JPEGImages and Annotations, or images and annotations"
+        ) from None
+    xml = next((children[name] for name in _XML if name in children and _has_xml(children[name])), None)
+    if xml is None:
+        xml = root if _has_xml(root) else None
+    if xml is None:
+        raise DataError(
+            f"{root}: has no XML file in {', '.join(_XML[:3])} or beside the pictures; expected a Pascal VOC "
+            "folder: pictures with an XML file each"
+        )
+    if pictures is None:
+        pictures = _pictures(children, xml, root)
+    return VocFolders(xml, pictures, image_sets(root))
+
+
+def image_sets(root: Path) -> tuple[str, ...]:
+    """The names of the lists in ImageSets/Main."""
+    try:
+        found = (file.stem for file in (root / "ImageSets" / "Main").iterdir() if file.suffix == ".txt")
+        return tuple(sorted(found))
+    except OSError:
+        return ()
+
+
+def read_image_set(source: Path) -> list[tuple[int, str]]:
+    """The lines of an image set that say something, with their number from 1 on.
+
+    Raises:
+        DataError: it cannot be read, or is empty.
+    """
+    try:
+        lines = read_bytes(source, _MAX_SET).decode("utf-8-sig").splitlines()
+    except OSError as error:
+        there = ", ".join(image_sets(source.parents[2])) or "none"
+        raise DataError(
+            f"{source}: cannot be read ({error.strerror}); expected an image set, of which there are: "
+            f"{there}."
+        ) from None
+    except ValueError:
+        raise DataError(f"{source}: is not UTF-8 text; expected one image name a line.") from None
+    names = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not names:
+        raise DataError(f"{source}: is empty; expected at least one image name in a split.")
+    return names
+
+
+def readings_of_line(line: str) -> Iterator[str]:
+    """What a line of an image set may name: itself, less a flag (1, 0, -1), less a suffix, less folders.
+
+    The lists of single classes have the flags: whether the class is in the image, which is in the set anyway.
+    """
+    name, _, flag = line.rpartition(" ")
+    for reading in (line, name.strip()) if flag in ("-1", "0", "1", "+1") and name.strip() else (line,):
+        yield reading
+        stem, dot, suffix = reading.rpartition(".")
+        if dot + suffix.lower() in (*IMAGE_SUFFIXES, ".xml"):
+            yield stem
+            yield stem.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _has_xml(folder: Path) -> bool:
+    """Whether there is an XML file in a folder, or in one right below it."""
+    try:
+        with os.scandir(folder) as entries:
+            below = []
+            for entry in entries:
+                if entry.name.lower().endswith(".xml"):
+                    return True
+                if entry.is_dir():
+                    below.append(Path(entry.path))
+        return any(file.suffix.lower() == ".xml" for path in below for file in path.iterdir())
+    except OSError:
+        return False
+
+
+def _pictures(children: dict[str, Path], xml: Path, root: Path) -> Path:
+    if "jpegimages" in children:
+        return _behind_link(root, children["jpegimages"])
+    if xml == root:
+        return root
+    return next((children[name] for name in _PICTURES if name in children), root)
+
+
+def _behind_link(root: Path, folder: Path) -> Path:
+    """The folder; or, where git could not make the link that it is in a repository, the link's target.
+
+    git then writes a text file that holds the target. Sets that carry both annotation forms have such links.
+    """
+    try:
+        target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""
+    except (OSError, ValueError):
+        target = ""
+    return root / target if target and "\n" not in target and not leaves_folder(target) else folder
