@@ -15,6 +15,8 @@ from detnas_nni.data.coco import read_coco
 from detnas_nni.data.formats.convert import convert
 from detnas_nni.data.formats.recognise import recognise
 from detnas_nni.data.records import DetectionSet
+from detnas_nni.data.splits import read_source
+from detnas_nni.init.recognised import recognised_sources
 from detnas_nni.metrics import coco_box_ap
 
 
@@ -109,6 +111,16 @@ def detections(images: DetectionSet) -> list[dict[str, Any]]:
     return found
 
 
+def expect_the_same(
+    images: DetectionSet, written: Path | dict[str, Any], truth: DetectionSet, file: Path
+) -> None:
+    # Corners are rounded to hundredths of a pixel, and those of the shapes are whole.
+    assert boxes(images) == boxes(truth)
+    ap = coco_box_ap(written, detections(images))
+    assert ap == pytest.approx(coco_box_ap(file, detections(truth)), abs=1e-12)
+    assert 0.1 < ap["AP"] < 0.95
+
+
 @pytest.mark.parametrize("form", WRITERS)
 def test_boxes_and_ap_are_those_of_the_coco_file(
     form: str, shapes: Path, truth: Path, tmp_path: Path
@@ -121,9 +133,16 @@ def test_boxes_and_ap_are_those_of_the_coco_file(
     assert found.form == form
     converted = convert(found, tmp_path / "out")
     assert converted.complaints == ()
-    images = read_coco(*converted.splits["train"])
-    # Corners are rounded to hundredths of a pixel, and those of the shapes are whole.
-    assert boxes(images) == boxes(expected)
-    ap = coco_box_ap(converted.splits["train"][1], detections(images))
-    assert ap == pytest.approx(coco_box_ap(truth, detections(expected)), abs=1e-12)
-    assert 0.1 < ap["AP"] < 0.95
+    expect_the_same(read_coco(*converted.splits["train"]), converted.splits["train"][1], expected, truth)
+
+
+def test_boxes_and_ap_of_a_voc_folder_are_those_of_the_coco_file(
+    shapes: Path, truth: Path, tmp_path: Path
+) -> None:
+    pictures = shapes / "detection/train"
+    shutil.copytree(pictures, tmp_path / "export/images")
+    (tmp_path / "export/annotations").mkdir()
+    globox.AnnotationSet.from_coco(truth).save_pascal_voc(tmp_path / "export/annotations")
+    found = recognised_sources(tmp_path / "export", lambda _: None)
+    images = read_source(found.train, None, 0)
+    expect_the_same(images, images.ground_truth(), read_coco(pictures, truth), truth)
