@@ -19,6 +19,7 @@ from tests.fuzz.fuzzing import Target
 from tests.fuzz.mutation import Mutation, mutate_bytes
 
 _SIZES = {"a.jpg": (40, 30), "b.png": (30, 40), "below/c.jpg": (20, 20), "../outside.jpg": (40, 30)}
+_FRAMES = ("frame_000000.png", "frame_000001.png")
 
 _LABELME = {
     "version": "5.5.0",
@@ -141,6 +142,8 @@ def _target(
         for picture in (root / place, root / "images" / Path(place).name):
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", size).save(picture)
+    for frame in _FRAMES:
+        Image.new("RGB", (20, 20)).save(root / frame)
     for place, text in others.items():
         beside = root / place.replace("__", ".").replace("_in_", "/")
         beside.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +152,7 @@ def _target(
 
     def parse(data: bytes) -> None:
         (root / file).write_bytes(data)
-        whole = len(data) % 2 == 0
+        whole = "/" in file or len(data) % 2 == 0  # a folder's, or its only annotation file
         found = recognise(root if whole else root / file, form)
         dataset = read_dataset(
             found, Wishes(strict=len(data) % 5 == 0, backgrounds=(None, True, False)[len(data) % 3])
