@@ -151,7 +151,8 @@ class _Reader:
                 self._source.note.count(REPEATED)
                 continue
             seen.add(line)
-            box = self._box(file, line_number, line.replace(",", " ").split(), size)
+            words = line.replace(",", " ").split() or [line]
+            box = self._box(file, line_number, words, size)
             if box is not None:
                 boxes.append(box)
         return boxes

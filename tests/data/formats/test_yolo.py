@@ -157,6 +157,7 @@ def test_key_points_behind_a_box_are_not_a_polygon_where_data_yaml_says_so(tmp_p
     [
         (f"7 {MIDDLE}", r"`line 2, class` is '7', expected one of the 2 ids that .*classes.txt names"),
         (f"-1 {MIDDLE}", "`line 2, class` is '-1'"),
+        (",", "`line 2, class` is ','"),
         ("0 0.5 0.5 0.5", "`line 2` is '0 0.5 0.5 0.5', expected class cx cy w h"),
         ("0 0.5 x 0.5 0.5", "`line 2` is 'x', expected a finite number"),
         ("0 0.5 nan 0.5 0.5", "`line 2` is 'nan', expected a finite number"),
