@@ -160,6 +160,24 @@ def test_one_call_writes_an_experiment_of_a_yolo_folder(
     assert (len(images), images.classes) == (10, ("cat", "dog"))
 
 
+def test_strict_and_backgrounds_are_for_every_form(
+    tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = yolo_set(tmp_path / "cats")
+    for number in range(12):  # beside their pictures, as labelImg leaves labels
+        for label in root.glob(f"*/labels/{number}.txt"):
+            label.rename(label.parents[1] / "images" / label.name)
+    (root / "train/images/3.txt").unlink()
+    for options, count in (([], 9), (["--backgrounds"], 10)):
+        assert main(["init", str(root), "--no-timing", "--overwrite", *options]) == (0 if count == 10 else 1)
+        written = json.loads((here / "experiments/cats/data/train.json").read_text())
+        assert len(written["images"]) == count
+    lines(root / "train/images/4.txt", "0 0.5 0.5 0.5 0.25", "7 0.5 0.5 0.5 0.5")
+    capsys.readouterr()
+    assert main(["init", str(root), "--no-timing", "--overwrite", "--strict"]) == 1
+    assert "`line 2, class` is '7'" in capsys.readouterr().err
+
+
 def test_the_same_call_again_is_refused_until_it_may_overwrite_and_another_folder_is_written_beside(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
