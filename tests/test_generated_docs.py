@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detnas_nni.cli import experiments, measuring, nets, searches, trainings
+from detnas_nni.cli import data, experiments, measuring, nets, searches, trainings
 from detnas_nni.config import Section
 from docs import generate
 
@@ -80,7 +80,7 @@ def test_every_command_is_there_with_its_arguments_and_an_example() -> None:
 def added() -> set[str]:
     """What the groups of commands can add to the parser."""
     functions = [
-        f for group in (experiments, measuring, nets, searches, trainings) for f in vars(group).items()
+        f for group in (data, experiments, measuring, nets, searches, trainings) for f in vars(group).items()
     ]
     return {
         name.removeprefix("add_").replace("_", "-")

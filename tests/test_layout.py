@@ -26,8 +26,8 @@ EXTENSION_POINTS = {
     "detnas_nni.search.tuner": "search.yaml files name it",
 }
 
-# Of search_spaces, and of files by strangers in all rooms.
-OF_NO_ROOM = {"search_spaces", "fuzz"}
+# Of search_spaces, of files by strangers in all rooms, and of benchmarks/evidence.
+OF_NO_ROOM = {"search_spaces", "fuzz", "evidence"}
 
 
 def modules() -> dict[str, Path]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from detnas_nni import __version__
-from detnas_nni.cli import experiments, measuring, nets, searches, trainings
+from detnas_nni.cli import data, experiments, measuring, nets, searches, trainings
 from detnas_nni.cli.arguments import HelpFormatter
 from detnas_nni.errors import DetNASError, UsageError
 from detnas_nni.util.interrupts import interrupts_come_again
@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
 
 # In the order in which `detnas --help` lists them.
 _COMMANDS = (
-    experiments.add_init,
-    experiments.add_data,
+    data.add_init,
+    data.add_data,
     trainings.add_pretrain,
     trainings.add_finetune,
     searches.add_search,

@@ -62,6 +62,12 @@ def add_step(
     return command
 
 
+def add_strict(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--strict", action="store_true", help="make it an error to correct anything in annotations"
+    )
+
+
 def add_overrides(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",

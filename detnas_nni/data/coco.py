@@ -20,13 +20,12 @@ from detnas_nni.data.corrections.values import (
     written,
 )
 from detnas_nni.data.entries import DEFAULT, MAX_AREA, Conventions, Entries, size_in_pixels
-from detnas_nni.util.user_files import leaves_folder, read_json_object
 from detnas_nni.data.problems import MISSING, Problems
-from detnas_nni.util.text import show
 from detnas_nni.data.reading import finish
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import leaves_folder, read_json_object
 
 _BAD = -1
 """In the place of an image that is left out: its boxes go silently with it."""

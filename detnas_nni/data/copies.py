@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detnas_nni.util.user_files import MAX_JSON_BYTES, read_bytes
 from detnas_nni.data.headers import FORMATS
 from detnas_nni.data.pixels import as_rgb
-from detnas_nni.util.text import show
 from detnas_nni.errors import DataError
 from detnas_nni.util.seeding import derive_seed
+from detnas_nni.util.text import show
+from detnas_nni.util.user_files import MAX_JSON_BYTES, read_bytes
 
 ALIKE = 0.9
 """Correlation of two pictures' gradients from which they are one: different photos of one series of

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from detnas_nni.data.copies import seeded_choice
-from detnas_nni.util.user_files import IMAGE_SUFFIXES
-from detnas_nni.util.text import show
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
 from detnas_nni.util.user_files import IMAGE_SUFFIXES

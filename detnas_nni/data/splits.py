@@ -16,10 +16,10 @@ from detnas_nni.data.copies import by_name, read_groups
 from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.data.imagenet import ClassificationSet, read_image_folder
 from detnas_nni.data.problems import Correction, Kind
-from detnas_nni.util.text import show
 from detnas_nni.data.records import DetectionSet, ImageRecord, check_disjoint
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
 
 LISTED_ELSEWHERE = Kind(
     "classes of other sources",

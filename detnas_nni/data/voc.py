@@ -12,14 +12,13 @@ from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
 from detnas_nni.data.corrections.segments import number
 from detnas_nni.data.corrections.values import BadValueError, Beside, beside
 from detnas_nni.data.entries import DEFAULT, Conventions, Entries, size_in_pixels
-from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 from detnas_nni.data.problems import MISSING, Kind, Problems
-from detnas_nni.util.text import show
 from detnas_nni.data.reading import finish
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc_folders import VocFolders, read_image_set, readings_of_line, voc_folders
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 
 WITHOUT_XML = Kind(
     "pictures without XML",

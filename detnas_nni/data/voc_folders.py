@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 from detnas_nni.errors import DataError
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 
 # VOC's own name first; then labelImg's habits, and those of tools that imitate it.
 _XML = ("annotations", "annotation", "xmls", "xml", "labels", "annots")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from detnas_nni.doctor import environment, experiment, machine, nni_servers, reading
+from detnas_nni.doctor import environment, experiment, machine, nni_servers
 from detnas_nni.doctor.finding import Finding, NoAnswerError, as_json, as_text, worst
 
 __all__ = ["Finding", "doctor", "examine"]
@@ -57,7 +57,7 @@ def examine(config: str | Path | None = None, overrides: Sequence[str] = ()) -> 
     if config is not None and loaded is not None:
         checks += [
             partial(experiment.data, loaded),
-            partial(reading.reading, loaded),
+            partial(experiment.annotations, loaded),
             partial(nni_servers.remote_trials, Path(config).parent),
             partial(nni_servers.gpu_trials, Path(config).parent),
             partial(machine.writable_folders, loaded),

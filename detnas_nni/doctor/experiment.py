@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detnas_nni.data.corrections.places import ImageFiles
-from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
 from detnas_nni.data.voc_folders import readings_of_line, voc_folders
 from detnas_nni.doctor.finding import Finding, ask
 from detnas_nni.errors import ConfigError, DataError
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
 
 if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
     from detnas_nni.config import CocoSplit, Config, VocSplit
 
 _HEAD = 2**20  # bytes of an annotation file that are read
+
+_ANNOTATIONS = "annotations"
 
 
 def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[Config | None, list[Finding]]:
@@ -174,3 +176,26 @@ def _open(file: Path) -> None:
     except Exception as error:  # Pillow's readers raise nearly every type on damaged data
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{file}: does not open as an image ({reason})") from None
+
+
+def annotations(config: Config) -> list[Finding]:
+    """What there is to say of each detection split, a finding a kind; every image file's header is read."""
+    detection = config.data.detection
+    if detection is None:
+        return []
+    try:
+        from detnas_nni.data.splits import open_detection
+
+        splits = open_detection(
+            detection, config.seed, config.data.max_images, strict=config.data.strict, scan=True
+        )
+    except DataError as error:
+        return [
+            Finding(_ANNOTATIONS, "problem", str(error), "mend the data, or the key that the message names")
+        ]
+    except ImportError as error:
+        return [Finding(_ANNOTATIONS, "warning", f"cannot be read: {error}", "install the packages first")]
+    found = [
+        Finding(_ANNOTATIONS, "warning", line, "docs/data.md says how it is read") for line in splits.told()
+    ]
+    return found or [Finding(_ANNOTATIONS, "ok", "nothing in them had to be corrected")]

@@ -44,6 +44,7 @@ class Problem:
 def problems(found: Look, sources: Sources) -> list[Problem]:
     """All that is found, the ones that the steps refuse first."""
     told = [
+        *(Problem(text) for text in sources.told),
         *_shared_files(found),
         *_same_content(found),
         *_copies(found),

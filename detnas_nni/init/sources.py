@@ -24,6 +24,7 @@ class Sources:
         test: what the final net is measured on; None if there is none.
         chosen: why they are what they are, in words, where the user did not say it.
         name: a name for the experiment.
+        told: what is wrong with them, as far as it was met on the way here.
     """
 
     form: str
@@ -32,6 +33,7 @@ class Sources:
     test: CocoSplit | VocSplit | None
     chosen: tuple[str, ...]
     name: str
+    told: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, CocoSplit | VocSplit]:
@@ -48,7 +50,7 @@ def coco_sources(
     for option, pair in (("--val", val), ("--test", test)):
         splits.append(None if pair is None else _coco_split(option, pair))
     default = plain_path(train[1]).parent.name
-    return _settled("coco", *splits, chosen=[], name=name or _plain(default))
+    return _settled("coco", *splits, chosen=[], name=name or experiment_name(default))
 
 
 def voc_sources(
@@ -111,7 +113,7 @@ def voc_sources(
         others.get("val"),
         others.get("test"),
         chosen=chosen,
-        name=name or _plain(plain_path(root).name),
+        name=name or experiment_name(plain_path(root).name),
     )
 
 
@@ -153,6 +155,6 @@ def _coco_split(option: str, pair: Sequence[str]) -> CocoSplit:
     return CocoSplit(images=images, annotations=annotations)
 
 
-def _plain(name: str) -> str:
+def experiment_name(name: str) -> str:
     """A name for an experiment, of what the config allows in one."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:60].lower() or "mine"

@@ -19,6 +19,9 @@ from detnas_nni.util.files import write_text
 
 CONFIG = "detnas.yaml"
 COPIES = "copies.json"
+DATA = "data"
+"""The folder of an experiment's that holds what was converted for it."""
+
 _TRIALS_A_CPU = 4
 
 
@@ -56,7 +59,7 @@ def expect_free(out: Path, overwrite: bool) -> None:
     """UsageError if the folder holds something and is not to be overwritten."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name another folder with --out")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+    if out.is_dir() and any(entry.name != DATA for entry in out.iterdir()) and not overwrite:
         raise UsageError(
             f"{out}: is there already, and its detnas.yaml may be what a run goes on with; name another with "
             "--name or --out, or pass --overwrite to write its files anew (runs are left as they are)"

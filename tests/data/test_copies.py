@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.data_builders import coco_content, write_coco
 from PIL import Image, ImageOps
 
 from detnas_nni.config import CocoSplit, DetectionData
@@ -19,6 +18,7 @@ from detnas_nni.data.copies import (
 )
 from detnas_nni.data.splits import open_detection
 from detnas_nni.errors import DataError
+from tests.data.data_builders import coco_content, write_coco
 
 
 def grouped(*names: str) -> list[list[str]]:

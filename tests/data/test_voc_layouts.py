@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.data.data_builders import voc_object, write_image, write_voc
 
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
+from tests.data.data_builders import voc_object, write_image, write_voc
 from tests.data.scenes import told
 
 OBJECTS = {"a": [voc_object("cat", (4, 5, 20, 25))], "b": [voc_object("dog", (1, 2, 9, 9))]}

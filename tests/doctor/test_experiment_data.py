@@ -6,9 +6,8 @@ import pytest
 
 from detnas_nni.cli import main
 from detnas_nni.doctor import experiment
-from tests.doctor.findings import only, statuses
-from detnas_nni.doctor.reading import reading
 from tests.data.data_builders import coco_content, write_coco
+from tests.doctor.findings import only, statuses
 
 
 def test_a_config_with_mistakes_is_one_problem_each(write_config, tmp_path):
@@ -132,7 +131,7 @@ def swap(content):
 def read(make_config, tmp_path, change, **data):
     detection = {"train": coco_split(tmp_path / "data", change), "search": None, "test": None, "holdout": 1}
     values = {"classification": None, "detection": detection, **data}
-    return reading(make_config(tmp_path / "run", data=values))
+    return experiment.annotations(make_config(tmp_path / "run", data=values))
 
 
 def test_what_is_corrected_in_annotations_is_told(make_config, tmp_path):

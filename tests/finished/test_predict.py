@@ -14,11 +14,9 @@ from detnas_nni.config import CocoSplit, DetectionData
 from detnas_nni.data.images import read_image
 from detnas_nni.data.splits import open_detection
 from detnas_nni.finished.exporting import export
-from detnas_nni.finished.predicting import drawn_names
-from detnas_nni.finished.predicting import drawn_names
-from detnas_nni.finished.sources import load_net, save_net
 from detnas_nni.finished.nets import FinishedDetector
-from detnas_nni.finished.predicting import coco_results, detect, image_ids
+from detnas_nni.finished.predicting import coco_results, detect, drawn_names, image_ids
+from detnas_nni.finished.sources import load_net, save_net
 from tests.data.data_builders import coco_content, write_coco
 from tests.finished.conftest import Trained
 

@@ -37,6 +37,7 @@ from detnas_nni.training.weights import (
 )
 from search_spaces import SIZES, layout
 from tests.cost.latencies import by_hand
+from tests.fuzz import formats
 from tests.fuzz.checkpoints import mutate_checkpoint, saved
 from tests.fuzz.documents import JSON, XML, YAML
 from tests.fuzz.fuzzing import Target
@@ -408,6 +409,7 @@ _BUILDERS = {
     "weights": weights,
     "reference": reference,
     "image": image,
+    **formats.BUILDERS,
 }
 
 NAMES = tuple(_BUILDERS)

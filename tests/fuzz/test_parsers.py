@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz.formats import BUILDERS
 from tests.fuzz.fuzzing import fuzz
 from tests.fuzz.targets import NAMES, build
 
 # So many in each run of the tests: all ten thousand, where these take no more than some seconds.
-QUICK = {"config": 1_000, "weights": 1_500, "reference": 50}
+QUICK = {"config": 1_000, "weights": 1_500, "reference": 50, **dict.fromkeys(BUILDERS, 1_000)}
 THOROUGH = 10_000
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from detnas_nni.data.corrections.values import Id, Ids, in_order, written
 from detnas_nni.data.problems import Kind, Problems
-from detnas_nni.util.text import show
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
 
 ROOTS = Kind(
     "unused roots",

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
 from detnas_nni.data.problems import Kind
-from detnas_nni.util.text import show
 from detnas_nni.errors import DataError
+from detnas_nni.util.text import show
+from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
 
 OTHER_PLACES = Kind(
     "names in other forms",

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.data_builders import coco_content, write_coco
 
 from detnas_nni.config import CocoSplit, DetectionData
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import DetectionSplits, open_detection
 from detnas_nni.errors import DataError
+from tests.data.data_builders import coco_content, write_coco
 from tests.data.scenes import told
 
 CAT = {"id": 3, "name": "cat", "supercategory": "pets"}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.data_builders import coco_content, write_coco
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.corrections.places import ImageFiles
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
+from tests.data.data_builders import coco_content, write_coco
 from tests.data.scenes import told, write_json
 
 

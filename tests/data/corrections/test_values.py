@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.data.data_builders import coco_content, voc_object, write_coco, write_voc
 from pycocotools import mask as masks
 
 from detnas_nni.config import CocoSplit, DetectionData
@@ -19,6 +18,7 @@ from detnas_nni.data.splits import open_detection
 from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError
 from detnas_nni.metrics import coco_box_ap
+from tests.data.data_builders import coco_content, voc_object, write_coco, write_voc
 from tests.data.scenes import told
 
 Change = Callable[[dict[str, Any]], None]

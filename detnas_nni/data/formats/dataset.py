@@ -1,0 +1,156 @@
+"""What every format becomes before it is written as COCO: pictures with upright boxes in pixels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from detnas_nni.data.formats.note import Note
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+"""The splits, as their files are named."""
+
+_SPLIT_OF_WORD = {
+    **dict.fromkeys(("train", "training", "trainval"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
+
+Corners = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels."""
+
+
+class MarkedBox(NamedTuple):
+    """An upright box.
+
+    Attributes:
+        category: the id of its class.
+        corners: x1, y1, x2, y2 in pixels; what is wrong with them is the COCO reader's to say.
+        crowd: a group, or a region to ignore.
+        difficult: marked so by the tool.
+        area: square pixels, where the format states it; the box's own otherwise.
+    """
+
+    category: int
+    corners: Corners
+    crowd: bool = False
+    difficult: bool = False
+    area: float | None = None
+
+
+class Picture(NamedTuple):
+    """A picture with its boxes.
+
+    Attributes:
+        file: where it is.
+        size: width and height in pixels, as the labelling tool shows it.
+        boxes: in the order of the source.
+        image_id: the source's own, if it has one.
+    """
+
+    file: Path
+    size: tuple[int, int]
+    boxes: list[MarkedBox]
+    image_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All that was read.
+
+    Attributes:
+        classes: names by category id, in the order of the labels.
+        splits: pictures by `train`, `val`, `test`; only those that are there, train among them.
+        note: what was done on the way.
+    """
+
+    classes: Mapping[int, str]
+    splits: Mapping[str, Sequence[Picture]]
+    note: Note
+
+
+class Classes:
+    """Category ids by name, in the order in which names come up.
+
+    Args:
+        names: those that the source lists, in its order.
+        first: the first id.
+    """
+
+    def __init__(self, names: Iterable[str] = (), first: int = 1) -> None:
+        self._first = first
+        self._ids: dict[str, int] = {}
+        for name in names:
+            self.id_of(name)
+
+    def id_of(self, name: str) -> int:
+        """The id of a class, new if it was not met before."""
+        return self._ids.setdefault(name, self._first + len(self._ids))
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names by id."""
+        return {category: name for name, category in self._ids.items()}
+
+
+def split_of(parts: Sequence[str]) -> str | None:
+    """The split that a path's innermost telling part names: `images/train2017` is train, `data/all` is "
+    "None."""
+    for part in reversed(parts):
+        words = re.findall(r"[a-z]+", part.casefold())
+        found = {_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD}
+        if len(found) == 1:
+            return found.pop()
+    return None
+
+
+def settle_splits(named: Iterable[tuple[str | None, Picture]], note: Note) -> dict[str, list[Picture]]:
+    """Pictures by split. What no split's name is on is trained on, and so is the only split that there is."""
+    splits: dict[str | None, list[Picture]] = {}
+    for name, picture in named:
+        splits.setdefault(name, []).append(picture)
+    loose = splits.pop(None, [])
+    if loose and splits:
+        note.say(
+            f"{len(loose):,} pictures lie in no folder of train, val or test; they are taken for training"
+        )
+    if loose:
+        splits[TRAIN] = splits.get(TRAIN, []) + loose
+    if splits and TRAIN not in splits:
+        name = VAL if VAL in splits else TEST
+        note.say(f"there is no training split; {name} is taken for it")
+        splits[TRAIN] = splits.pop(name)
+    _without_copies(splits, note)
+    return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def _without_copies(splits: dict[str, list[Picture]], note: Note) -> None:
+    """Leave out a split that has a split's pictures again: coco8.yaml names one folder for train and val."""
+    files = {name: {picture.file for picture in pictures} for name, pictures in splits.items()}
+    for first, second in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
+        if first in splits and second in splits and files[first] == files[second]:
+            note.say(f"{second} has the same pictures as {first}; {second} is left out")
+            del splits[second]
+
+
+def with_ignored(picture: Picture, regions: Sequence[Corners], classes: Mapping[int, str]) -> Picture:
+    """A picture with regions to ignore, which count for every class: COCO's crowds are of one, so one of "
+    "each."""
+    crowds = [MarkedBox(category, corners, crowd=True) for corners in regions for category in classes]
+    return picture._replace(boxes=picture.boxes + crowds)
+
+
+def corners_around(points: Iterable[tuple[float, float]]) -> Corners:
+    """The upright box around points, of which there is at least one."""
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def pairs(values: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """x and y of x1, y1, x2, y2, …"""
+    return zip(values[::2], values[1::2], strict=True)

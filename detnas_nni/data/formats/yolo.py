@@ -1,0 +1,217 @@
+"""YOLO: a text file a picture, `class cx cy w h` a line in shares of the picture.
+
+https://docs.ultralytics.com/datasets/detect: `data.yaml` names the classes and where the pictures of each
+split are; the labels of `…/images/a.jpg` are `…/labels/a.txt`. Without a `data.yaml`, as labelImg, Label
+Studio, CVAT and darknet leave it, the classes stand in classes.txt or obj.names, and labels lie in `labels/`
+or beside their pictures. Lines of more than five numbers are polygons (YOLO-seg) or four corners (YOLO-OBB).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from detnas_nni.data.formats.dataset import (
+    Dataset,
+    MarkedBox,
+    Picture,
+    corners_around,
+    pairs,
+    settle_splits,
+)
+from detnas_nni.data.formats.documents import number, read_lines, read_yaml, whole
+from detnas_nni.data.formats.note import CONFIDENCES, MISSING, OUTLINES, REPEATED, WRONG_FILES
+from detnas_nni.data.formats.source import Source
+from detnas_nni.data.formats.yolo_index import (
+    YAML_SUFFIXES,
+    Names,
+    is_label_file,
+    names_beside,
+    names_of,
+    pictures_by_folder,
+    pictures_by_index,
+)
+from detnas_nni.errors import DataError
+
+_MOST_CLASSES = 100_000
+
+# A share that lies further out is none: a box may stick out of its picture, but not by a whole picture.
+_LEAST, _MOST = -1.0, 2.0
+
+
+def read(source: Source) -> Dataset:
+    """Read a data set of YOLO. Raises DataError."""
+    index = next((file for file in source.files if file.suffix.lower() in YAML_SUFFIXES), None)
+    if index is None:
+        names = names_beside(source)
+        named = list(pictures_by_folder(source))
+    else:
+        values = read_yaml(source.root / index)
+        names = names_of(values, source.root / index)
+        named = list(pictures_by_index(source, index, values))
+    return _Reader(source, names).dataset(named)
+
+
+class _Reader:
+    """Reads the labels of pictures.
+
+    Args:
+        source: the data set.
+        names: its classes.
+    """
+
+    def __init__(self, source: Source, names: Names) -> None:
+        self._source = source
+        self._names = names
+        self._same: dict[str, int] = {}  # of ids with one name the first
+        self._alias = {
+            category: self._same.setdefault(name, category) for category, name in (names.listed or {}).items()
+        }
+        self._used: Counter[int] = Counter()
+        self._texts = frozenset(source.listing.of(".txt"))
+        self._apart = source.pictures.root != source.root  # the user names the pictures' folder
+        self._by_stem: dict[str, list[PurePosixPath]] = {}
+        for text in sorted(self._texts):
+            self._by_stem.setdefault(text.stem, []).append(text)
+
+    def dataset(self, named: Sequence[tuple[str | None, PurePosixPath]]) -> Dataset:
+        note, pictures = self._source.note, self._source.pictures
+        labels = {file: self._label_file(file) for _, file in named}
+        # labelImg writes a file when something was labelled; elsewhere no file says that nothing is there.
+        beside = any(label is not None and label.parent == file.parent for file, label in labels.items())
+        if not any(labels.values()):
+            raise DataError(
+                f"{self._source.root}: none of {len(labels):,} pictures has a label file; expected "
+                "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside the picture."
+            )
+        kept = self._source.keep_backgrounds(custom=not beside)
+        read: list[tuple[str | None, Picture]] = []
+        without = 0
+        for split, file in named:
+            label = labels[file]
+            without += label is None
+            if label is None and not kept:
+                continue
+            size = pictures.size(pictures.root / file)
+            if size is None:
+                continue
+            boxes = [] if label is None else self._boxes(self._source.root / label, size)
+            if boxes is not None:
+                read.append((split, Picture(pictures.root / file, size, boxes)))
+        self._source.note_unlabelled(kept, without)
+        orphans = self._texts.difference(filter(None, labels.values()))
+        for orphan in sorted(file for file in orphans if self._is_orphan(file)):
+            note.entry(MISSING, f"{self._source.root / orphan} has labels, and no picture has that name")
+        return Dataset(self._classes(), settle_splits(read, note), note)
+
+    def _is_orphan(self, file: PurePosixPath) -> bool:
+        """Whether a text file that belongs to no picture is one of labels all the same."""
+        if not (is_label_file(file) and ("labels" in file.parts or file.parent in self._picture_folders)):
+            return False
+        lines = self._lines(self._source.root / file) or []
+        return bool(lines) and all(
+            len(line.split()) >= 5 and number(line.split()[0]) is not None for _, line in lines
+        )
+
+    @cached_property
+    def _picture_folders(self) -> frozenset[PurePosixPath]:
+        return frozenset(file.parent for file in self._source.pictures.files)
+
+    def _label_file(self, picture: PurePosixPath) -> PurePosixPath | None:
+        """ultralytics' place first: the last `images` in the path becomes `labels`."""
+        if self._apart:
+            found = self._by_stem.get(picture.stem, [])
+            return found[0] if len(found) == 1 else None
+        name = f"{picture.stem}.txt"
+        folder = picture.parent
+        places = [folder]
+        places += [folder / "labels", folder.parent / "labels", PurePosixPath("labels") / folder]
+        for at in reversed(range(len(folder.parts))):
+            if folder.parts[at].casefold() == "images":
+                places.insert(0, PurePosixPath(*folder.parts[:at], "labels", *folder.parts[at + 1 :]))
+                break
+        return next((place / name for place in places if place / name in self._texts), None)
+
+    def _lines(self, file: Path) -> list[tuple[int, str]] | None:
+        try:
+            return read_lines(file)
+        except DataError as error:
+            self._source.note.entry(WRONG_FILES, str(error))
+            return None
+
+    def _boxes(self, file: Path, size: tuple[int, int]) -> list[MarkedBox] | None:
+        lines = self._lines(file)
+        if lines is None:
+            return None
+        boxes, seen = [], set()
+        for line_number, line in lines:
+            if line in seen:  # ultralytics drops these, too
+                self._source.note.count(REPEATED)
+                continue
+            seen.add(line)
+            words = line.replace(",", " ").split() or [line]
+            box = self._box(file, line_number, words, size)
+            if box is not None:
+                boxes.append(box)
+        return boxes
+
+    def _box(self, file: Path, line_number: int, words: list[str], size: tuple[int, int]) -> MarkedBox | None:
+        note, key = self._source.note, f"line {line_number}"
+        category = self._category(words[0])
+        if category is None:
+            note.wrong(file, f"{key}, class", words[0], self._expected_class())
+            return None
+        values = [number(word) for word in words[1:]]
+        if None in values:
+            note.wrong(file, key, words[values.index(None) + 1], "a finite number")
+            return None
+        is_box = self._names.keypoints or len(values) in (4, 5)
+        if len(values) < 4 or (not is_box and len(values) % 2):
+            note.wrong(file, key, " ".join(words), "class cx cy w h, or a class and the x y of corners")
+            return None
+        shares = values[:4] if is_box else values
+        wrong = next((value for value in shares if not _LEAST <= value <= _MOST), None)
+        if wrong is not None:
+            note.wrong(file, key, wrong, "a share of the picture's width or height, 0 to 1; pixels are none")
+            return None
+        if is_box:
+            cx, cy, width, height = shares
+            if width < 0 or height < 0:
+                note.wrong(file, key, min(width, height), "a width and height of 0 or more")
+                return None
+            corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+            if len(values) == 5:
+                note.count(CONFIDENCES)
+        else:
+            corners = corners_around(pairs(shares))
+            note.count(OUTLINES)
+        self._used[category] += 1
+        x1, y1, x2, y2 = corners
+        return MarkedBox(category, (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]))
+
+    def _category(self, word: str) -> int | None:
+        found = whole(word)
+        if self._names.listed is None:
+            return found if found is not None and 0 <= found < _MOST_CLASSES else None
+        if found is None:
+            return self._same.get(word)
+        return self._alias.get(found)
+
+    def _expected_class(self) -> str:
+        if self._names.listed is None:
+            return "a number from 0"
+        return f"one of the {len(self._names.listed)} ids that {self._names.source} names"
+
+    def _classes(self) -> dict[int, str]:
+        note = self._source.note
+        if self._names.listed is None:
+            note.say(
+                "no file names the classes (data.yaml, classes.txt, obj.names); they are called class_0 and "
+                "so on"
+            )
+            return {category: f"class_{category}" for category in sorted(self._used)}
+        if len(self._same) < len(self._names.listed):
+            note.say(f"{self._names.source} gives several ids one name; they are one class")
+        return {category: name for name, category in self._same.items()}

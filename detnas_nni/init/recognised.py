@@ -1,0 +1,127 @@
+"""`detnas init PATH`: a folder in whatever form, recognised and, where it is neither COCO nor VOC, "
+"converted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from detnas_nni.data.formats.coco_files import coco_splits
+from detnas_nni.data.formats.convert import NOTE, convert
+from detnas_nni.data.formats.dataset import TEST, TRAIN, VAL, split_of
+from detnas_nni.data.formats.recognise import Recognised, recognise
+from detnas_nni.data.formats.source import Wishes
+from detnas_nni.errors import DataError
+from detnas_nni.init.sources import Sources, coco_sources, experiment_name, plain_path, voc_sources
+from detnas_nni.init.write import DATA, expect_free
+
+_VOC_FOLDERS = ("annotations", "xml", "xmls", "labels")  # that lie beside one of pictures
+
+
+def recognised_sources(
+    path: Path,
+    say: Callable[[str], None],
+    *,
+    form: str | None = None,
+    images: Path | None = None,
+    image_set: str | None = None,
+    one_based: bool = False,
+    backgrounds: bool = False,
+    strict: bool = False,
+    name: str | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> Sources:
+    """The sources of a data set whose form is looked for.
+
+    What is neither COCO nor VOC is written as COCO to the folder `data` of the experiment's; nothing else is
+    written, and nothing of the user's is touched.
+
+    Args:
+        path: the folder, or one annotation file.
+        say: gets what it was taken for.
+        form: the format's word, if the user says it.
+        images: the folder of the pictures, if they lie elsewhere.
+        image_set, one_based: as `voc_sources` takes them.
+        backgrounds: whether pictures without a label are images of background, where the format's custom is
+        to
+            leave them out.
+        strict: whether an entry that is wrong is an error.
+        name: of the experiment; the folder's if None.
+        out, overwrite: as of `experiment.Request`.
+
+    Raises:
+        UsageError: the experiment's folder is there.
+        DataError: as `recognise` and `convert`.
+    """
+    found = recognise(path, form)
+    say(f"{path}: {found.sentence}")
+    name = name or experiment_name(plain_path(found.root).name)
+    if found.form == "coco":
+        return _coco(found, images, name)
+    if found.form == "voc":
+        return _voc(found, image_set, one_based, backgrounds, name)
+    out = Path("experiments") / name if out is None else out
+    expect_free(out, overwrite)
+    written = convert(found, out / DATA, Wishes(backgrounds or None, strict=strict), images, overwrite=True)
+    pairs = {split: [str(part) for part in pair] for split, pair in written.splits.items()}
+    sources = coco_sources(pairs[TRAIN], pairs.get(VAL), pairs.get(TEST), name)
+    where = f"{out / DATA}: what was read, as COCO; {NOTE} beside it says how"
+    return replace(
+        sources, chosen=(where, *written.lines, *sources.chosen), told=(*sources.told, *written.complaints)
+    )
+
+
+def _coco(found: Recognised, images: Path | None, name: str) -> Sources:
+    splits, chosen = coco_splits(found.root, found.files, found.listing, images)
+    pairs = {split: [str(file.images), str(file.annotations)] for split, file in splits.items()}
+    sources = coco_sources(pairs[TRAIN], pairs.get(VAL), pairs.get(TEST), name)
+    return replace(sources, chosen=(*chosen, *sources.chosen))
+
+
+def _voc(found: Recognised, image_set: str | None, one_based: bool, backgrounds: bool, name: str) -> Sources:
+    """A VOC folder with its sets, or a folder a split as Roboflow leaves them, or the one that labelImg "
+    "does."""
+    roots = _roots_with_sets(found)
+    if len(roots) > 1:
+        raise DataError(
+            f"{found.root}: has {len(roots)} VOC folders ({', '.join(map(str, roots[:5]))}); expected one. "
+            "Give the path of the one to take."
+        )
+    if roots:
+        sets = sorted(file.stem for file in found.listing.of(".txt") if file.parent == roots[0] / _SETS)
+        if image_set is None and len(sets) == 1:  # CVAT's is called default
+            image_set = sets[0]
+        root = found.root / roots[0]
+        return voc_sources(root, image_set, None, None, one_based, name, backgrounds=backgrounds)
+    splits = _roots_of_splits(found)
+    val, test = ([str(found.root / splits[split])] if split in splits else None for split in (VAL, TEST))
+    root = found.root / splits[TRAIN]
+    return voc_sources(root, image_set, val, test, one_based, name, backgrounds=backgrounds)
+
+
+def _roots_of_splits(found: Recognised) -> dict[str, PurePosixPath]:
+    """The folder of each split, train among them: of one folder, or of train, valid and test."""
+    by_split: dict[str | None, set[PurePosixPath]] = {}
+    for file in found.files:
+        folder = file.parent
+        root = folder.parent if folder.name.casefold() in _VOC_FOLDERS else folder
+        by_split.setdefault(split_of(root.parts), set()).add(root)
+    if len(by_split) == 1:
+        by_split = dict(zip([TRAIN], by_split.values(), strict=True))
+    if None in by_split or TRAIN not in by_split or any(len(folders) > 1 for folders in by_split.values()):
+        names = sorted(str(folder) for folders in by_split.values() for folder in folders)
+        raise DataError(
+            f"{found.root}: has annotations of VOC in {len(names)} folders ({', '.join(names[:5])}); "
+            "expected one, or train, valid and test. Give the path of the one to take."
+        )
+    return {split: folders.pop() for split, folders in by_split.items()}
+
+
+_SETS = PurePosixPath("ImageSets/Main")
+
+
+def _roots_with_sets(found: Recognised) -> list[PurePosixPath]:
+    folders = {file.parent for file in found.listing.of(".txt") if file.parent.parts[-2:] == _SETS.parts}
+    return sorted(folder.parent.parent for folder in folders)

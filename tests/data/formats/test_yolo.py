@@ -1,0 +1,222 @@
+"""YOLO in the layouts that people have, and what is odd in their label files."""
+
+from pathlib import Path
+
+import pytest
+
+from detnas_nni.errors import DataError
+from tests.data.formats.exports import converted, lines, picture, write
+
+# Of 100x80 pixels: 50 % and 25 % of the sides around the middle.
+MIDDLE = "0.5 0.5 0.5 0.25"
+MIDDLE_BOX = (25.0, 30.0, 50.0, 20.0)
+
+
+def ultralytics(root: Path) -> Path:
+    """images/SPLIT beside labels/SPLIT, and a data.yaml."""
+    for split, name in (("train", "a"), ("train", "b"), ("val", "c")):
+        picture(root / f"images/{split}/{name}.jpg")
+        lines(root / f"labels/{split}/{name}.txt", f"{'abc'.index(name) % 2} {MIDDLE}")
+    write(root / "data.yaml", "path: .\ntrain: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n")
+    return root
+
+
+def labelimg(root: Path) -> Path:
+    """Pictures and labels side by side, with classes.txt."""
+    for name in "ab":
+        picture(root / f"{name}.png")
+    lines(root / "a.txt", f"1 {MIDDLE}")
+    lines(root / "classes.txt", "cat", "dog")
+    return root
+
+
+def test_ultralytics_layout_is_read_with_its_splits_and_class_ids(tmp_path: Path) -> None:
+    seen = converted(ultralytics(tmp_path / "set"), tmp_path / "out")
+    assert seen.form == "yolo"
+    assert seen.splits == {
+        "train": {"a.jpg": [("cat", *MIDDLE_BOX)], "b.jpg": [("dog", *MIDDLE_BOX)]},
+        "val": {"c.jpg": [("cat", *MIDDLE_BOX)]},
+    }
+    assert seen.content["train"]["categories"] == [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+    assert (seen.remarks.count("\n"), seen.complaints) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        "train: ../train/images\nval: ../valid/images\n",  # Roboflow's, wrong by one folder
+        "path: /content/drive/my-set-3\ntrain: train/images\nval: valid/images\n",  # of another machine
+        "train: ['./train/images']\nval: C:\\Users\\me\\set\\valid\\images\n",
+    ],
+)
+def test_places_in_a_data_yaml_of_another_machine_are_found(entries: str, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for split, name in (("train", "a"), ("valid", "b")):
+        picture(root / split / "images" / f"{name}.jpg")
+        lines(root / split / "labels" / f"{name}.txt", f"0 {MIDDLE}")
+    write(root / "data.yaml", f"{entries}test: ../test/images\nnc: 1\nnames: ['cat']\n")
+    seen = converted(root, tmp_path / "out")
+    assert {split: list(files) for split, files in seen.splits.items()} == {
+        "train": ["a.jpg"],
+        "val": ["b.jpg"],
+    }
+    assert "`test` is '../test/images', which is not there; left out" in seen.remarks
+
+
+def test_a_data_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
+    ultralytics(tmp_path / "elsewhere")
+    root = tmp_path / "set"
+    picture(root / "own/a.jpg")
+    write(root / "data.yaml", f"train: {tmp_path}/elsewhere/images/train\nnames: [cat]\n")
+    with pytest.raises(DataError, match=r"data.yaml: `train` is .*elsewhere/images/train', which is neither"):
+        converted(root, tmp_path / "out")
+
+
+def test_lists_of_pictures_are_followed_as_cvat_and_darknet_write_them(tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    lines(root / "train.txt", "data/images/train/b.jpg", "./images/train/gone.jpg")
+    write(root / "data.yaml", "train: train.txt\nval: images/val\nnames: {0: cat, 1: dog}\n")
+    seen = converted(root, tmp_path / "out")
+    assert list(seen.splits["train"]) == ["b.jpg"]
+    assert "train.txt: line 2 names './images/train/gone.jpg', which is not below" in seen.complaints
+
+
+def test_labelimg_folders_leave_out_what_has_no_label_yet_unless_it_is_background(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits == {"train": {"a.png": [("dog", *MIDDLE_BOX)]}}
+    assert "1 picture that no annotation names was left out" in seen.remarks
+    seen = converted(root, tmp_path / "out", backgrounds=True)
+    assert seen.splits["train"]["b.png"] == []
+    assert "1 picture without a label is kept as background" in seen.remarks
+
+
+def test_ultralytics_pictures_without_a_label_file_are_background_and_so_are_empty_files(
+    tmp_path: Path,
+) -> None:
+    root = ultralytics(tmp_path / "set")
+    (root / "labels/train/a.txt").unlink()
+    write(root / "labels/train/b.txt", "\n")
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits["train"] == {"a.jpg": [], "b.jpg": []}
+    assert seen.note["splits"]["train"]["images_without_boxes"] == 2
+
+
+def test_without_names_the_classes_are_called_by_their_ids_and_that_is_said(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    (root / "classes.txt").unlink()
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits["train"]["a.png"] == [("class_1", *MIDDLE_BOX)]
+    assert "no file names the classes" in seen.remarks
+
+
+def test_two_lists_of_classes_that_differ_are_refused(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    lines(root / "more/classes.txt", "dog", "cat")
+    with pytest.raises(DataError, match=r"classes.txt and .*more/classes.txt name different classes"):
+        converted(root, tmp_path / "out")
+
+
+def test_polygons_corners_confidences_and_repeated_lines_become_upright_boxes_and_are_counted(
+    tmp_path: Path,
+) -> None:
+    root = labelimg(tmp_path / "set")
+    lines(
+        root / "a.txt",
+        "0 0.1 0.1 0.5 0.2 0.3 0.5",  # YOLO-seg: three corners
+        "1 0.5 0.1 0.9 0.5 0.5 0.9 0.1 0.5",  # YOLO-OBB: a diamond
+        f"0 {MIDDLE} 0.87",
+        f"0 {MIDDLE}",
+        f"0 {MIDDLE}",
+    )
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits["train"]["a.png"] == [
+        ("cat", 10.0, 8.0, 40.0, 32.0),
+        ("dog", 10.0, 8.0, 80.0, 64.0),
+        ("cat", *MIDDLE_BOX),
+        ("cat", *MIDDLE_BOX),
+    ]
+    for words in (
+        "2 polygons, masks, ellipses or cuboids became the upright boxes",
+        "1 box has a confidence",
+        "1 line stands twice",
+    ):
+        assert words in seen.remarks
+
+
+def test_key_points_behind_a_box_are_not_a_polygon_where_data_yaml_says_so(tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    (root / "data.yaml").write_text((root / "data.yaml").read_text() + "kpt_shape: [2, 2]\n")
+    lines(root / "labels/train/a.txt", f"0 {MIDDLE} 0.0 0.0 1.0 1.0")
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits["train"]["a.jpg"] == [("cat", *MIDDLE_BOX)]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (f"7 {MIDDLE}", r"`line 2, class` is '7', expected one of the 2 ids that .*classes.txt names"),
+        (f"-1 {MIDDLE}", "`line 2, class` is '-1'"),
+        (",", "`line 2, class` is ','"),
+        ("0 0.5 0.5 0.5", "`line 2` is '0 0.5 0.5 0.5', expected class cx cy w h"),
+        ("0 0.5 x 0.5 0.5", "`line 2` is 'x', expected a finite number"),
+        ("0 0.5 nan 0.5 0.5", "`line 2` is 'nan', expected a finite number"),
+        ("0 50 40 50 20", "`line 2` is 50.0, expected a share of the picture's width or height, 0 to 1"),
+        ("0 0.5 0.5 -0.1 0.5", "`line 2` is -0.1, expected a width and height of 0 or more"),
+    ],
+)
+def test_a_wrong_line_is_left_out_with_its_file_number_and_value(
+    line: str, complaint: str, tmp_path: Path
+) -> None:
+    root = labelimg(tmp_path / "set")
+    lines(root / "a.txt", f"1 {MIDDLE}", line)
+    seen = converted(root, tmp_path / "out")
+    assert seen.splits["train"]["a.png"] == [("dog", *MIDDLE_BOX)]
+    assert "1 entry is wrong; left out" in seen.complaints
+    with pytest.raises(DataError, match=complaint):
+        converted(root, tmp_path / "out", strict=True)
+
+
+def test_labels_without_a_picture_are_named_and_pictures_that_are_none_are_left_out(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    lines(root / "gone.txt", f"0 {MIDDLE}")
+    write(root / "broken.jpg", b"\xff\xd8\xff no picture")
+    lines(root / "broken.txt", f"0 {MIDDLE}")
+    seen = converted(root, tmp_path / "out")
+    assert list(seen.splits["train"]) == ["a.png"]
+    assert "gone.txt has labels, and no picture has that name" in seen.complaints
+    assert "broken.jpg: is no picture that can be read" in seen.complaints
+
+
+def test_shares_are_of_the_photo_as_people_see_it(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    (root / "a.png").unlink()
+    picture(root / "a.jpg", (100, 80), orientation=6)
+    seen = converted(root, tmp_path / "out")
+    assert seen.content["train"]["images"][0]["width"] == 80
+    assert seen.splits["train"]["a.jpg"] == [("dog", 20.0, 37.5, 40.0, 25.0)]
+
+
+def test_a_folder_that_is_named_for_training_and_validation_is_used_once(tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    write(root / "data.yaml", "train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    seen = converted(root, tmp_path / "out")
+    assert list(seen.splits) == ["train"]
+    assert "val has the same pictures as train; val is left out" in seen.remarks
+
+
+def test_ids_with_one_name_are_one_class(tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    write(root / "data.yaml", "train: images/train\nnames: [cat, cat]\n")
+    seen = converted(root, tmp_path / "out")
+    assert [row[0][0] for row in seen.splits["train"].values()] == ["cat", "cat"]
+    assert seen.content["train"]["categories"] == [{"id": 0, "name": "cat"}]
+    assert "gives several ids one name" in seen.remarks
+
+
+def test_pictures_may_lie_in_another_folder(tmp_path: Path) -> None:
+    root = labelimg(tmp_path / "set")
+    (root / "a.png").rename(picture(tmp_path / "elsewhere/deep/a.png"))
+    (root / "b.png").unlink()
+    seen = converted(root, tmp_path / "out", images=tmp_path / "elsewhere")
+    assert seen.splits["train"] == {"a.png": [("dog", *MIDDLE_BOX)]}
