@@ -112,7 +112,8 @@ def _copies(found: Look) -> Iterator[Problem]:
     if found.groups and held_out:
         images = sum(map(len, found.groups))
         yield Problem(
-            f"{images:,} training images are copies in {len(found.groups):,} groups of one picture each "
+            f"{images:,} training images are copies in {_count(len(found.groups), 'group', 'groups')} of "
+            "one picture each "
             "(augmented "
             f"copies, tiles, frames, or pictures that look alike), such as "
             f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or "
