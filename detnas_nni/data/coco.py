@@ -283,10 +283,8 @@ def _label(
     if label == 0:
         raise DataError(
             f"{found.source}: `{key}.category_id` is {show(own)} ({show(categories.name(own))}), which "
-            "`classes` "
-            "in the config, or the training split, lacks; add that name there, or take its annotations "
-            "out of "
-            "the file."
+            "`classes` in the config, or the training split, lacks; add that name there, or take its "
+            "annotations out of the file."
         )
     if alike:
         problems.correct(ALIKE_IDS, f"`{key}.category_id` is {show(own)}")

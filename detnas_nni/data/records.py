@@ -175,8 +175,8 @@ class DetectionSet:
         if not held:
             raise DataError(
                 f"{self.name}: no group of copies of one picture has {count} images or fewer, so none can "
-                "be held "
-                "out as a whole; raise data.detection.holdout, or name a search split of other pictures."
+                "be held out as a whole; raise data.detection.holdout, or name a search split of other "
+                "pictures."
             )
         rest = sorted(set(range(len(self))) - set(held))
         return (

@@ -256,11 +256,10 @@ def _leaks(train: DetectionSet, held: DetectionSet) -> str:
         return ""
     first = ", ".join(files[place].name for place in parted[0][:2])
     return (
-        f"the held-out images are not apart from the training images: by their names {len(parted):,} "
-        "groups of "
-        f"copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
-        "good. "
-        "Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes it"
+        f"the held-out images are not apart from the training images: by their names {len(parted):,} groups "
+        f"of copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
+        "good. Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes "
+        "it"
     )
 
 

@@ -158,9 +158,8 @@ class _Set:
             key = f"line {line}"
             if leaves_folder(text):
                 raise DataError(
-                    f"{self._source}: `{key}` is {show(text)}, which leads out of {self._root}; expected "
-                    "an image "
-                    "name. This is refused whatever max_bad_annotations is."
+                    f"{self._source}: `{key}` is {show(text)}, which leads out of {self._root}; expected an "
+                    "image name. This is refused whatever max_bad_annotations is."
                 )
             name = self._named(text)
             if name in seen:
@@ -353,8 +352,7 @@ def _labels(found: _Set, classes: Sequence[str] | None, source: Path, problems: 
             key = next(entry.key for entry in found.objects if entry.name == name)
             raise DataError(
                 f"{source}: `{key}.name` is {show(name)}, which `classes` in the config, or the training "
-                "split, "
-                f"lacks; it has {show(list(classes))}. Add it to `classes`, or take its objects out."
+                f"split, lacks; it has {show(list(classes))}. Add it to `classes`, or take its objects out."
             )
         problems.correct(OTHER_CASE, f"{show(name)} for {show(alike[0])}")
         labels[name] = labels[alike[0]]

@@ -48,9 +48,9 @@ def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
             children = {entry.name.lower(): Path(root, entry.name) for entry in sorted(entries, key=_name)}
     except OSError as error:
         raise DataError(
-            f"{root}: cannot be read ({error.strerror}); expected a Pascal VOC folder: pictures with an "
-            "XML file "
-            "each, side by side, or in the folders JPEGImages and Annotations, or images and annotations"
+            f"{root}: cannot be read ({error.strerror}); expected a Pascal VOC folder: pictures with an XML "
+            "file each, side by side, or in the folders JPEGImages and Annotations, or images and "
+            "annotations"
         ) from None
     xml = next((children[name] for name in _XML if name in children and _has_xml(children[name])), None)
     if xml is None and _has_xml(root):

@@ -104,32 +104,25 @@ def _copies(found: Look) -> Iterator[Problem]:
         shown = [next(file for file in groups[0] if split_of[file] == name) for name in names[:2]]
         yield Problem(
             f"{_count(len(groups), 'picture is', 'pictures are')} in {' and in '.join(names)} in copies "
-            "(augmented "
-            f"ones, tiles, frames of a film, or pictures that look alike), such as {shown[0]} and "
-            f"{shown[1]}: the "
-            f"AP on {names[-1]} is not of unseen pictures; part the splits by picture"
+            f"(augmented ones, tiles, frames of a film, or pictures that look alike), such as {shown[0]} "
+            f"and {shown[1]}: the AP on {names[-1]} is not of unseen pictures; part the splits by picture"
         )
     held_out = "search" not in found.splits
     if found.groups and held_out:
         images = sum(map(len, found.groups))
         yield Problem(
-            f"{images:,} training images are copies in {len(found.groups):,} groups of one picture each "
-            "(augmented "
-            f"copies, tiles, frames, or pictures that look alike), such as "
-            f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or "
-            "not at "
-            "all (copies.json, data.detection.copies)"
+            f"{images:,} training images are copies in {_count(len(found.groups), 'group', 'groups')} of one "
+            "picture each (augmented copies, tiles, frames, or pictures that look alike), such as "
+            f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or not "
+            "at all (copies.json, data.detection.copies)"
         )
     large = [group for group in found.copies.groups if len(group) > len(found.train) / 2]
     if large and held_out:
         yield Problem(
             f"{len(large[0]):,} of {len(found.train):,} training images are one series by their names or "
-            "their "
-            f"looks, such as {' and '.join(file.name for file in large[0][:2])}, so what is held out for "
-            "the search "
-            "is not apart from what is trained on: its AP is too good. Name a search split of other "
-            "pictures: --val "
-            "together with --test"
+            f"their looks, such as {' and '.join(file.name for file in large[0][:2])}, so what is held out "
+            "for the search is not apart from what is trained on: its AP is too good. Name a search split "
+            "of other pictures: --val together with --test"
         )
 
 
@@ -172,10 +165,8 @@ def _unreadable(found: Look) -> Iterator[Problem]:
         if 0 < brightest < _DARK and any(entry.kind == WIDE.name for entry in split.corrections):
             yield Problem(
                 f"{name}: no value of its images with more than 8 bits is above {brightest} of 255 once "
-                "they are "
-                "scaled by the range of their type: they are nearly black. If their values have fewer "
-                "bits than "
-                "the files (12 of 16, say), multiply all of them by one factor first"
+                "they are scaled by the range of their type: they are nearly black. If their values have "
+                "fewer bits than the files (12 of 16, say), multiply all of them by one factor first"
             )
         if bad:
             tried = min(len(split), _DECODED)

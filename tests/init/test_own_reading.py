@@ -195,7 +195,7 @@ def test_copies_that_look_alike_are_found_whatever_they_are_named(tmp_path: Path
     pair = named(tmp_path, "train", [f"{number}.png" for number in range(12)])
     with Image.open(Path(pair[0]) / "4.png") as picture:
         picture.point(lambda value: value // 2 + 60).save(Path(pair[0]) / "9.png")
-    assert "2 training images are copies in 1 groups" in detnas("--coco", *pair)
+    assert "2 training images are copies in 1 group of" in detnas("--coco", *pair)
     assert json.loads(Path("experiments/mine/copies.json").read_text()) == {"groups": [["4.png", "9.png"]]}
 
 

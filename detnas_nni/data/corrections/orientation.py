@@ -33,8 +33,7 @@ BOXES_SHOW = Kind(
     "photo has an EXIF orientation and the size of the other way up: its boxes lie beyond it; read as the "
     "boxes show (data.detection.exif)",
     "photos have an EXIF orientation and the size of the other way up: boxes lie beyond it; read as the "
-    "boxes "
-    "show (data.detection.exif)",
+    "boxes show (data.detection.exif)",
 )
 BY_CONVENTION = Kind(
     "orientations that nothing tells",
