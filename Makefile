@@ -26,6 +26,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry .
 	$(BIN)/python -m search_spaces --check
 	$(BIN)/python -m docs.generate --check
 	$(BIN)/python -m benchmarks.evidence page --check

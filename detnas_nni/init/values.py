@@ -152,12 +152,14 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
 
 def _evaluation(derived: Derived, schedule: Schedule) -> Tree:
     images = schedule.calibration
-    batch = max(1, min(32 if derived.is_small_net else 8, images))
+    batch = max(1, min(8, derived.finetune_batch, images))
     return {
         "calibration_images": Value(
             images, f"of {derived.train_images:,} training images: few let AP move with which they are"
         ),
-        "calibration_batch_size": Value(batch),
+        "calibration_batch_size": Value(
+            batch, "as finetune.batch_size, at most 8 [R]: larger batches rank worse (docs/performance.md)"
+        ),
         "batch_size": Value(max(1, min(20 if derived.is_small_net else 8, derived.search_images))),
     }
 

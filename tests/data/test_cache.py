@@ -7,6 +7,7 @@ from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 import torch
+from PIL import Image
 
 from detnas_nni.data import cache as cache_module
 from detnas_nni.data.cache import keep_decoded
@@ -75,12 +76,22 @@ def test_the_second_process_takes_the_file_of_the_first(tmp_path, monkeypatch):
     expect_the_same(second, plain)
 
 
-def touch(root):
-    os.utime(root / "images" / "1.png", (1, 1))
+def other_pixels_in_as_many_bytes(root):
+    """Only when it was written tells: PNG readers stop at the end of the image, before the padding."""
+    file = root / "images" / "1.png"
+    size = file.stat().st_size
+    Image.new("RGB", (40, 30), "red").save(file)
+    file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+    assert file.stat().st_size == size
+    os.utime(file, (1, 1))
 
 
-def other_pixels(root):
-    write_image(root / "images" / "1.png", seed=99)
+def other_pixels_at_the_same_time(root):
+    """Only the size tells, as after a copy that keeps the times."""
+    file = root / "images" / "1.png"
+    status = file.stat()
+    Image.new("RGB", (40, 30), "red").save(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def cut_short(root):
@@ -92,7 +103,9 @@ def damaged_index(root):
     (root / "kept.json").write_text(json.dumps({"key": 1}))
 
 
-@pytest.mark.parametrize("change", [touch, other_pixels, cut_short, damaged_index])
+@pytest.mark.parametrize(
+    "change", [other_pixels_in_as_many_bytes, other_pixels_at_the_same_time, cut_short, damaged_index]
+)
 def test_what_has_changed_since_is_decoded_anew(tmp_path, change):
     keep_decoded(detection(tmp_path), range(4), tmp_path / "kept", limit=ROOM)
     change(tmp_path)

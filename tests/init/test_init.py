@@ -301,6 +301,15 @@ def test_learning_rates_are_in_proportion_to_the_batch(
     assert cpu.finetune.milestones[0] == round(cpu.finetune.steps * 2 / 3)
 
 
+def test_batch_norms_are_calibrated_with_the_batch_that_they_were_trained_with(
+    data: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine in (Machine(cores=2), Machine(16, 2, "GPU", 80.0)):
+        config = config_on(machine, data, monkeypatch)
+        assert config.finetune.batch_size <= 8
+        assert config.evaluation.calibration_batch_size == config.finetune.batch_size
+
+
 # What is measured.
 
 
