@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_nni.metrics import CocoAP, coco_box_ap
+from detnas_nni.metrics import GroundTruth, coco_box_ap
 
 _CATEGORIES = np.delete(np.arange(1, 91), [11, 25, 28, 29, 44, 65, 67, 68, 70, 82])
 _CROWDS = 0.01
@@ -177,7 +177,7 @@ def _send(sender: Any, function: Callable[[], Any]) -> None:
 
 
 def _index(truth: dict[str, Any]) -> None:
-    CocoAP(truth)
+    GroundTruth(truth)
 
 
 def _peak_megabytes() -> float:

@@ -44,7 +44,7 @@ class _KeepingTask(DetectionTask):
 
     @property
     def truth(self) -> dict[str, Any]:
-        return self._ground_truth
+        return self._images.ground_truth()
 
     def _metrics(self, detections: list[dict[str, Any]], image_ids: list[int]) -> Metrics:
         self.detections, self.image_ids = list(detections), list(image_ids)

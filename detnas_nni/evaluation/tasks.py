@@ -26,8 +26,7 @@ from detnas_nni.data.loaders import (
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import DataError
-from detnas_nni.metrics import coco_box_ap, top1
-from detnas_nni.metrics.voc import voc_map
+from detnas_nni.metrics import GroundTruth, coco_box_ap, top1, voc_map
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.models.hardware import prepare
 from detnas_nni.training.runs import finetune_run, pretrain_run
@@ -188,7 +187,7 @@ class DetectionTask(Task):
         self.kind = config.detector.name
         self.checkpoint = finetune_run(config).result
         self.classes = splits.train.classes
-        self._ground_truth = self._images.ground_truth()
+        self._truth = GroundTruth(self._images.ground_truth())
 
     def build(self) -> DetectorSpace:
         space = self.config.space
@@ -217,11 +216,11 @@ class DetectionTask(Task):
         return measured
 
     def _metrics(self, detections: list[dict[str, Any]], image_ids: list[int]) -> Metrics:
-        coco = coco_box_ap(self._ground_truth, detections, image_ids=image_ids)
+        coco = coco_box_ap(self._truth, detections, image_ids=image_ids)
         metric = self.config.evaluation.metric
         if metric == "coco":
             return {"default": coco["AP"]} | {k: coco[k] for k in ("AP50", "AP75", "APs", "APm", "APl")}
-        voc = voc_map(self._ground_truth, detections, image_ids=image_ids)
+        voc = voc_map(self._truth, detections, image_ids=image_ids)
         return {"default": voc[_VOC_KEYS[metric]], **voc, "AP": coco["AP"], "AP50": coco["AP50"]}
 
 

@@ -54,7 +54,7 @@ class Detections(Columns):
 
 
 class GroundTruth:
-    """The objects of an annotated split, and the names that its detections may use.
+    """The objects of an annotated split, and the names that its detections may use, read and indexed once.
 
     Args:
         source: a COCO annotation file or its content. What an annotation means by `ignore` is not looked at,
@@ -71,6 +71,11 @@ class GroundTruth:
         self._image_rows = _rows_by_id(entry["id"] for entry in source["images"])
         self._category_rows = _rows_by_id(self.category_names)
         self.objects = self._objects(source["annotations"])
+
+    @classmethod
+    def of(cls, source: "Path | str | Mapping[str, Any] | GroundTruth") -> "GroundTruth":
+        """As the constructor; what is read already is taken as it is."""
+        return source if isinstance(source, GroundTruth) else cls(source)
 
     @property
     def images(self) -> int:

@@ -27,16 +27,15 @@ _FALSE, _TRUE, _IGNORED = range(3)
 
 
 def coco_box_ap(
-    ground_truth: Path | str | Mapping[str, Any],
+    ground_truth: Path | str | Mapping[str, Any] | GroundTruth,
     detections: Sequence[Mapping[str, Any]],
     image_ids: Iterable[int] | None = None,
 ) -> dict[str, float]:
     """COCO's twelve box metrics, as pycocotools has them.
 
-    `CocoAP` measures several times against one ground truth.
-
     Args:
-        ground_truth: a COCO annotation file or its content.
+        ground_truth: a COCO annotation file or its content; a `GroundTruth` to measure several times against
+            one that is read once.
         detections: COCO results: image_id, category_id, bbox (x, y, width, height), score. May be empty.
         image_ids: the images to count, for a result on a part of the split; all if None.
 
@@ -50,43 +49,24 @@ def coco_box_ap(
         EvaluationError: a detection has a score or a box that is not finite, or an image or category that the
             ground truth lacks; `image_ids` is empty or names an unknown image.
     """
-    return CocoAP(ground_truth).measure(detections, image_ids)
+    truth = GroundTruth.of(ground_truth)
+    chosen = truth.chosen(image_ids)
+    found = truth.detections(detections)
+    found, objects = found[chosen[found.image]], truth.objects[chosen[truth.objects.image]]
 
+    # A group is one category in one image: detections and objects meet within it alone.
+    group = found.category * truth.images + found.image
+    order = np.lexsort((-found.scores, group))
+    rank = places_in_run(group[order])
+    order, rank = order[rank < _MOST_DETECTIONS], rank[rank < _MOST_DETECTIONS]
+    found, group = found[order], group[order]
+    object_group = objects.category * truth.images + objects.image
+    object_order = np.argsort(object_group, kind="stable")
+    objects, object_group = objects[object_order], object_group[object_order]
 
-class CocoAP:
-    """COCO's box metrics against one ground truth, which is read once.
-
-    Args:
-        ground_truth: a COCO annotation file or its content.
-
-    Raises DataError if the file cannot be read.
-    """
-
-    def __init__(self, ground_truth: Path | str | Mapping[str, Any]) -> None:
-        self._truth = GroundTruth(ground_truth)
-
-    def measure(
-        self, detections: Sequence[Mapping[str, Any]], image_ids: Iterable[int] | None = None
-    ) -> dict[str, float]:
-        """The twelve metrics; arguments, result and errors as of `coco_box_ap`."""
-        truth = self._truth
-        chosen = truth.chosen(image_ids)
-        found = truth.detections(detections)
-        found, objects = found[chosen[found.image]], truth.objects[chosen[truth.objects.image]]
-
-        # A group is one category in one image: detections and objects meet within it alone.
-        group = found.category * truth.images + found.image
-        order = np.lexsort((-found.scores, group))
-        rank = places_in_run(group[order])
-        order, rank = order[rank < _MOST_DETECTIONS], rank[rank < _MOST_DETECTIONS]
-        found, group = found[order], group[order]
-        object_group = objects.category * truth.images + objects.image
-        object_order = np.argsort(object_group, kind="stable")
-        objects, object_group = objects[object_order], object_group[object_order]
-
-        ignored = objects.crowd[:, None] | _outside(objects.areas)
-        outcomes = _outcomes(found, group, objects, object_group, ignored)
-        return _summary(found, rank, outcomes, objects, ignored, len(truth.categories))
+    ignored = objects.crowd[:, None] | _outside(objects.areas)
+    outcomes = _outcomes(found, group, objects, object_group, ignored)
+    return _summary(found, rank, outcomes, objects, ignored, len(truth.categories))
 
 
 def top1(logits: "torch.Tensor", labels: "torch.Tensor") -> int:

@@ -19,7 +19,7 @@ class _ClassAP(NamedTuple):
 
 
 def voc_map(
-    ground_truth: Path | str | Mapping[str, Any],
+    ground_truth: Path | str | Mapping[str, Any] | GroundTruth,
     detections: Sequence[Mapping[str, Any]],
     *,
     iou: float = 0.5,
@@ -37,7 +37,8 @@ def voc_map(
     that takes 1 off the lower ends, as `read_voc(one_based=True)` does, gives the same overlaps.
 
     Args:
-        ground_truth: a COCO annotation file or its content; annotations may have `difficult`, 0 or 1.
+        ground_truth: a COCO annotation file or its content, whose annotations may have `difficult`, 0 or 1;
+            a `GroundTruth` to measure several times against one that is read once.
         detections: COCO results: image_id, category_id, bbox (x, y, width, height), score. May be empty.
         iou: the overlap from which an object is found, in (0, 1].
         image_ids: the images to count, for a result on a part of the split; all if None.
@@ -75,14 +76,14 @@ def voc_class_ap(
 
 
 def _class_aps(
-    ground_truth: Path | str | Mapping[str, Any],
+    ground_truth: Path | str | Mapping[str, Any] | GroundTruth,
     detections: Sequence[Mapping[str, Any]],
     iou: float,
     image_ids: Iterable[int] | None,
 ) -> Iterator[_ClassAP]:
     if not 0 < iou <= 1:
         raise ValueError(f"iou is {iou}, expected a number in (0, 1]")
-    truth = GroundTruth(ground_truth)
+    truth = GroundTruth.of(ground_truth)
     chosen = truth.chosen(image_ids)
     found = truth.detections(detections)
     found, objects = found[chosen[found.image]], truth.objects[chosen[truth.objects.image]]

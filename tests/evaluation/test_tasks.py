@@ -11,6 +11,7 @@ from detnas_nni.errors import ConfigError
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.evaluation.tasks import open_task
+from detnas_nni.metrics import GroundTruth
 from tests.own_truth import write_own_truth
 from tests.search.searching import tiny
 
@@ -60,6 +61,24 @@ def test_vocs_metric_is_the_fitness_and_cocos_stands_beside_it(
     assert measured["mAP"] == pytest.approx(coco["AP50"], abs=0.05)  # the same rule but for the ties
     assert parts[-1] == measured and len(parts) == 2
     assert all(type(value) is float for value in measured.values())
+
+
+@pytest.mark.parametrize("metric", ["coco", "voc07"])
+def test_the_ground_truth_is_read_once_for_all_candidates_and_all_parts(
+    nets, supernets, make_config, own_truth, metric, monkeypatch
+):
+    read, init, parts = [], GroundTruth.__init__, []
+
+    def counted(self, source):
+        read.append(source)
+        init(self, source)
+
+    monkeypatch.setattr(GroundTruth, "__init__", counted)
+    config = make_config(supernets, data={"detection": own_truth}, evaluation={"metric": metric})
+    task = open_task(config)
+    first, second = (task.measure(nets["detection"], parts.append) for _ in range(2))
+    assert first == second and first["default"] > 0
+    assert (len(parts), len(read)) == (4, 1)
 
 
 def test_a_detection_test_split_is_measured_as_the_search_split_is(nets, supernets, make_config, own_truth):

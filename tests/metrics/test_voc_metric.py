@@ -102,6 +102,13 @@ def test_a_recall_of_exactly_a_threshold_reaches_it(tenths):
     assert voc_map(truth, found) == pytest.approx(expected, abs=1e-12)
 
 
+def test_one_ground_truth_measures_growing_parts_like_a_fresh_one_each_time():
+    read = boxes.GroundTruth(TRUTH)
+    for part in ([1], [1, 2], [1, 2, 3]):
+        so_far = [entry for entry in FOUND if entry["image_id"] in part]
+        assert voc_map(read, so_far, image_ids=part) == voc_map(TRUTH, so_far, image_ids=part)
+
+
 def test_equal_scores_are_gone_through_in_the_order_given():
     truth = truth_of([(1, 3, A, 0)])
     right, wrong = found_of([(1, 3, A, 0.5), (2, 3, A, 0.5)])
