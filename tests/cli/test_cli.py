@@ -18,7 +18,7 @@ import torch
 
 from detnas_nni import __version__
 from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.cli import _COMMANDS, main, parser
+from detnas_nni.cli import main, parser
 from detnas_nni.cost.table import counts
 from detnas_nni.training.runs import CheckpointFolder
 from docs.generate import commands
@@ -90,7 +90,7 @@ def test_help_ends_with_an_example_that_is_a_valid_call(
     assert program == "detnas"
     assert arguments[: len(command.split())] == command.split()
     options = parser().parse_args(arguments)
-    assert callable(_COMMANDS[options.command])
+    assert callable(options.action)
     if "config" in options:
         assert (REPOSITORY / options.config).is_file()
 
