@@ -2,6 +2,22 @@
 
 A supernet is trained by an NNI one-shot strategy, which it brings along, a single net by NNI's Lightning
 evaluator as it is; all else is the same.
+
+One step of a supernet, in the order of the calls. Nobody here calls `backward`: Lightning does.
+
+ 1. Lightning takes a batch from the loader and calls `_SeededPathModule.optimizer_step`: NNI's module, ours;
+ 2. which calls `PathSGD.step`. It first runs Lightning's closure, which is all from 3 to 7:
+ 3. `_SeededPathModule.training_step` asks `PathSampler.path` for the step's path
+ 4. and by `activate` lets NNI's layers run its candidates alone; then
+ 5. `TrainingTask.training_step` seeds torch by the step, and gives the sum of the job's losses.
+ 6. Gradients of the last update are forgotten only now, by `PathSGD.zero_grad`.
+ 7. `LightningModule.backward` fills the path's; hooks tell the optimiser which parameters it reached.
+ 8. The closure has ended: `LightningModule.clip_gradients` (`max_grad_norm`), then torch's `SGD.step`.
+ 9. `global_step` counts one more; `LRScheduler.step` sets the next step's learning rate.
+10. `Progress.on_train_batch_end`, `WeightAverage.on_train_batch_end`, `Checkpoints.on_train_batch_end`.
+
+Where several steps are one update (fair sampling), all of them but the last leave out 2 and 8, and all but the
+first leave out 6. For a single net, 1 is Lightning's own method, the optimiser is torch's, and 3 and 4 fall away.
 """
 
 from __future__ import annotations

@@ -3,8 +3,11 @@
 import logging
 import re
 import signal
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from detnas_nni.config import Config
 from detnas_nni.errors import ConfigError, EvaluationError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.training import loop
 from detnas_nni.training.jobs import linear_factor, step_factor
 from detnas_nni.training.weights import load_weights
 from search_spaces import CANDIDATES
@@ -58,6 +62,33 @@ def candidate(name: str) -> tuple[str, str] | None:
     """The block and the candidate that a tensor of a supernet belongs to; None outside of every choice."""
     match = re.search(rf"trunk\.stages\.(stage\d\.\d+)\.({'|'.join(CANDIDATES)})\.", name)
     return (match[1], match[2]) if match else None
+
+
+def test_a_step_makes_the_calls_that_the_loop_opens_with_in_their_order(
+    step: str, train: Callable[..., Path], scratch: Callable[..., Config]
+) -> None:
+    documented = [
+        name
+        for line in re.findall(r"^ ?\d+\. .*$", loop.__doc__, re.MULTILINE)
+        for name in re.findall(r"`(\w+\.\w+|activate)`", line)
+    ]
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_qualname in documented:
+            called.append(frame.f_code.co_qualname)
+
+    config = scratch(**{step: {"average_last": 10, "max_grad_norm": 1.0}})
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        train(config)
+    finally:
+        sys.setprofile(before)
+    begins = [place for place, name in enumerate(called) if name == documented[0]]
+    assert len(begins) == getattr(config, step).steps
+    for begin, end in pairwise(begins):
+        assert called[begin:end] == documented
 
 
 def test_a_step_changes_the_path_that_it_draws_and_nothing_of_any_other(
