@@ -85,7 +85,7 @@ def _measured(config: Config, architecture: Architecture) -> dict[str, float]:
             job = TimedClassification(short, short.pretrain)
             classifier = timed(job, folder / "classifier", architecture)
             each += classifier.start + settings["pretrain"].steps * classifier.step
-        task = DetectionTask(short, "test")
+        task = DetectionTask(short, "test", official=True)
         with model_context(architecture.choices):
             net = task.build().to(task.device).eval()
         began = time.perf_counter()

@@ -253,7 +253,9 @@ def is_single_net(path: Path) -> bool:
 def measure_weights(
     config: Config, path: Path, split: Split = "search", architecture: Architecture | None = None
 ) -> Metrics:
-    """Top-1 of a classifier, AP of a detector, without recalibration: the statistics are its own.
+    """What to report of a net as it is: top-1 of a classifier, AP of a detector (COCO's by pycocotools).
+
+    BN is not recalibrated: the statistics are the net's own.
 
     Args:
         config: the experiment, whose data it is measured on.
@@ -267,7 +269,8 @@ def measure_weights(
     """
     weights = load_weights(path)
     weights.expect_single(architecture)
-    task = open_task(config, "classification" if weights.info.kind == CLASSIFIER else "detection", split)
+    kind = "classification" if weights.info.kind == CLASSIFIER else "detection"
+    task = open_task(config, kind, split, official=True)
     weights.expect(
         kind=task.kind, space=config.space.name, options=config.space.options, classes=task.classes
     )

@@ -26,7 +26,7 @@ from detnas_nni.data.loaders import (
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import DataError
-from detnas_nni.metrics import GroundTruth, coco_box_ap, top1, voc_map
+from detnas_nni.metrics import GroundTruth, coco_box_ap, official_coco_box_ap, top1, voc_map
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from detnas_nni.models.hardware import prepare
 from detnas_nni.training.runs import finetune_run, pretrain_run
@@ -71,6 +71,7 @@ class Task(ABC):
         self.device = prepare(config.hardware)
         self._training = training
         self._measured = measured
+        self._reports = config.evaluation.intermediate_results
 
     @property
     def training_images(self) -> int:
@@ -145,7 +146,7 @@ class Task(ABC):
         loader = eval_loader(dataset, batch_size, self._workers(dataset, range(len(dataset))))
         # A loader leaves out a batch without a readable image, and so may end earlier than its length says:
         # one batch is held back to know which is the last.
-        due = _evenly(len(loader), self.config.evaluation.intermediate_results)
+        due = _evenly(len(loader), self._reports)
         held: Any = None
         batches = watched(loader, len(loader), "measuring", "batch", delay=LONG)
         for number, batch in enumerate(batches):
@@ -166,13 +167,15 @@ class DetectionTask(Task):
     Args:
         config: the config.
         split: what to measure on.
+        official: take COCO's AP from pycocotools, for a number to report; slow, and so the metrics of parts
+            are not reported. A search's fitness is equal and quick.
 
     Raises:
         ConfigError: there is no `data.detection`, or no `data.detection.test` to measure on.
         DataError: a split is missing or damaged.
     """
 
-    def __init__(self, config: Config, split: Split = "search") -> None:
+    def __init__(self, config: Config, split: Split = "search", *, official: bool = False) -> None:
         data = config.require("data.detection")
         if split == "test":
             config.require("data.detection.test")
@@ -187,6 +190,8 @@ class DetectionTask(Task):
         self.kind = config.detector.name
         self.checkpoint = finetune_run(config).result
         self.classes = splits.train.classes
+        self._coco = official_coco_box_ap if official else coco_box_ap
+        self._reports = 1 if official else config.evaluation.intermediate_results
         self._truth = GroundTruth(self._images.ground_truth())
 
     def build(self) -> DetectorSpace:
@@ -216,7 +221,7 @@ class DetectionTask(Task):
         return measured
 
     def _metrics(self, detections: list[dict[str, Any]], image_ids: list[int]) -> Metrics:
-        coco = coco_box_ap(self._truth, detections, image_ids=image_ids)
+        coco = self._coco(self._truth, detections, image_ids=image_ids)
         metric = self.config.evaluation.metric
         if metric == "coco":
             return {"default": coco["AP"]} | {k: coco[k] for k in ("AP50", "AP75", "APs", "APm", "APl")}
@@ -274,14 +279,19 @@ class ClassificationTask(Task):
 
 
 def open_task(
-    config: Config, task: Literal["detection", "classification"] | None = None, split: Split = "search"
+    config: Config,
+    task: Literal["detection", "classification"] | None = None,
+    split: Split = "search",
+    *,
+    official: bool = False,
 ) -> Task:
     """A task, its data read and checked; by default the one that the config's `evaluation.task` names.
 
-    Raises ConfigError and DataError as the tasks do.
+    `official` is of a detection. Raises ConfigError and DataError as the tasks do.
     """
-    kinds = {"detection": DetectionTask, "classification": ClassificationTask}
-    return kinds[task or config.evaluation.task](config, split)
+    if (task or config.evaluation.task) == "classification":
+        return ClassificationTask(config, split)
+    return DetectionTask(config, split, official=official)
 
 
 def _evenly(batches: int, reports: int) -> set[int]:

@@ -78,6 +78,11 @@ class GroundTruth:
         return source if isinstance(source, GroundTruth) else cls(source)
 
     @property
+    def image_ids(self) -> tuple[Any, ...]:
+        """Ascending: `Columns.image` counts in this order."""
+        return tuple(self._image_rows)
+
+    @property
     def images(self) -> int:
         """How many there are."""
         return len(self._image_rows)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from nni.nas.space import model_context
+from pycocotools import cocoeval
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -144,6 +146,32 @@ def test_the_ap_of_a_detector_is_that_of_the_net_as_it_stands(
     assert measured.pop("default") == pytest.approx(expected["AP"])
     assert measured == pytest.approx({key: expected[key] for key in measured})
     assert 0 < expected["AP"] < expected["AP50"]
+
+
+def test_the_reported_ap_is_pycocotools_own_and_the_fitness_does_not_wait_for_it(
+    trained: dict[str, Path],
+    on_own_truth: Config,
+    shapes: Path,
+    supernets: Path,
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, on the whole split, although the config asks for results on parts of it."""
+    tables = []
+
+    class Kept(COCOeval):
+        def summarize(self) -> None:
+            super().summarize()
+            tables.append(self.stats.tolist())
+
+    monkeypatch.setattr(cocoeval, "COCOeval", Kept)
+    assert on_own_truth.evaluation.intermediate_results > 1
+    measured = measure_weights(on_own_truth, trained["detector"], "test")
+    [table] = tables
+    names = ["default", "AP50", "AP75", "APs", "APm", "APl"]
+    assert measured == dict(zip(names, table[:6], strict=True))
+    CandidateEvaluation(make_config(supernets)).evaluate(NET)
+    assert len(tables) == 1
 
 
 def test_the_search_split_is_the_default(trained: dict[str, Path], on_own_truth: Config) -> None:

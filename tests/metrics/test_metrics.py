@@ -1,4 +1,4 @@
-"""COCO AP is what pycocotools makes of the same scene, whatever is in it; broken detections are named."""
+"""COCO AP, quick or official, is what pycocotools makes of a scene; broken detections are named."""
 
 import contextlib
 import copy
@@ -13,9 +13,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from detnas_nni.errors import DataError, EvaluationError
-from detnas_nni.metrics import GroundTruth, boxes, coco_box_ap, top1
+from detnas_nni.metrics import GroundTruth, boxes, coco_box_ap, official_coco_box_ap, top1
 
 KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+
+BOTH = pytest.mark.parametrize("measure", [coco_box_ap, official_coco_box_ap])
 
 
 def scene(seed: int = 0) -> tuple[dict, list[dict]]:
@@ -132,10 +134,11 @@ def coarse_scene(seed: int) -> tuple[dict, list[dict], list[int]]:
     return truth, found, sorted(rng.choice(images, rng.integers(1, len(images) + 1), replace=False).tolist())
 
 
+@BOTH
 @pytest.mark.parametrize("seed", range(3))
-def test_ap_equals_pycocotools_with_crowds_gaps_and_empty_images(seed):
+def test_ap_equals_pycocotools_with_crowds_gaps_and_empty_images(seed, measure):
     truth, found = scene(seed)
-    result = coco_box_ap(truth, found)
+    result = measure(truth, found)
     assert list(result) == KEYS
     assert list(result.values()) == direct(truth, found)
     assert 0.05 < result["AP"] < 0.95
@@ -148,9 +151,16 @@ def test_hundreds_of_scenes_full_of_ties_and_ends_equal_pycocotools(first_seed):
         read = GroundTruth(truth)
         for image_ids in (None, part):
             expected = direct(truth, found, image_ids)
-            assert list(coco_box_ap(read, found, image_ids).values()) == pytest.approx(expected, abs=1e-9), (
-                seed
-            )
+            quick = coco_box_ap(read, found, image_ids)
+            assert list(quick.values()) == pytest.approx(expected, abs=1e-9), seed
+
+
+def test_the_official_one_gives_pycocotools_numbers_whatever_is_in_the_scene():
+    for seed in range(40):
+        truth, found, part = coarse_scene(seed)
+        for image_ids in (None, part):
+            result = official_coco_box_ap(truth, found, image_ids)
+            assert list(result.values()) == direct(truth, found, image_ids), seed
 
 
 def test_the_coarse_scenes_have_what_they_are_for():
@@ -200,43 +210,48 @@ def test_one_ground_truth_measures_growing_parts_like_a_fresh_one_each_time():
         assert coco_box_ap(read, so_far, part) == coco_box_ap(truth, so_far, part)
 
 
-def test_an_annotation_without_area_or_crowd_has_its_boxs_area_and_is_none():
+@BOTH
+def test_an_annotation_without_area_or_crowd_has_its_boxs_area_and_is_none(measure):
     truth, found = scene()
     for annotation in truth["annotations"]:
         annotation |= {"area": annotation["bbox"][2] * annotation["bbox"][3], "iscrowd": 0}
     bare = copy.deepcopy(truth)
     for annotation in bare["annotations"]:
         del annotation["area"], annotation["iscrowd"]
-    assert coco_box_ap(bare, found) == coco_box_ap(truth, found)
+    assert measure(bare, found) == measure(truth, found)
 
 
-def test_a_part_of_the_images_equals_pycocotools_on_that_part():
+@BOTH
+def test_a_part_of_the_images_equals_pycocotools_on_that_part(measure):
     truth, found = scene()
     part = [7, 12, 17]
-    assert list(coco_box_ap(truth, found, image_ids=part).values()) == direct(truth, found, part)
-    assert coco_box_ap(truth, found, image_ids=part) != coco_box_ap(truth, found)
+    assert list(measure(truth, found, image_ids=part).values()) == direct(truth, found, part)
+    assert measure(truth, found, image_ids=part) != measure(truth, found)
 
 
-def test_a_file_gives_what_its_content_gives(tmp_path):
+@BOTH
+def test_a_file_gives_what_its_content_gives(tmp_path, measure):
     truth, found = scene()
     file = tmp_path / "val.json"
     file.write_text(json.dumps(truth))
-    assert coco_box_ap(file, found) == coco_box_ap(str(file), found) == coco_box_ap(truth, found)
+    assert measure(file, found) == measure(str(file), found) == measure(truth, found)
     with pytest.raises(DataError, match=r"none\.json"):
-        coco_box_ap(tmp_path / "none.json", found)
+        measure(tmp_path / "none.json", found)
 
 
-def test_no_detections_give_zero_and_undefined_stays_minus_one():
+@BOTH
+def test_no_detections_give_zero_and_undefined_stays_minus_one(measure):
     truth, _ = scene()
     for annotation in truth["annotations"]:
         annotation["area"] = 50.0**2
-    result = coco_box_ap(truth, [])
+    result = measure(truth, [])
     assert [result[key] for key in ("AP", "AP50", "APm", "AR100")] == [0, 0, 0, 0]
     assert [result[key] for key in ("APs", "APl", "ARs", "ARl")] == [-1, -1, -1, -1]
-    assert set(coco_box_ap({**truth, "annotations": []}, []).values()) == {-1.0}
+    assert set(measure({**truth, "annotations": []}, []).values()) == {-1.0}
 
 
-def test_perfect_detections_give_one_also_when_an_annotation_has_the_id_zero():
+@BOTH
+def test_perfect_detections_give_one_also_when_an_annotation_has_the_id_zero(measure):
     truth, _ = scene()
     for annotation in truth["annotations"]:
         annotation["id"] -= 1  # pycocotools takes the id 0 for "unmatched"
@@ -245,18 +260,20 @@ def test_perfect_detections_give_one_also_when_an_annotation_has_the_id_zero():
         {key: entry[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5}
         for entry in truth["annotations"]
     ]
-    assert coco_box_ap(truth, found)["AP"] == pytest.approx(1.0)
+    assert measure(truth, found)["AP"] == pytest.approx(1.0)
     assert direct(truth, found)[0] < 1
 
 
-def test_nothing_is_printed_and_nothing_given_is_changed(capsys):
+@BOTH
+def test_nothing_is_printed_and_nothing_given_is_changed(measure, capsys):
     truth, found = scene()
     before = copy.deepcopy((truth, found))
-    coco_box_ap(truth, found)
+    measure(truth, found)
     assert capsys.readouterr().out == ""
     assert (truth, found) == before
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -268,18 +285,19 @@ def test_nothing_is_printed_and_nothing_given_is_changed(capsys):
         ("bbox", [0.0, 0.0, 1.0], r"box \[0.0, 0.0, 1.0\], expected x, y, width and height"),
     ],
 )
-def test_a_broken_detection_is_named(key, value, expected):
+def test_a_broken_detection_is_named(key, value, expected, measure):
     truth, found = scene()
     found[4][key] = value
     with pytest.raises(EvaluationError, match=rf"detections\[4\].*{expected}"):
-        coco_box_ap(truth, found)
+        measure(truth, found)
 
 
-def test_image_ids_have_to_be_of_the_ground_truth():
+@BOTH
+def test_image_ids_have_to_be_of_the_ground_truth(measure):
     truth, found = scene()
     for image_ids in ([], [1]):
         with pytest.raises(EvaluationError, match="empty or unknown"):
-            coco_box_ap(truth, found, image_ids=image_ids)
+            measure(truth, found, image_ids=image_ids)
 
 
 def test_top1_counts_the_logits_that_are_largest_at_their_label():
