@@ -17,6 +17,8 @@ from benchmarks.evidence.runner import Runner, find
 from benchmarks.evidence.settings import Study, read_study
 from detnas_nni.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # a whole study, if a small one
+
 STEPS = [
     "supernet",
     "ranking",
