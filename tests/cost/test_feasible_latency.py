@@ -109,6 +109,12 @@ def test_a_limit_in_milliseconds_includes_itself() -> None:
     assert is_within(4100) and not is_within(4101)
 
 
+def test_a_limit_on_a_latency_that_nobody_measured_is_refused() -> None:
+    table = CostTable("by hand", 224, Cost(1, 1), (), (8, 7, 7), 16)
+    with pytest.raises(ConstraintError, match="the latencies of space 'by hand' are not known; measure them"):
+        FeasibleSet(table, Limits(max_latency_ms=4.1))
+
+
 def test_the_least_possible_is_named() -> None:
     table = cost_table("tiny").with_latency(by_hand())
     least = by_hand().predict((0,) * len(SIZES)) / 1000
