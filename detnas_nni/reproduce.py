@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.config import Config, ConfigPath, EvaluationSettings, Reproduces, Search, Section
+from detnas_nni.architecture import Architecture
+from detnas_nni.config import Config, ConfigPath, EvaluationSettings, Reproduces, Search, Section, Space
 from detnas_nni.config.reading import load_config, parse_section, read_extended
-from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, results_of, sample_file
-from detnas_nni.errors import ArchitectureError, ConfigError, DetNASError, UsageError
+from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, sample_file
+from detnas_nni.errors import ConfigError, DetNASError, UsageError
+from detnas_nni.finished.results import FinalResult, final_results
 
 _FOLDER = Path("experiments")  # seen from the repository's folder
 _FILE = "detnas.yaml"
@@ -46,24 +47,10 @@ class _Outline(Section):
     """The part of a config that a line of the table needs, which can be read without the data at hand."""
 
     run_dir: ConfigPath
+    space: Space = Space()
     search: Search = Search()
     evaluation: EvaluationSettings = EvaluationSettings()
     reproduces: Reproduces | None = None
-
-
-@dataclass(frozen=True)
-class FinalResult:
-    """One final net, as its results.json has it.
-
-    Attributes:
-        architecture: which net.
-        init: where its detector started: classification, supernet, scratch, file.
-        measured: AP or VOC_mAP, and top1_error, in percent.
-    """
-
-    architecture: Architecture
-    init: str
-    measured: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -75,6 +62,7 @@ class Experiment:
         file: its YAML.
         run_dir: what it writes to.
         search_dir: what its search writes to.
+        space: the name of what it searches.
         reproduces: the section of its config.
         metric: the name of what its detector is measured by, AP or VOC_mAP.
     """
@@ -83,6 +71,7 @@ class Experiment:
     file: Path
     run_dir: Path
     search_dir: Path
+    space: str
     reproduces: Reproduces
     metric: str
 
@@ -99,6 +88,7 @@ class Experiment:
             file=file,
             run_dir=config.run_dir,
             search_dir=config.run_dir / config.search.name,
+            space=config.space.name,
             reproduces=config.reproduces,
             metric="AP" if config.evaluation.metric == "coco" else "VOC_mAP",
         )
@@ -124,8 +114,7 @@ class Experiment:
 
     def results(self) -> list[FinalResult]:
         """The final nets in the run's folder. Raises ArchitectureError for a file that is not as written."""
-        files = results_of(self.run_dir)
-        return [_read_result(file, self.metric) for file in files]
+        return final_results(self.run_dir, self.space)
 
 
 def experiments(folder: Path | None = None) -> list[Experiment]:
@@ -161,28 +150,6 @@ def _rehearsed(architecture: Path) -> Path:
     return rehearsed if rehearsed.is_file() and not architecture.is_file() else architecture
 
 
-def _read_result(file: Path, metric: str) -> FinalResult:
-    document = read_document(file)
-    architecture = Architecture.from_dict(document, str(file))
-    measured = {metric: _share(document, "detection", file)}
-    if document.get("classification") is not None:
-        measured["top1_error"] = 1 - _share(document, "classification", file)
-    # COCO's metrics are -1 where there is no ground truth.
-    percent = {name: 100 * share for name, share in measured.items() if share >= 0}
-    return FinalResult(architecture, str(document.get("init")), percent)
-
-
-def _share(document: Mapping[str, Any], part: str, file: Path) -> float:
-    metrics = document.get(part)
-    share = metrics.get("default") if isinstance(metrics, Mapping) else None
-    if not isinstance(share, int | float) or isinstance(share, bool) or not -1 <= share <= 1:
-        raise ArchitectureError(
-            f"{file}: key '{part}.default' is {share!r}, expected a share of one; delete the file and let "
-            "`detnas retrain` write it again"
-        )
-    return share
-
-
 def format_table(listed: Sequence[Experiment]) -> str:
     """One line an experiment: the published numbers and, of the nets that were trained, ours; in percent.
 
@@ -199,7 +166,13 @@ def format_table(listed: Sequence[Experiment]) -> str:
         paper = {name: value for name, value in published.items() if not name.endswith(_CODE)}
         code = {name.removesuffix(_CODE): value for name, value in published.items() if name.endswith(_CODE)}
         rows.append(
-            (experiment.name, experiment.reproduces.what, _numbers(paper), _numbers(code), _ours(own))
+            (
+                experiment.name,
+                experiment.reproduces.what,
+                _numbers(paper),
+                _numbers(code),
+                _ours(own, experiment.metric),
+            )
         )
         if len(own) < len(results):
             notes.append(f"{experiment.name}: results of other nets left out: {len(results) - len(own)}")
@@ -212,11 +185,11 @@ def format_table(listed: Sequence[Experiment]) -> str:
 
 def _own(experiment: Experiment, results: Iterable[FinalResult]) -> list[FinalResult]:
     files = [file for file in experiment.architectures() if file.exists()]
-    own = {Architecture.from_json(file) for file in files}
+    own = {Architecture.from_json(file, trusted=[experiment.space]) for file in files}
     return [result for result in results if result.architecture in own]
 
 
-def _ours(results: Iterable[FinalResult]) -> str:
+def _ours(results: Iterable[FinalResult], metric: str) -> str:
     by_init: dict[str, list[FinalResult]] = defaultdict(list)
     for result in results:
         by_init[result.init].append(result)
@@ -224,7 +197,7 @@ def _ours(results: Iterable[FinalResult]) -> str:
     for init in sorted(by_init, key=lambda init: (init != "classification", init)):
         nets = by_init[init]
         cell = ", ".join(
-            f"{_NAMES[name]} {_mean(values)}" for name in _NAMES if (values := _values(nets, name))
+            f"{_NAMES[name]} {_mean(values)}" for name, values in _percent(nets, metric).items() if values
         )
         marks = [f"{len(nets)} nets"] if len(nets) > 1 else []
         marks += [f"init {init}"] if init != "classification" else []
@@ -232,8 +205,12 @@ def _ours(results: Iterable[FinalResult]) -> str:
     return "; ".join(cells) or "-"
 
 
-def _values(results: Iterable[FinalResult], name: str) -> list[float]:
-    return [result.measured[name] for result in results if name in result.measured]
+def _percent(nets: Sequence[FinalResult], metric: str) -> dict[str, list[float]]:
+    """What was measured of nets, by its name; an AP of -1 is none."""
+    return {
+        metric: [100 * net.detection for net in nets if net.detection >= 0],
+        "top1_error": [100 * (1 - net.top1) for net in nets if net.top1 is not None],
+    }
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
@@ -103,6 +104,15 @@ def test_no_two_classes_share_a_name():
                 places[node.name].append(place(file, node))
     shared = [line for lines in places.values() if len(lines) > 1 for line in lines]
     assert not shared, "\n".join(shared)
+
+
+def test_files_that_are_no_python_are_installed_with_the_package():
+    """Such as a page's template, without which an installed `detnas` fails where a checkout does not."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"][PACKAGE.name]
+    installed = {file for pattern in patterns for file in PACKAGE.glob(pattern)}
+    others = {file for file in PACKAGE.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert others and others == installed
 
 
 def test_tests_mirror_the_rooms():

@@ -13,7 +13,11 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config.fast_dev_run import fast_dev_run
 from detnas_nni.config.reading import load_config
 from detnas_nni.errors import ArchitectureError, ConfigError, UsageError
+from detnas_nni.finished.results import final_results
 from detnas_nni.reproduce import Experiment, StepError, experiments, format_table, reproduce
+
+FOREIGN = Path(__file__).parent / "search_spaces"
+"""Where a trunk of one's own lies, as the module `foreign`."""
 
 ONE, OTHER, THIRD = ((0,) * 9, (1,) * 9, (2,) * 9)
 
@@ -60,13 +64,14 @@ def save_result(
     detection: float,
     top1: float | None = None,
     init: str = "classification",
+    space: str = "tiny",
 ) -> Path:
     """What `detnas retrain` leaves behind, as far as the table reads it."""
     path = run_dir / "retrain" / folder / "results.json"
     path.parent.mkdir(parents=True)
     content = {
         "format": 1,
-        "space": "tiny",
+        "space": space,
         "ops": list(ops),
         "init": init,
         "seed": 0,
@@ -104,6 +109,30 @@ def test_a_result_stands_beside_the_published_numbers_in_percent(
     save_net(run_dir / "search/best_architecture.json", ONE)
     save_result(run_dir, "net", ONE, 0.3567, top1=0.7377)
     assert line("one", tmp_path)[-1] == "AP 35.7, top-1 error 26.2"
+
+
+def test_a_result_of_a_trunk_of_ones_own_stands_in_the_table_as_in_the_report(
+    write_experiment: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(FOREIGN)
+    write_experiment("one", searched(AP=36.4), space={"name": "foreign:mobile"})
+    run_dir = tmp_path / "runs/one"
+    (run_dir / "search").mkdir(parents=True)
+    Architecture("foreign:mobile", (0, 2)).save(run_dir / "search/best_architecture.json")
+    save_result(run_dir, "net", (0, 2), 0.3567, space="foreign:mobile")
+    assert line("one", tmp_path)[-1] == "AP 35.7"
+    [found] = final_results(run_dir, "foreign:mobile")
+    assert found.architecture == Architecture("foreign:mobile", (0, 2)) and found.detection == 0.3567
+
+
+def test_a_result_of_a_trunk_that_the_config_does_not_name_is_refused(
+    write_experiment: Write, tmp_path: Path
+) -> None:
+    """A file gets no code run."""
+    write_experiment("one", searched(AP=36.4))
+    save_result(tmp_path / "runs/one", "net", (0, 2), 0.3567, space="foreign:mobile")
+    with pytest.raises(ArchitectureError, match="'foreign:mobile', which names code"):
+        format_table(experiments(tmp_path / "experiments"))
 
 
 def test_an_experiment_on_voc_has_its_own_metric(write_experiment: Write, tmp_path: Path) -> None:

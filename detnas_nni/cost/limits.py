@@ -102,13 +102,6 @@ class Limits:
         """As a config's `search.constraint` says."""
         return cls(constraint.max_macs, constraint.max_params, constraint.max_latency_ms)
 
-    def satisfied(self, cost: Cost) -> bool:
-        """Whether the cost is within every limit; a limit on a latency that nobody measured is not kept."""
-        for limit, number in zip(self.limits, (cost.macs, cost.params, cost.latency_us), strict=True):
-            if limit is not None and (number is None or number > limit):
-                return False
-        return True
-
     @property
     def limits(self) -> tuple[int | None, int | None, int | None]:
         """The most MACs, parameters and microseconds."""

@@ -104,10 +104,6 @@ class ImageDataset(Dataset):
         except DataError as error:
             return [error]
 
-    def bad_files(self) -> list[Path]:
-        """The bad images met so far, by this process and its loaders' workers."""
-        return [self.files[index] for index in self._bad.nonzero().flatten().tolist()]
-
     def image(self, index: int) -> torch.Tensor | None:
         """An item's image, of a transform that draws nothing; None if it is bad (not counted here)."""
         try:
@@ -204,10 +200,6 @@ class DetectionDataset(ImageDataset):
             max_bad_images=max_bad_images,
             replace_bad=replace_bad,
         )
-
-    def bad_image_ids(self) -> list[int]:
-        """Ids of the bad images met so far: those to leave out of the ground truth."""
-        return [self.records[index].image_id for index in self._bad.nonzero().flatten().tolist()]
 
     def _decode(self, index: int) -> tv_tensors.Image:
         record = self.records[index]

@@ -54,7 +54,7 @@ class Detections(Columns):
 
 
 class GroundTruth:
-    """The objects of an annotated split, and the names that its detections may use, read and indexed once.
+    """The objects of an annotated split, and the ids that its detections may use, read and indexed once.
 
     Args:
         source: a COCO annotation file or its content. What an annotation means by `ignore` is not looked at,
@@ -67,9 +67,8 @@ class GroundTruth:
     def __init__(self, source: Path | str | Mapping[str, Any]) -> None:
         if not isinstance(source, Mapping):
             source = read_json_object(Path(source), ("images", "annotations", "categories"))
-        self.category_names = {entry["id"]: entry.get("name") for entry in source["categories"]}
         self._image_rows = _rows_by_id(entry["id"] for entry in source["images"])
-        self._category_rows = _rows_by_id(self.category_names)
+        self._category_rows = _rows_by_id(entry["id"] for entry in source["categories"])
         self.objects = self._objects(source["annotations"])
 
     @classmethod

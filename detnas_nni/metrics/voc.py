@@ -13,7 +13,6 @@ from detnas_nni.metrics.boxes import Detections, GroundTruth, Objects, pairs
 
 
 class _ClassAP(NamedTuple):
-    name: str
     eleven_points: float
     all_points: float
 
@@ -61,20 +60,6 @@ def voc_map(
     }
 
 
-def voc_class_ap(
-    ground_truth: Path | str | Mapping[str, Any],
-    detections: Sequence[Mapping[str, Any]],
-    *,
-    iou: float = 0.5,
-    image_ids: Iterable[int] | None = None,
-) -> dict[str, dict[str, float]]:
-    """The terms of `voc_map`'s means: AP07 and AP by class name, without the classes that do not count."""
-    return {
-        value.name: {"AP07": value.eleven_points, "AP": value.all_points}
-        for value in _class_aps(ground_truth, detections, iou, image_ids)
-    }
-
-
 def _class_aps(
     ground_truth: Path | str | Mapping[str, Any] | GroundTruth,
     detections: Sequence[Mapping[str, Any]],
@@ -92,14 +77,11 @@ def _class_aps(
     counts = np.bincount(objects.category[~difficult], minlength=len(truth.categories))
     by_score = np.lexsort((-found.scores, found.category))
     bounds = np.searchsorted(found.category[by_score], np.arange(len(truth.categories) + 1))
-    row_of = {category: row for row, category in enumerate(truth.categories)}
-    for category, name in truth.category_names.items():
-        row = row_of[category]
-        count = int(counts[row])
+    for category, count in enumerate(counts.tolist()):
         if count:
-            rows = by_score[bounds[row] : bounds[row + 1]]
+            rows = by_score[bounds[category] : bounds[category + 1]]
             hits = _hits(nearest[rows], overlap[rows] >= iou, difficult)
-            yield _ClassAP(name, _eleven_points(hits, count), _all_points(hits, count))
+            yield _ClassAP(_eleven_points(hits, count), _all_points(hits, count))
 
 
 def _nearest(found: Detections, objects: Objects, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 The parts, from the journal to the page: `searches` (which search, which published nets), `data` and
 `audited` (numbers), `training_curves` and `comparison` (numbers with their figure), `figures` and
-`architecture_drawing` (matplotlib), `exhibits` (figures with their captions), `style` and `page` (HTML).
+`architecture_drawing` (matplotlib), `exhibits` (figures with their captions), `style` and `page` (HTML, by
+`page.html.j2`).
 """
 
 from __future__ import annotations

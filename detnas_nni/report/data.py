@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detnas_nni.architecture import Architecture, read_document
-from detnas_nni.config.run_folder import results_of
-from detnas_nni.errors import ArchitectureError
+from detnas_nni.architecture import Architecture
+from detnas_nni.finished.results import final_results
 from detnas_nni.report.searches import ReportedSearch
 from detnas_nni.search.journal import Evaluation
 from search_spaces import Choice
@@ -163,20 +162,12 @@ def agreements(search: ReportedSearch, run_dir: Path, space: str) -> list[Agreem
     """
     fitness = {e.ops: e.fitness for e in search.evaluations if e.fitness is not None}
     pairs: dict[str, list[Pair]] = defaultdict(list)
-    for path in results_of(run_dir):
-        document = read_document(path)
-        architecture = Architecture.from_dict(document, str(path), trusted=(space,))
-        detection = document.get("detection")
-        retrained = detection.get("default") if isinstance(detection, dict) else None
-        if isinstance(retrained, bool) or not isinstance(retrained, int | float):
-            raise ArchitectureError(
-                f"{path}: key 'detection.default' is {retrained!r}, expected a share of one; delete the file "
-                "and let `detnas retrain` write it again"
-            )
+    for result in final_results(run_dir, space):
+        architecture = result.architecture
         # COCO's AP is -1 where there is nothing to find.
-        if architecture.space == space and architecture.ops in fitness and retrained >= 0:
-            pair = Pair(architecture, fitness[architecture.ops], float(retrained))
-            pairs[str(document.get("init"))].append(pair)
+        if architecture.space == space and architecture.ops in fitness and result.detection >= 0:
+            pair = Pair(architecture, fitness[architecture.ops], result.detection)
+            pairs[result.init].append(pair)
     return [Agreement(init, tuple(found), *correlations(found)) for init, found in sorted(pairs.items())]
 
 

@@ -83,8 +83,8 @@ _AGAIN = 1.0  # seconds between two alarms of an evaluation that is too late
 class DetNASEvaluator(Evaluator):
     """Measures one candidate and reports through NNI's trial API: parts on the way, the whole at the end.
 
-    In process NNI's engine hands a frozen model to `_execute`; an nnictl trial takes the same two steps with
-    the architecture that its parameters name.
+    In process NNI's engine hands a frozen model to `_execute`, which does not go on to NNI's `evaluate`; an
+    nnictl trial takes the same two steps with the architecture that its parameters name.
 
     Args:
         evaluation: what measures.
@@ -101,12 +101,6 @@ class DetNASEvaluator(Evaluator):
 
     def extra_repr(self) -> str:
         return f"task={self.evaluation.task.kind}"
-
-    def evaluate(self, model: Architecture) -> Result:
-        """Evaluate an architecture; NNI hears of it, the caller gets the result."""
-        result = self.measure(model)
-        self.report(result)
-        return result
 
     def measure(self, architecture: Architecture) -> Result:
         """Evaluate an architecture; NNI hears of the parts, not yet of the whole."""

@@ -11,7 +11,7 @@ import pytest
 
 from detnas_nni.errors import DataError, EvaluationError
 from detnas_nni.metrics import boxes
-from detnas_nni.metrics.voc import voc_class_ap, voc_map
+from detnas_nni.metrics.voc import voc_map
 
 
 def truth_of(objects: Sequence[tuple], images: int = 4, categories: Sequence[int] = (3, 8, 9)) -> dict:
@@ -67,10 +67,6 @@ def test_the_mean_is_over_the_classes_with_an_object_that_is_not_difficult():
     truth["annotations"] += truth_of([(3, 8, A, 0), (3, 9, A, 1)])["annotations"]
     found = [*FOUND, *found_of([(3, 9, A, 0.9), (4, 9, A, 0.9)])]
     assert voc_map(truth, found) == pytest.approx({"mAP07": 4 / 11, "mAP": 13 / 36}, abs=1e-12)
-    assert voc_class_ap(truth, found) == {
-        "class 3": pytest.approx({"AP07": 8 / 11, "AP": 13 / 18}, abs=1e-12),
-        "class 8": {"AP07": 0.0, "AP": 0.0},
-    }
 
 
 def test_a_detection_belongs_to_the_object_that_it_overlaps_most_even_if_that_is_taken():
@@ -226,7 +222,6 @@ def test_no_detections_give_zero_and_no_objects_minus_one():
     assert voc_map(TRUTH, []) == {"mAP07": 0.0, "mAP": 0.0}
     for objects in ([], [(1, 3, A, 1)]):
         assert voc_map(truth_of(objects), FOUND) == {"mAP07": -1.0, "mAP": -1.0}
-        assert voc_class_ap(truth_of(objects), FOUND) == {}
     assert voc_map(TRUTH, FOUND, image_ids=[3, 4]) == {"mAP07": -1.0, "mAP": -1.0}
 
 

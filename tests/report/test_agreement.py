@@ -56,7 +56,7 @@ def test_two_nets_are_too_few(five):
 def test_nets_of_another_start_or_another_search_are_not_mixed_in(five):
     config, search = five
     for evaluation in search.evaluations[:3]:
-        write_result(config.run_dir, evaluation.ops, 0.3 + evaluation.id)
+        write_result(config.run_dir, evaluation.ops, 0.3 + evaluation.id / 10)
         write_result(config.run_dir, evaluation.ops, 0.3 - evaluation.id / 100, init="scratch")
     write_result(config.run_dir, (3,) * 9, 0.9)
     write_result(config.run_dir, search.evaluations[4].ops, -1.0)  # nothing to find in the split

@@ -83,7 +83,7 @@ def test_nets_of_retrain_stand_beside_it(searched_five: tuple[Config, ReportedSe
     config, search = searched_five
     write_audit(config)
     for evaluation in search.evaluations[:3]:
-        write_result(config.run_dir, evaluation.ops, 0.3 + evaluation.id)
+        write_result(config.run_dir, evaluation.ops, 0.3 + evaluation.id / 10)
     exhibit = ranking(config, search)
     assert exhibit.table.rows[-1] == ("classification", "3", "1.000", "1.000")
     assert "(n = 8)" in exhibit.caption
