@@ -27,7 +27,7 @@ EXTENSION_POINTS = {
 }
 
 # Of search_spaces, and of files by strangers in all rooms.
-OF_NO_ROOM = {"search_spaces", "fuzz"}
+OF_NO_ROOM = {"search_spaces", "fuzz", "evidence"}
 
 
 def modules() -> dict[str, Path]:

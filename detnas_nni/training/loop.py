@@ -16,8 +16,9 @@ One step of a supernet, in the order of the calls. Nobody here calls `backward`:
  9. `global_step` counts one more; `LRScheduler.step` sets the next step's learning rate.
 10. `Progress.on_train_batch_end`, `WeightAverage.on_train_batch_end`, `Checkpoints.on_train_batch_end`.
 
-Where several steps are one update (fair sampling), all of them but the last leave out 2 and 8, and all but the
-first leave out 6. For a single net, 1 is Lightning's own method, the optimiser is torch's, and 3 and 4 fall away.
+Where several steps are one update (fair sampling), all of them but the last leave out 2 and 8, and all but
+the first leave out 6. For a single net, 1 is Lightning's own method, the optimiser is torch's, and 3 and 4
+fall away.
 """
 
 from __future__ import annotations
