@@ -58,10 +58,8 @@ def keep_decoded(
     if found is None:
         lock = FolderLock(path)
         try:
-            deadline = time.monotonic() + _LONGEST_WAIT
-            # Another process is at it; to decode them here, too, would take as long.
-            while not lock.acquire() and time.monotonic() < deadline:
-                time.sleep(0.2)
+            # Where another process is at it, to decode them here, too, would take as long.
+            lock.wait(_LONGEST_WAIT)
             found = _read(path, key) or _decode(dataset, wanted, path, key, limit, workers)
         finally:
             lock.release()

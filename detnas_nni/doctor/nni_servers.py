@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detnas_nni.doctor.finding import Finding, ask, pip_install
-from detnas_nni.doctor.sockets import arguments, family, is_local, listeners, owner, processes
+from detnas_nni.doctor.sockets import arguments, family, is_local, listeners, owner
 from detnas_nni.search.nnictl.loopback import is_installed
 
 VERIFIED_NNI = "3.0"
@@ -135,8 +135,10 @@ def experiments(home: Path | None = None) -> list[Finding]:
     Args:
         home: the folder that NNI keeps its list in; by default `~/nni-experiments`.
     """
+    import psutil
+
     listed = _listed((home or Path.home() / "nni-experiments") / ".experiment")
-    running = [manager for manager in map(_manager, processes()) if manager is not None]
+    running = [manager for manager in map(_manager, psutil.pids()) if manager is not None]
     findings = [finding for manager in running for finding in _examine(manager, listed)]
     served = {manager.experiment for manager in running}
     for experiment, entry in listed.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,22 +110,20 @@ class SearchLock:
         self._lock.release()
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not self._lock.acquire():
-            found = read_owner(self._folder)
-            if found is None or not _is_ending(found) or time.monotonic() > deadline:
-                by = "another process" if found is None else str(found)
-                raise SearchRunsError(
-                    f"{self._folder}: {by} searches here already, and two would spoil each other's journal; "
-                    "wait for its end, end it by `detnas stop`, or give this search a name of its own with "
-                    "search.name"
-                )
-            time.sleep(0.2)
+        if not self._lock.wait(_PATIENCE, lambda: _is_ending(read_owner(self._folder))):
+            by = read_owner(self._folder) or "another process"
+            raise SearchRunsError(
+                f"{self._folder}: {by} searches here already, and two would spoil each other's journal; "
+                "wait for its end, end it by `detnas stop`, or give this search a name of its own with "
+                "search.name"
+            )
 
 
-def _is_ending(owner: Owner) -> bool:
+def _is_ending(owner: Owner | None) -> bool:
     """Whether who holds the lock is about to go: a dead owner's child, or a tuner whose manager is dead."""
-    return any(process.is_here and not process.alive for process in (owner.process, owner.manager) if process)
+    return owner is not None and any(
+        process.is_here and not process.alive for process in (owner.process, owner.manager) if process
+    )
 
 
 def _owner_path(folder: Path) -> Path:

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,14 +163,11 @@ class TrainingRun:
             return
         # A cluster may start a job again while SIGTERM still has it save its state.
         _log.info("%s: another process trains here; waiting for its end", self.folder)
-        deadline = time.monotonic() + _PATIENCE
-        while not lock.acquire():
-            if time.monotonic() > deadline:
-                raise TrainingRunsError(
-                    f"{self.folder}: another process trains here, and two would spoil each other's "
-                    "checkpoints; wait for its end, or give this training a run_dir of its own"
-                )
-            time.sleep(0.2)
+        if not lock.wait(_PATIENCE):
+            raise TrainingRunsError(
+                f"{self.folder}: another process trains here, and two would spoil each other's "
+                "checkpoints; wait for its end, or give this training a run_dir of its own"
+            )
 
     def _expect(self, found: str, path: Path) -> None:
         if found != self.fingerprint:

@@ -6,12 +6,15 @@ import errno
 import fcntl
 import logging
 import os
+import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_EVERY = 0.2  # seconds between two looks at a lock that another process has
 
 
 class FolderLock:
@@ -43,6 +46,20 @@ class FolderLock:
                 "%s: this file system has no locks; see to it that one process at a time writes here",
                 self._folder,
             )
+        return True
+
+    def wait(self, seconds: float, worth_it: Callable[[], bool] = lambda: True) -> bool:
+        """Take the lock as soon as whoever has it lets it go; False if that does not happen in time.
+
+        Args:
+            seconds: the longest wait.
+            worth_it: asked time and again; the wait ends, too, when it says no.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.acquire():
+            if time.monotonic() > deadline or not worth_it():
+                return False
+            time.sleep(_EVERY)
         return True
 
     def release(self) -> None:

@@ -1,7 +1,8 @@
 """Processes by an identity that no later process shares, who their parents are, and how they are ended.
 
 A process number is given away again. Together with the host and the moment of the start, as the kernel
-counts it since the machine's own, it names one process for good. Read from Linux's /proc.
+counts it since the machine's own, it names one process for good. All else is psutil's, whose start of a
+process is by the clock, which may be set meanwhile.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-_PROC = Path("/proc")
+import psutil
+
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
@@ -32,8 +35,8 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Process | None:
         """The process that has a number now; None if none has."""
-        fields = _stat(pid)
-        return None if fields is None else cls(pid, f"{_boot()}/{fields.started}", socket.gethostname())
+        started = _started(pid)
+        return None if started is None else cls(pid, started, socket.gethostname())
 
     @classmethod
     def current(cls) -> Process:
@@ -54,10 +57,15 @@ class Process:
     @property
     def alive(self) -> bool:
         """Whether it runs on this machine. One that has ended and waits for its parent to notice does not."""
-        fields = _stat(self.pid) if self.is_here else None
-        if fields is None or fields.state in "ZX":
+        if not self.is_here:
             return False
-        return self.started == f"{_boot()}/{fields.started}"
+        try:
+            status = psutil.Process(self.pid).status()
+        except psutil.Error:
+            return False
+        if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return self.started == _started(self.pid)  # last: the status was that of who has the number now
 
     def send(self, number: signal.Signals) -> bool:
         """Send it a signal; False if it is gone. It never reaches another process of the same number."""
@@ -82,41 +90,28 @@ class Process:
 
 def descendants(*roots: Process) -> list[Process]:
     """The children of processes, their children, and so on; without the processes themselves."""
-    children: dict[int, list[int]] = {}
-    for entry in _PROC.iterdir():
-        fields = _stat(int(entry.name)) if entry.name.isdecimal() else None
-        if fields is not None:
-            children.setdefault(fields.parent, []).append(int(entry.name))
-    found: list[Process] = []
-    open_pids = [root.pid for root in roots if root.alive]
-    while open_pids:
-        for pid in children.get(open_pids.pop(), []):
-            process = Process.of(pid)
-            if process is not None:
-                found.append(process)
-                open_pids.append(pid)
-    return found
+    found: list[Process | None] = []
+    for root in roots:
+        with suppress(psutil.Error):
+            if root.alive:
+                children = psutil.Process(root.pid).children(recursive=True)
+                found += [Process.of(child.pid) for child in children]
+    return [process for process in found if process is not None]
 
 
 def ancestors() -> list[Process]:
     """The parent of this process, its parent, and so on, up to but without the machine's first process."""
-    found: list[Process] = []
-    fields = _stat(os.getpid())
-    while fields is not None and fields.parent > 1:
-        process = Process.of(fields.parent)
-        if process is None:
-            break
-        found.append(process)
-        fields = _stat(process.pid)
-    return found
+    found = [Process.of(parent.pid) for parent in psutil.Process().parents() if parent.pid > 1]
+    return [process for process in found if process is not None]
 
 
 def lifeline() -> list[Process]:
     """The ancestors of an NNI trial or tuner up to NNI's own process, which started it; empty outside NNI."""
     found = ancestors()
     for position, process in enumerate(found):
-        if "nni_node" in _command(process.pid):
-            return found[: position + 1]
+        with suppress(psutil.Error):
+            if "nni_node" in " ".join(psutil.Process(process.pid).cmdline()):
+                return found[: position + 1]
     return []
 
 
@@ -143,29 +138,15 @@ def end(processes: Iterable[Process], grace: float = 5.0) -> None:
     wait(asked, grace)
 
 
-@dataclass(frozen=True)
-class _Stat:
-    state: str
-    parent: int
-    started: int
-
-
-def _stat(pid: int) -> _Stat | None:
+def _started(pid: int) -> str | None:
+    """When a process began, of the machine's start and in clock ticks since then; None if there is none."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
-    except (OSError, UnicodeDecodeError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
         return None
     # The name in brackets may hold anything, brackets and spaces too; the fields go on behind the last one.
-    fields = text.rpartition(")")[2].split()
-    return _Stat(state=fields[0], parent=int(fields[1]), started=int(fields[19]))
-
-
-def _command(pid: int) -> str:
-    try:
-        return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
+    return f"{_boot()}/{text.rpartition(')')[2].split()[19]}"
 
 
 def _boot() -> str:
-    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
