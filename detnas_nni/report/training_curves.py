@@ -84,8 +84,8 @@ def _scalars(events: Path) -> dict[str, Steps]:
     accumulator.Reload()
     scalars = {}
     for tag in accumulator.Tags()["scalars"]:
-        # A step that was trained again after a crash stands there twice: the later one counts. The order of the
-        # files does not tell which: those of one second are numbered, and sorted as text, 10 before 9.
+        # A step that was trained again after a crash stands there twice: the later one counts. The order of
+        # the files does not tell: those of one second are numbered, and sorted as text, 10 before 9.
         events_in_time = sorted(accumulator.Scalars(tag), key=lambda event: event.wall_time)
         by_step = {event.step: event.value for event in events_in_time}
         scalars[tag] = tuple(sorted(by_step.items()))
