@@ -15,7 +15,6 @@ from detnas_nni.data.corrections.values import (
     Ids,
     beside,
     box,
-    in_order,
     may_be_marked,
     written,
 )
@@ -277,8 +276,8 @@ def _label(
     if label is None and isinstance(own, str) and own in categories.names:
         label, alike = categories.names.index(own) + 1, True
     if label is None:
-        known = show(sorted(categories.labels.exact, key=in_order))
-        problems.add(f"{key}.category_id", own, f"one of the ids in `categories`, {known}", "bad boxes")
+        expected = f"one of the ids in `categories`, {categories.known_ids}"
+        problems.add(f"{key}.category_id", own, expected, "bad boxes")
         return None
     if label == 0:
         raise DataError(

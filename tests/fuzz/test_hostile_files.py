@@ -273,6 +273,7 @@ def test_a_link_that_is_a_text_leads_nowhere_else(voc: Path, link: str) -> None:
     (voc / "JPEGImages/a.jpg").unlink()
     (voc / "JPEGImages").rmdir()
     (voc / "JPEGImages").write_text(link)
+    (voc / "Annotations/a.xml").write_text("<annotation><filename>a.jpg</filename></annotation>")
     with pytest.raises(DataError, match="the folder cannot be read"):
         read_voc(voc, "train")
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Categories:
     def name(self, own: object) -> str:
         """The name of a category, by its id."""
         return self.name_of[str(written(own))]
+
+    @cached_property
+    def known_ids(self) -> str:
+        """The ids in their order, for messages; once, since every annotation may need it."""
+        return show(sorted(self.labels.exact, key=in_order))
 
 
 @dataclass
