@@ -9,9 +9,10 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import torch
+from pydantic import BeforeValidator, ConfigDict, Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Architecture
@@ -27,25 +28,51 @@ CLASSIFIER = "classifier"
 _FORMAT = 1
 
 
+def _plain(values: Any) -> Any:
+    """Refuse all but what YAML has, too: to compare or print a tensor may take any time and memory."""
+    left, seen = [values], set()  # one by one, since lists may be shared, or hold themselves
+    while left:
+        value = left.pop()
+        if isinstance(value, dict | list | tuple):
+            if id(value) not in seen:
+                seen.add(id(value))
+                left.extend((*value, *value.values()) if isinstance(value, dict) else value)
+        elif value is not None and not isinstance(value, str | int | float):
+            raise ValueError(f"holds a {type(value).__name__}, expected plain values")
+    return values
+
+
+def _list(values: Any) -> Any:
+    """Refuse what pydantic would go through as well, such as a tensor of a trillion rows."""
+    if not isinstance(values, list | tuple):
+        raise ValueError("expected a list")
+    return values
+
+
+_Settings = Annotated[dict[str, Any], Strict(), BeforeValidator(_plain)]
+
+
 @dataclass(frozen=True)
 class WeightsInfo:
     """What weights are of. A step that takes them up checks every field against its own config."""
 
-    kind: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    kind: StrictStr
     """classifier, faster_rcnn or retinanet"""
-    space: str
-    options: Mapping[str, Any]
+    space: StrictStr
+    options: _Settings
     """of the trunk: weights trained with one channel shuffle fit no other, though the shapes agree"""
-    classes: tuple[str, ...]
-    steps: int
-    seed: int
-    fingerprint: str
+    classes: Annotated[tuple[StrictStr, ...], BeforeValidator(_list)]
+    steps: StrictInt
+    seed: StrictInt
+    fingerprint: StrictStr
     """hash of the config's sections that the training read"""
-    trunk_prefix: str
+    trunk_prefix: StrictStr
     """where the trunk stands in the state dict, such as `trunk.`"""
-    ops: tuple[int, ...] | None = None
+    ops: Annotated[tuple[StrictInt, ...], BeforeValidator(_list)] | None = None
     """the architecture of a single net; None for a supernet"""
-    detector: Mapping[str, Any] | None = None
+    detector: _Settings | None = None
     """the config's section of that name, for who has the weights alone; None for a classifier, and in files
     that were written before this was kept"""
 
@@ -53,6 +80,9 @@ class WeightsInfo:
     def architecture(self) -> Architecture | None:
         """The architecture of a single net; None for a supernet."""
         return None if self.ops is None else Architecture(self.space, self.ops)
+
+
+_INFO = TypeAdapter(WeightsInfo)
 
 
 @dataclass(frozen=True)
@@ -141,51 +171,19 @@ def load_weights(path: Path) -> Weights:
         info = _info(content["info"])
         if info.space in BUILT_IN:
             _ = info.architecture  # ops that fit no space are found here; no file gets another one's code run
-    except (KeyError, TypeError, ValueError, ArchitectureError) as error:
+    except (KeyError, ValueError, ArchitectureError) as error:
         raise CheckpointError(f"{path}: the description of the weights is damaged: {error}") from None
     return Weights(path, info, state)
 
 
-_FIELDS = {
-    "options": dict,
-    "detector": dict,
-    "steps": int,
-    "seed": int,
-}  # and all others but the lists are strings
-
-
 def _info(values: Any) -> WeightsInfo:
-    """The description in a file. Raises KeyError, TypeError or ValueError for one that is damaged."""
-    if not isinstance(values, dict):
-        raise TypeError(f"it is a {type(values).__name__}")
-    values = dict(values)
-    lists = {"classes": str} if values.get("ops") is None else {"classes": str, "ops": int}
-    for name, kind in lists.items():
-        found = values[name]
-        if not isinstance(found, list | tuple) or any(type(value) is not kind for value in found):
-            raise TypeError(f"{name} is {show(found)}, expected a list of {kind.__name__}")
-        values[name] = tuple(found)
-    for name, value in values.items():
-        if name == "detector" and value is None:
-            continue
-        kind = _FIELDS.get(name, str)
-        if name not in ("classes", "ops") and not (type(value) is kind and _is_plain(value)):
-            raise TypeError(f"{show(name)} is {show(value)}, expected {kind.__name__} of plain values")
-    return WeightsInfo(**values)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether there is nothing but what YAML has, too: to compare a tensor may take any time and memory."""
-    left, seen = [value], set()  # one by one, since lists may be shared, or hold themselves
-    while left:
-        value = left.pop()
-        if isinstance(value, dict | list | tuple):
-            if id(value) not in seen:
-                seen.add(id(value))
-                left.extend((*value, *value.values()) if isinstance(value, dict) else value)
-        elif value is not None and not isinstance(value, str | int | float):
-            return False
-    return True
+    """The description in a file. Raises ValueError for one that is damaged."""
+    try:
+        return _INFO.validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_context=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{show(key)}: {first['msg']}" if key else first["msg"]) from None
 
 
 def expect_state(net: nn.Module, weights: Weights) -> None:

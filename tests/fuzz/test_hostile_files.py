@@ -388,6 +388,7 @@ def test_weights_that_are_no_tensors_are_refused_by_their_name(tmp_path: Path) -
         ("kind", ["classifier"]),
         ("space", torch.ones(2)),
         ("options", [("a", 1)]),
+        ("classes", torch.ones(()).expand(10**12)),
         ("classes", "cat"),
         ("classes", [1]),
         ("steps", True),
