@@ -25,11 +25,11 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError, UsageError
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.supernet.inherit import choice_prefixes, path_state
+from detnas_nni.training.tensors import expect_tensors_alone
 from detnas_nni.training.weights import (
     CLASSIFIER,
     Weights,
     WeightsInfo,
-    expect_tensors_alone,
     file_hash,
     load_weights,
     save_weights,

@@ -18,8 +18,9 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ArchitectureError, CheckpointError, UsageError
 from detnas_nni.models import ClassifierSpace
 from detnas_nni.reference import import_reference, load_reference_classifier, read_reference_ops
-from detnas_nni.supernet.inherit import choice_prefixes, inherit
-from detnas_nni.training.weights import expect_state, file_hash, load_weights
+from detnas_nni.supernet.inherit import choice_prefixes, path_state
+from detnas_nni.training.tensors import check_fit, fill
+from detnas_nni.training.weights import file_hash, load_weights
 
 OPS = ("shufflenet_3x3", "shufflenet_5x5", "shufflenet_7x7", "xception_3x3")
 # Stem, stages, blocks of each stage, last convolution.
@@ -318,10 +319,10 @@ def test_an_imported_supernet_is_one_that_a_config_without_options_takes(
     assert (weights.info.steps, weights.info.seed, weights.info.trunk_prefix) == (0, 0, "trunk.")
     assert weights.info.fingerprint == f"reference:{file_hash(file)[:16]}"
     space = ClassifierSpace("tiny", CLASSES)
-    expect_state(space, weights)
+    check_fit(space, weights.state, out, "the supernet")
     with model_context(Architecture("tiny", TINY).choices):
         net = ClassifierSpace("tiny", CLASSES).eval()
-    inherit(net, weights.state, choice_prefixes(space), Architecture("tiny", TINY))
+    fill(net, path_state(weights.state, choice_prefixes(space), Architecture("tiny", TINY)), out)
     images = bgr(64)
     expected = authors_logits(supernet, "tiny", TINY, images, "interleave", supernet=True)
     with torch.no_grad():
@@ -338,8 +339,7 @@ def test_an_imported_net_gives_the_authors_logits(kind: str, save, request, out:
     assert weights.info.options == ({} if shuffle == "interleave" else {"shuffle": shuffle})
     with model_context(weights.info.architecture.choices):
         net = ClassifierSpace("tiny", len(weights.info.classes), options=weights.info.options).eval()
-    expect_state(net, weights)
-    net.load_state_dict(weights.state)
+    fill(net, weights.state, out)
     expected = authors_logits(state, "tiny", TINY, images, shuffle, supernet=kind == "supernet")
     with torch.no_grad():
         assert difference(net(images), expected) < 1e-4

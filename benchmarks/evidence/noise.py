@@ -10,7 +10,7 @@ from nni.nas.space import model_context
 from detnas_nni.config import Config
 from detnas_nni.evaluation.tasks import DetectionTask, Metrics
 from detnas_nni.metrics import coco_box_ap
-from detnas_nni.supernet.inherit import load_into
+from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import load_weights
 from detnas_nni.util.seeding import generator
 
@@ -24,7 +24,7 @@ def resampled_ap(config: Config, weights: Path, resamples: int) -> tuple[float, 
     found = load_weights(weights)
     with model_context(found.info.architecture.choices):
         net = task.build()
-    load_into(net, found.state, weights)
+    fill(net, found.state, weights)
     ap = task.measure(net.to(task.device).eval())["default"]
     truth = task.truth
     images = len(task.image_ids)

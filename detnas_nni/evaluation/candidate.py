@@ -23,8 +23,9 @@ from detnas_nni.errors import EvaluationError
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.tasks import LONG, Metrics, Report, Split, open_task, unreported
 from detnas_nni.models.batchnorm import fold_batch_norm
-from detnas_nni.supernet.inherit import choice_prefixes, inherit, load_into
-from detnas_nni.training.weights import CLASSIFIER, expect_state, file_hash, load_weights
+from detnas_nni.supernet.inherit import choice_prefixes, path_state
+from detnas_nni.training.tensors import check_fit, fill
+from detnas_nni.training.weights import CLASSIFIER, file_hash, load_weights
 from detnas_nni.util.progress import watched
 from detnas_nni.util.seeding import derive_seed
 
@@ -102,7 +103,7 @@ class CandidateEvaluation:
             classes=self.task.classes,
         )
         space = self.task.build()
-        expect_state(space, self.supernet)
+        check_fit(space, self.supernet.state, self.supernet.path, "the config's supernet")
         self._prefixes = choice_prefixes(space)
         self._table = candidate_costs(config)
 
@@ -176,7 +177,8 @@ class CandidateEvaluation:
         """
         with model_context(architecture.choices):
             net = self.task.build()
-        inherit(net, self.supernet.state, self._prefixes, architecture)
+        state = path_state(self.supernet.state, self._prefixes, architecture)
+        fill(net, state, self.supernet.path, f"the architecture {architecture}")
         return net.to(self.task.device).eval()
 
     def _finetune(self, net: nn.Module, seed: int, architecture: Architecture) -> None:
@@ -276,5 +278,5 @@ def measure_weights(
     )
     with model_context(weights.info.architecture.choices):
         net = task.build()
-    load_into(net, weights.state, path)
+    fill(net, weights.state, path)
     return task.measure(net.to(task.device).eval())

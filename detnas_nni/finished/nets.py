@@ -15,6 +15,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Detector, Section
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError
 from detnas_nni.models import DetectorSpace
+from detnas_nni.training.tensors import fill
 from search_spaces import BUILT_IN, SpaceError
 from search_spaces.trunk import TrunkSpace
 
@@ -210,7 +211,7 @@ def build(
             net = _unfilled(description)
     except (SpaceError, ConfigError, RuntimeError) as error:  # torch's of sizes that no number holds
         raise CheckpointError(f"{source}: its net cannot be built: {error}") from None
-    _fill(net, weights, source)
+    fill(net, weights, source, "the net that the file describes", assign=True)
     net.eval()
     if isinstance(net, DetectorSpace):
         return FinishedDetector(description, net).eval()
@@ -221,19 +222,3 @@ def _unfilled(description: Description) -> DetectorSpace | TrunkSpace:
     if description.part == "backbone":
         return TrunkSpace(description.space, **description.options)
     return DetectorSpace(description.space, len(description.names), description.detector, description.options)
-
-
-def _fill(net: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
-    expected = net.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        needed, found = (_form(tensors.get(name)) for tensors in (expected, weights))
-        if needed != found:
-            raise CheckpointError(
-                f"{source}: {name} is {found}, but the net that the file describes has {needed}; the file is "
-                "damaged, or the weights are another net's"
-            )
-    net.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
-
-
-def _form(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")

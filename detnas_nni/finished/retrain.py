@@ -33,11 +33,12 @@ from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.evaluation.tasks import Metrics
 from detnas_nni.models import DetectorSpace
 from detnas_nni.search.best import versions
-from detnas_nni.supernet.inherit import load_into, weights_of_path
+from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.distributed import World, barrier, joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.runs import TrainingRun, supernet_weights
+from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
 from detnas_nni.util.files import write_json
 
@@ -201,9 +202,9 @@ def _start(weights: Weights, job: DetectionJob, model: DetectorSpace) -> None:
     _log.info("the detector starts from %s", weights.path)
     if weights.info.kind == job.kind:
         weights.expect(classes=job.classes)
-        load_into(model, weights.state, weights.path)
+        fill(model, weights.state, weights.path)
     else:
-        load_into(model.trunk, weights.trunk_state, weights.path)
+        fill(model.trunk, weights.trunk_state, weights.path)
 
 
 def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> None:

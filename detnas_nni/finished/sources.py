@@ -25,15 +25,8 @@ from detnas_nni.finished.nets import (
     read_description,
 )
 from detnas_nni.search.best import versions
-from detnas_nni.training.weights import (
-    CLASSIFIER,
-    Weights,
-    WeightsInfo,
-    file_hash,
-    load_tensors,
-    load_weights,
-    write_tensors,
-)
+from detnas_nni.training.tensors import load_tensors, write_tensors
+from detnas_nni.training.weights import CLASSIFIER, Weights, WeightsInfo, file_hash, load_weights
 from detnas_nni.util.files import replace_file
 
 _log = logging.getLogger(__name__)

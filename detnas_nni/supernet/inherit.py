@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from nni.nas.nn.pytorch import LayerChoice
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.errors import CheckpointError
 from detnas_nni.training.weights import Weights
 from search_spaces.trunk import throwaway
 
@@ -46,23 +44,6 @@ def path_state(
     return renamed
 
 
-def inherit(
-    net: nn.Module, state: Mapping[str, Tensor], prefixes: Mapping[str, str], architecture: Architecture
-) -> None:
-    """Copy a path's weights from a supernet's state dict into its fixed net.
-
-    Raises CheckpointError if the state dict is not of the net's supernet.
-    """
-    try:
-        net.load_state_dict(path_state(state, prefixes, architecture))
-    except (RuntimeError, KeyError) as error:
-        lines = str(error).splitlines()
-        raise CheckpointError(
-            f"the supernet's weights do not fit the architecture {architecture}: "
-            + " ".join(line.strip() for line in lines[:3])
-        ) from None
-
-
 def weights_of_path(weights: Weights, architecture: Architecture) -> Weights:
     """An architecture's part of a supernet's weights; a single net's own as they are.
 
@@ -77,15 +58,6 @@ def weights_of_path(weights: Weights, architecture: Architecture) -> Weights:
     prefixes = {f"{weights.info.trunk_prefix}{name}": label for name, label in trunk.items()}
     state = path_state(weights.state, prefixes, architecture)
     return replace(weights, info=replace(weights.info, ops=architecture.ops), state=state)
-
-
-def load_into(net: nn.Module, state: Mapping[str, Tensor], source: Path) -> None:
-    """Copy weights from a file into a net, name by name. Raises CheckpointError if they do not fit."""
-    try:
-        net.load_state_dict(dict(state))
-    except RuntimeError as error:  # the code of a foreign trunk may have changed
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise CheckpointError(f"{source}: the weights do not fit the config's net: {reason}") from None
 
 
 def _enclosing_choice(name: str, prefixes: Mapping[str, str]) -> str | None:

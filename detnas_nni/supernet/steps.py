@@ -9,12 +9,12 @@ from pathlib import Path
 from detnas_nni.config import Config
 from detnas_nni.cost.table import cost_table
 from detnas_nni.models import DetectorSpace
-from detnas_nni.supernet.inherit import load_into
 from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.runs import finetune_run, pretrain_run
+from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, load_weights
 
 
@@ -72,4 +72,4 @@ def _inherit_trunk(config: Config, model: DetectorSpace) -> None:
     weights = load_weights(path)
     weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
     _log.info("the trunk starts from %s", path)
-    load_into(model.trunk, weights.trunk_state, path)
+    fill(model.trunk, weights.trunk_state, path)

@@ -50,7 +50,8 @@ from detnas_nni.training.distributed import World, barrier
 from detnas_nni.training.jobs import Job
 from detnas_nni.training.progress import CheckpointFile, Checkpoints, Progress, WeightAverage
 from detnas_nni.training.runs import TrainingRun
-from detnas_nni.training.weights import CLASSIFIER, WeightsInfo, load_tensors, save_weights
+from detnas_nni.training.tensors import load_tensors
+from detnas_nni.training.weights import CLASSIFIER, WeightsInfo, save_weights
 from detnas_nni.util.seeding import derive_seed
 
 _log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
 from detnas_nni.training.runs import CheckpointFolder
-from detnas_nni.training.weights import write_tensors
+from detnas_nni.training.tensors import write_tensors
 from detnas_nni.util.progress import ProgressBar, duration
 
 _log = logging.getLogger(__name__)

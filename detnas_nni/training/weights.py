@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import pickletools
-import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
-import torch
 from pydantic import BeforeValidator, ConfigDict, Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import ArchitectureError, CheckpointError
+from detnas_nni.training.tensors import load_tensors, write_tensors
 from detnas_nni.util.files import replace_file
-from detnas_nni.util.interrupts import interrupts_wait
 from detnas_nni.util.text import show
 from search_spaces import BUILT_IN, SIZES
 
@@ -186,46 +182,6 @@ def _info(values: Any) -> WeightsInfo:
         raise ValueError(f"{show(key)}: {first['msg']}" if key else first["msg"]) from None
 
 
-def expect_state(net: nn.Module, weights: Weights) -> None:
-    """Raise CheckpointError unless the weights fit a net (or an unfixed model space), name by name."""
-    expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.state.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise CheckpointError(
-                f"{weights.path}: {name} has the shape {found.get(name)}, but the config's net has "
-                f"{expected.get(name)}; it was trained with other settings of the space or the detector"
-            )
-
-
-def write_tensors(file: Path, content: Any) -> None:
-    """`torch.save`, whose errors are the disk's. Raises OSError."""
-    try:
-        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes. Its
-        # writer then calls Python back from C++, where an interrupt has nowhere to go.
-        with interrupts_wait(), file.open("wb") as stream:
-            torch.save(content, stream)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch tells it as its own, and not what it was
-            raise error.__context__ from None
-        raise
-
-
-def load_tensors(path: Path) -> dict[str, Any]:
-    """A dict that torch saved: tensors and plain values alone, never code. Raises CheckpointError."""
-    try:
-        expect_tensors_alone(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (
-        Exception
-    ) as error:  # damaged bytes make torch's reader raise anything, KeyError and struct.error too
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a dict of tensors, found {type(content).__name__}")
-    return content
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex: a supernet's identity in `best_architecture.json`."""
     with path.open("rb") as file:
@@ -238,62 +194,3 @@ def _listed(ops: tuple[int, ...]) -> str:
 
 def _show(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else show(value)
-
-
-_HEADER_LIMIT = 64_000_000  # bytes; that of the largest supernet has 0.6 MB
-
-# What state dicts and training states are made of, apart from plain values: nothing that computes or copies.
-_HARMLESS = re.compile(
-    r"collections (OrderedDict|Counter)|(builtins|__builtin__) set|torch (Size|device|\w+Storage)|"
-    r"torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
-)
-# Each may double the time that a key of the dict takes to be hashed; state dicts share none.
-_SHARED_TUPLES = 20
-
-
-def expect_tensors_alone(file: Path) -> None:
-    """Raise ValueError, OSError or zipfile.BadZipFile unless a file looks like tensors and plain values.
-
-    A look before torch loads it. `torch.load(weights_only=True)` runs none of a file's code. But it unpacks
-    what is compressed, calls functions that make gigabytes out of a number, such as `bytearray`, and takes
-    what is shared as far as it goes. No file of weights needs any of that.
-
-    Args:
-        file: what `torch.save` wrote, in its format of today (a zip file) or that of 2019.
-    """
-    with file.open("rb") as stream:
-        if stream.read(4) == b"PK\3\4":
-            _check_archive(stream)
-            return
-        stream.seek(0)
-        for _ in range(5):  # magic number, version, system, content, storages; the numbers come after them
-            _check_header(stream)
-
-
-def _check_archive(stream: BinaryIO) -> None:
-    with zipfile.ZipFile(stream) as archive:
-        for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
-                raise ValueError(f"{entry.filename} in it is compressed, and torch compresses nothing")
-            if entry.filename.endswith(".pkl"):
-                if entry.file_size > _HEADER_LIMIT:
-                    raise ValueError(f"{entry.filename} in it has {entry.file_size:,} bytes, too many")
-                _check_header(archive.read(entry))
-
-
-def _check_header(header: bytes | BinaryIO) -> None:
-    """Read the instructions of a pickle, without following any."""
-    tuples: set[int] = set()  # where they are kept, to be taken again
-    tuple_on_top, shared = False, 0
-    for opcode, argument, _ in pickletools.genops(header):
-        if opcode.name == "GLOBAL" and not _HARMLESS.fullmatch(argument):
-            raise ValueError(f"it calls {argument.replace(' ', '.')}, which no file of tensors needs")
-        if opcode.name in ("BINPUT", "LONG_BINPUT"):
-            (tuples.add if tuple_on_top else tuples.discard)(argument)
-        elif opcode.name in ("BINGET", "LONG_BINGET"):
-            tuple_on_top = argument in tuples
-            shared += tuple_on_top
-        elif opcode.name != "PROTO":
-            tuple_on_top = opcode.name.startswith("TUPLE")
-        if shared > _SHARED_TUPLES:
-            raise ValueError(f"more than {_SHARED_TUPLES} tuples in it are shared, as in no state dict")

@@ -28,13 +28,8 @@ from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import CheckpointError
 from detnas_nni.reference import import_reference
 from detnas_nni.search.journal import Evaluation, Journal
-from detnas_nni.training.weights import (
-    WeightsInfo,
-    expect_state,
-    load_tensors,
-    load_weights,
-    save_weights,
-)
+from detnas_nni.training.tensors import check_fit, load_tensors
+from detnas_nni.training.weights import WeightsInfo, load_weights, save_weights
 from search_spaces import SIZES, layout
 from tests.cost.latencies import by_hand
 from tests.fuzz import formats
@@ -346,7 +341,7 @@ def weights(folder: Path) -> Target:
             partial(found.expect, options={"shuffle": 0.5}, classes=("a", "b")),
             partial(found.expect, kind="", seed=-1, steps=0, fingerprint="", trunk_prefix="x"),
             partial(found.expect_single, NET),
-            partial(expect_state, net, found),
+            partial(check_fit, net, found.state, file, "a net"),
         )
         for check in checks:
             with suppress(CheckpointError):

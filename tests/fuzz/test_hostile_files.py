@@ -364,7 +364,7 @@ def test_an_honest_checkpoint_is_read_in_either_format(tmp_path: Path) -> None:
         "groups": [{"betas": shared, "params": [0]}, {"betas": shared, "params": [1]}],
         "loops": {"fit": {"total": 3, "done": None, "size": torch.Size((1, 2)), "flag": True}},
     }
-    from detnas_nni.training.weights import expect_tensors_alone
+    from detnas_nni.training.tensors import expect_tensors_alone
 
     for zipped in (True, False):
         torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)

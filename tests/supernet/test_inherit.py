@@ -15,11 +15,13 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Detector
 from detnas_nni.errors import CheckpointError
 from detnas_nni.models import ClassifierSpace, DetectorSpace
-from detnas_nni.supernet.inherit import choice_prefixes, inherit, load_into, path_state, weights_of_path
+from detnas_nni.supernet.inherit import choice_prefixes, path_state, weights_of_path
+from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import Weights, WeightsInfo
 from search_spaces import CANDIDATES, layout
 
 PATH = Architecture("tiny", tuple((2, 1, 0, 3, 1)[index % 5] for index in range(len(layout("tiny")))))
+FILE = Path("run/supernet.pt")
 
 DETECTORS_TRUNK = "detector.backbone.trunk."
 
@@ -63,7 +65,7 @@ def test_a_net_takes_exactly_the_tensors_of_its_path(
 ) -> None:
     space, net = build(), fixed(build)
     state = randomised(space)
-    inherit(net, state, choice_prefixes(space), PATH)
+    fill(net, path_state(state, choice_prefixes(space), PATH), FILE)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, state[name_in_supernet(name, searched_blocks)]), name
 
@@ -72,7 +74,7 @@ def test_the_weights_are_copies() -> None:
     space, net = classifier(), fixed(classifier)
     state = randomised(space)
     before = {name: tensor.clone() for name, tensor in state.items()}
-    inherit(net, state, choice_prefixes(space), PATH)
+    fill(net, path_state(state, choice_prefixes(space), PATH), FILE)
     with torch.no_grad():
         for tensor in net.state_dict().values():
             tensor.zero_()
@@ -97,7 +99,7 @@ def test_the_net_computes_what_the_supernet_computes_on_its_path() -> None:
         if hasattr(module, "resample"):
             module.resample(memo=PATH.choices)
     net = fixed(classifier).eval()
-    inherit(net, supernet.state_dict(), prefixes, PATH)
+    fill(net, path_state(supernet.state_dict(), prefixes, PATH), FILE)
     images = torch.rand(2, 3, 32, 32) * 255
     with torch.no_grad():
         assert torch.equal(net(images), supernet(images))
@@ -105,20 +107,20 @@ def test_the_net_computes_what_the_supernet_computes_on_its_path() -> None:
 
 def test_the_weights_of_another_model_are_refused(searched_blocks: list[str]) -> None:
     net, prefixes = fixed(classifier), choice_prefixes(classifier())
-    with pytest.raises(CheckpointError, match=rf"do not fit the architecture {PATH}: .*fc\.weight"):
-        inherit(net, ClassifierSpace("tiny", 7).state_dict(), prefixes, PATH)
+    with pytest.raises(CheckpointError, match=r"^run/supernet\.pt: the weights do not fit .*fc\.bias"):
+        fill(net, path_state(ClassifierSpace("tiny", 7).state_dict(), prefixes, PATH), FILE)
     state = classifier().state_dict()
     lost = f"trunk.stages.{searched_blocks[0]}.main.0.weight"
     del state[name_in_supernet(lost, searched_blocks)]
-    with pytest.raises(CheckpointError, match=rf"Missing key.*{re.escape(lost)}"):
-        inherit(net, state, prefixes, PATH)
+    with pytest.raises(CheckpointError, match=rf"{re.escape(lost)} is missing in them"):
+        fill(net, path_state(state, prefixes, PATH), FILE)
 
 
 def weights(build: Callable[[], nn.Module]) -> Weights:
     """A supernet's weights, as they are loaded from a file."""
     kind, prefix = ("classifier", "trunk.") if build is classifier else ("faster_rcnn", DETECTORS_TRUNK)
     info = WeightsInfo(kind, "tiny", {}, ("a", "b", "c", "d", "e"), 4, 0, "0123456789abcdef", prefix)
-    return Weights(Path("run/supernet.pt"), info, randomised(build()))
+    return Weights(FILE, info, randomised(build()))
 
 
 @pytest.mark.parametrize("build", [classifier, detector])
@@ -128,8 +130,8 @@ def test_a_path_of_a_supernets_weights_is_a_single_nets(build: Callable[[], nn.M
     assert single.info == replace(supernet.info, ops=PATH.ops)
     assert single.path == supernet.path
     net, expected = fixed(build), fixed(build)
-    load_into(net, single.state, single.path)
-    inherit(expected, supernet.state, choice_prefixes(build()), PATH)
+    fill(net, single.state, single.path)
+    fill(expected, path_state(supernet.state, choice_prefixes(build()), PATH), FILE)
     assert net.state_dict().keys() == expected.state_dict().keys()
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in net.state_dict().items())
     trunk = fixed(build).trunk.state_dict()
@@ -150,20 +152,3 @@ def test_a_path_of_another_space_is_refused() -> None:
     other = Architecture("small", (0,) * len(layout("small")))
     with pytest.raises(CheckpointError, match="whose space is 'tiny', but the config says 'small'"):
         weights_of_path(weights(classifier), other)
-
-
-def test_weights_that_are_put_into_a_net_are_copies() -> None:
-    net, state = classifier(), randomised(classifier())
-    load_into(net, state, Path("supernet.pt"))
-    with torch.no_grad():
-        net.fc.weight.zero_()
-    assert state["fc.weight"].abs().min() > 0
-
-
-def test_weights_that_do_not_fit_a_net_are_refused_by_file_and_name() -> None:
-    state = classifier().state_dict()
-    del state["trunk.stem.conv.weight"]
-    with pytest.raises(
-        CheckpointError, match=r"^run/net\.pt: the weights do not fit the config's net: .*stem"
-    ):
-        load_into(classifier(), state, Path("run/net.pt"))

@@ -11,15 +11,8 @@ import torch
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.errors import CheckpointError
-from detnas_nni.training.weights import (
-    Weights,
-    WeightsInfo,
-    expect_state,
-    file_hash,
-    load_tensors,
-    load_weights,
-    save_weights,
-)
+from detnas_nni.training.tensors import check_fit, fill, load_tensors
+from detnas_nni.training.weights import Weights, WeightsInfo, file_hash, load_weights, save_weights
 from search_spaces import layout
 
 INFO = WeightsInfo(
@@ -149,21 +142,28 @@ def test_classes_without_names_count_by_their_number_alone() -> None:
         weights(replace(INFO, classes=("1", "2"))).expect(classes=("circle", "square"))
 
 
-def test_weights_fit_a_net_by_every_name_and_shape(path: Path) -> None:
-    supernet = load_weights(path)
+def test_weights_fit_a_net_by_every_name_shape_and_type(path: Path) -> None:
     net = torch.nn.Module()
     net.detector = torch.nn.Module()
     net.detector.head = torch.nn.Linear(2, 1, bias=False)
-    with pytest.raises(
-        CheckpointError, match=r"trunk\.stem\.count has the shape \(\), but the config's net has None"
+    for state, message in (
+        (load_weights(path).state, r"trunk\.stem\.count is int64 \(\) in them, and missing there"),
+        ({}, r"detector\.head\.weight is missing in them, and float32 \(1, 2\) there"),
+        ({"detector.head.weight": torch.ones(2)}, r"is float32 \(2,\) in them, and float32 \(1, 2\) there"),
+        ({"detector.head.weight": torch.ones(1, 2).half()}, r"is float16 \(1, 2\) in them"),
     ):
-        expect_state(net, supernet)
-    head = {"detector.head.weight": torch.ones(1, 2)}
-    expect_state(net, replace(supernet, state=head))
-    with pytest.raises(
-        CheckpointError, match=rf"^{path}: detector\.head\.weight has the shape \(2,\), .* has \(1, 2\)"
-    ):
-        expect_state(net, replace(supernet, state={"detector.head.weight": torch.ones(2)}))
+        with pytest.raises(CheckpointError, match=rf"^{path}: the weights do not fit a net: .*{message}"):
+            fill(net, state, path, "a net")
+    check_fit(net, {"detector.head.weight": torch.ones(1, 2)}, path, "a net")
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_that_fill_a_net_are_copied(path: Path, assign: bool) -> None:
+    net, state = torch.nn.Linear(2, 1), {"weight": torch.ones(1, 2), "bias": torch.ones(1)}
+    fill(net, state, path, assign=assign)
+    with torch.no_grad():
+        net.weight.zero_()
+    assert torch.equal(state["weight"], torch.ones(1, 2)) and torch.equal(net.bias, torch.ones(1))
 
 
 def test_a_missing_checkpoint_says_what_to_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from detnas_nni.training.weights import write_tensors
+from detnas_nni.training.tensors import write_tensors
 from detnas_nni.util.interrupts import interrupts_come_again, interrupts_wait
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
