@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# pytest's workers: one a core, of at most eight, since each trains the fixtures that its tests need.
+# pytest's workers: one a core, of at most eight, since each trains the fixtures that its tests need; and so
+# torch has one thread in each: more of them wait for each other.
 SIDE_BY_SIDE := -n logical --maxprocesses 8
 
 .PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean
@@ -13,7 +14,7 @@ quickstart: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/quickstart/run.sh
 
 test: lint
-	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: lint
 	$(BIN)/pytest -m slow
