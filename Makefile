@@ -18,7 +18,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 8
 .PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean python
 
 quickstart: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/quickstart/run.sh
+	$(BIN)/detnas quickstart $(if $(PORT),--port $(PORT))
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
