@@ -63,7 +63,7 @@ def add_quickstart(commands: Commands) -> None:
         "Draw images of shapes, train the supernet on them twice, search it under `nnictl create`, and print "
         "the best architecture. Works in the present folder, on a CPU: experiments/quickstart, which is "
         "written if it is not there, and runs/quickstart. What is finished is left as it is.",
-        "detnas quickstart",
+        "detnas quickstart --port 8080",
     )
     command.add_argument(
         "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: one that is free)"
