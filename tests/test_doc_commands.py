@@ -29,7 +29,7 @@ OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchru
 
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")
-WITHOUT_CONFIG = (
+WITHOUT_CONFIG = ("quickstart", 
     "init",
     "data",
     "follow",
