@@ -29,7 +29,8 @@ OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchru
 
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")
-WITHOUT_CONFIG = ("quickstart", 
+WITHOUT_CONFIG = (
+    "quickstart",
     "init",
     "data",
     "follow",
