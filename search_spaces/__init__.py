@@ -1,6 +1,7 @@
 """WHAT can be searched: trunks with NNI LayerChoices, and nothing about training or data.
 
-A space is named by a built-in size (tiny, small, large, 3.8g) or by "package.module:factory". The
+A space is named by a built-in size (tiny, small, large, 3.8g of the paper's ShuffleNetV2 space; lite0, lite1,
+lite2 around EfficientNet-Lite) or by "package.module:factory". The
 hand-crafted nets to compare with (resnet50, resnet101) are spaces with nothing to choose. Importing this
 package is cheap; torch and NNI are loaded when a trunk is built.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import SpaceError
-from search_spaces.sizes import BUILT_IN, CANDIDATES, FIXED, SIZES, STAGES, Choice
+from search_spaces.sizes import BUILT_IN, CANDIDATES, FIXED, LITE, SEARCHED, SIZES, STAGES, Choice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,8 @@ __all__ = [
     "BUILT_IN",
     "CANDIDATES",
     "FIXED",
+    "LITE",
+    "SEARCHED",
     "SHIPPED_RESOLUTION",
     "SIZES",
     "STAGES",
@@ -49,8 +52,8 @@ def build_trunk(space: str, **options: Any) -> "nn.Module":
     labelled LayerChoices whose forward turns (N, 3, H, W) into an ordered dict of features (N, C, h, w), and
     whose `out_channels` maps each feature's name to its C. An attribute `classifier_channels` (the width of
     the convolution before a classifier's last layer, None for no such convolution) may be there; the last
-    feature's C is set if it is not. The built-in sizes take `shuffle`: "interleave" (default) or "even_odd";
-    the fixed nets take no options.
+    feature's C is set if it is not. A trunk may have a method `classifier_conv` that gives that convolution.
+    The ShuffleNetV2 sizes take `shuffle`: "interleave" (default) or "even_odd"; the others take no options.
 
     Raises `SpaceError` for an unknown name, a factory that cannot be imported, options that the trunk does
     not take, and a foreign trunk that lacks `out_channels` or has no LayerChoice.
@@ -67,8 +70,8 @@ def layout(space: str) -> tuple[Choice, ...]:
     Empty for a fixed net. Microseconds for a built-in space; a foreign one is built once. Raises `SpaceError`
     as `build_trunk`.
     """
-    if space in SIZES:
-        return SIZES[space].layout
+    if space in SEARCHED:
+        return SEARCHED[space].layout
     if is_fixed(space):
         return ()
     from search_spaces import trunk
@@ -89,7 +92,7 @@ def search_space_json(space: str) -> dict[str, dict[str, Any]]:
     if is_fixed(space):
         raise SpaceError(
             f"{space!r} is a fixed net with nothing to choose, and so has no search space; "
-            f"those that can be searched: {', '.join(SIZES)}, or a trunk of your own"
+            f"those that can be searched: {', '.join(SEARCHED)}, or a trunk of your own"
         )
     from search_spaces import trunk
 
@@ -107,7 +110,7 @@ def costs(space: str, resolution: int = SHIPPED_RESOLUTION) -> dict[str, Any]:
         path = Path(__file__).with_name(f"costs_{SHIPPED_RESOLUTION}.json")
         shipped = json.loads(path.read_text(encoding="utf-8"))[space]
         # JSON has lists where a size has tuples; a fixed net has no size.
-        size = json.loads(json.dumps(asdict(SIZES[space]))) if space in SIZES else None
+        size = json.loads(json.dumps(asdict(SEARCHED[space]))) if space in SEARCHED else None
         if shipped.pop("size", None) == size:
             return shipped
     from search_spaces.profiling import profile

@@ -10,16 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search_spaces import FIXED, SHIPPED_RESOLUTION, SIZES, SpaceError, search_space_json
+from search_spaces import FIXED, SEARCHED, SHIPPED_RESOLUTION, SpaceError, search_space_json
 
 
 def generated() -> dict[str, str]:
     """File name to text: tiny.json, small.json, …, and the cost tables in costs_224.json."""
     from search_spaces.profiling import profile
 
-    files = {f"{space}.json": _format(search_space_json(space)) for space in SIZES}
+    files = {f"{space}.json": _format(search_space_json(space)) for space in SEARCHED}
     # The size stands beside its costs, so that a reader can tell when a table is of another one.
-    costs = {space: {"size": asdict(SIZES[space]), **profile(space, SHIPPED_RESOLUTION)} for space in SIZES}
+    costs = {
+        space: {"size": asdict(SEARCHED[space]), **profile(space, SHIPPED_RESOLUTION)} for space in SEARCHED
+    }
     costs |= {space: profile(space, SHIPPED_RESOLUTION) for space in FIXED}
     files[f"costs_{SHIPPED_RESOLUTION}.json"] = _format(costs)
     return files

@@ -10,6 +10,7 @@ from nni.nas.profiler.pytorch.utils import MutableShape, ShapeTensor, register_s
 from torch import Tensor, nn
 
 from search_spaces import layout
+from search_spaces.efficientnetlite import Normalise, SamePad
 from search_spaces.errors import SpaceError
 from search_spaces.trunk import TrunkSpace, layer_choices, throwaway
 
@@ -22,9 +23,21 @@ def _keep_shape(_operator: Any, x: ShapeTensor, *_: Any, **__: Any) -> MutableSh
 # nor of a residual that is added in place.
 for _name in ("hardtanh", "silu", "silu_", "sigmoid", "sigmoid_", "leaky_relu", "leaky_relu_", "mish", "elu"):
     register_shape_inference_formula(getattr(torch.ops.aten, _name).default, _keep_shape)
-register_shape_inference_formula(torch.ops.aten.add_.Tensor, _keep_shape)
-# A pooling multiplies nothing; without a formula NNI warns that it counts nothing.
-register_flops_formula(nn.MaxPool2d, lambda *_: FlopsResult(0, 0))
+for _name in ("add_", "sub", "sub_", "div", "div_"):
+    register_shape_inference_formula(getattr(torch.ops.aten, _name).Tensor, _keep_shape)
+
+
+def _pad_shape(_operator: Any, x: ShapeTensor, pad: Sequence[int], *_: Any) -> MutableShape:
+    shape = list(x.real_shape)
+    for axis, (before, behind) in enumerate(zip(pad[::2], pad[1::2], strict=True), start=1):
+        shape[-axis] = shape[-axis] + before + behind
+    return MutableShape(*shape)
+
+
+register_shape_inference_formula(torch.ops.aten.constant_pad_nd.default, _pad_shape)
+# These multiply nothing that counts; without a formula NNI warns that it counts nothing.
+for _module in (nn.MaxPool2d, nn.Identity, Normalise, SamePad):
+    register_flops_formula(_module, lambda *_: FlopsResult(0, 0))
 
 
 def profile(space: str, resolution: int) -> dict[str, Any]:
@@ -33,7 +46,8 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
     - `base`: [MACs, parameters] of the architecture of zeros;
     - `blocks`: for each block and op, [MACs, parameters] more than op 0;
     - `last_feature`: [C, H, W] of the last feature;
-    - `classifier_channels`: channels of a classifier's last convolution, None where it has none.
+    - `classifier_channels`: channels of a classifier's last convolution, None where it has none;
+    - `classifier_conv_params`: of the trunk's own such convolution, where it brings one.
 
     MACs are multiply-adds of convolutions and linear layers; parameters are all that the modules have.
     Raises `SpaceError` if the trunk cannot be traced, gives other features than it says, or has costs that
@@ -55,11 +69,13 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
         for index, of_block in enumerate(params)
     ]
     _check_sums(macs, base_macs, blocks, space)
+    own = getattr(trunk_space.trunk, "classifier_conv", None)
     return {
         "base": [base_macs, outside + sum(of_block[0] for of_block in params)],
         "blocks": blocks,
         "last_feature": list(last_feature),
         "classifier_channels": trunk_space.trunk.classifier_channels,
+        **({} if own is None else {"classifier_conv_params": _size(own())}),
     }
 
 

@@ -12,16 +12,20 @@ from nni.nas.space import current_model
 from torch import Tensor, nn
 
 from search_spaces import is_fixed
+from search_spaces.efficientnetlite import EfficientNetLiteTrunk
 from search_spaces.errors import SpaceError
 from search_spaces.resnet import ResNetTrunk
 from search_spaces.shufflenetv2 import ShuffleNetV2Trunk
-from search_spaces.sizes import BUILT_IN, SIZES, Choice
+from search_spaces.sizes import BUILT_IN, LITE, SIZES, Choice
 
 
 def build_trunk(space: str, **options: Any) -> nn.Module:
     """See `search_spaces.build_trunk`."""
     if space in BUILT_IN:
-        return _call(partial(ShuffleNetV2Trunk if space in SIZES else ResNetTrunk, space), space, options)
+        family = (
+            ShuffleNetV2Trunk if space in SIZES else EfficientNetLiteTrunk if space in LITE else ResNetTrunk
+        )
+        return _call(partial(family, space), space, options)
     trunk = _call(_load_factory(space), space, options)
     if not isinstance(trunk, nn.Module):
         raise SpaceError(f"{space!r} gave {type(trunk).__name__}, not an nn.Module")

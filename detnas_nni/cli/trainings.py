@@ -82,7 +82,7 @@ def add_retrain(commands: Commands) -> None:
         "--init",
         type=_start,
         metavar="INIT",
-        help="where the detector starts: classification, supernet, scratch, or a file of weights "
+        help="where the detector starts: classification, supernet, imagenet, scratch, or a file of weights "
         "(default: the config's retrain.init)",
     )
     add_fresh(command)
@@ -90,11 +90,12 @@ def add_retrain(commands: Commands) -> None:
 
 
 def _start(text: str) -> str | Path:
-    if text in ("classification", "supernet", "scratch"):
+    if text in ("classification", "supernet", "imagenet", "scratch"):
         return text
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither classification, supernet nor scratch, nor a file of weights that is there"
+            f"{text!r} is neither classification, supernet, imagenet nor scratch, nor a file of weights that "
+            "is there"
         )
     return Path(text)
 

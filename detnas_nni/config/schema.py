@@ -80,8 +80,9 @@ class Space(Section):
 
     name: str = Field(
         "small",
-        description="tiny, small, large, 3.8g; package.module:factory; or, with nothing to choose in it, a "
-        "hand-crafted net to compare with: resnet50, resnet101",
+        description="tiny, small, large, 3.8g; lite0, lite1, lite2, around EfficientNet-Lite; "
+        "package.module:factory; or, with nothing to choose in it, a hand-crafted net to compare with: "
+        "resnet50, resnet101",
     )
     options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
 
@@ -373,13 +374,16 @@ class Finetune(Training):
     steps: Positive = Field(90_000, description="iterations [R]")
     batch_size: Positive = Field(16, description="images an iteration, over all devices [R]")
     lr: float = Field(0.02, gt=0, description="base learning rate: 0.02 with FPN, 0.01 with RetinaNet [R]")
-    init: Literal["pretrain", "scratch"] = Field(
-        "pretrain", description="where the trunk's weights come from"
+    init: Literal["pretrain", "imagenet", "scratch"] = Field(
+        "pretrain",
+        description="where the trunk's weights come from: the supernet's pre-training; published ImageNet "
+        "weights of one net, of which every candidate is made (spaces lite0, lite1, lite2); or nowhere",
     )
     weights: ConfigPath | None = Field(
         None,
         description="a classification supernet to start from in place of this experiment's own pre-training, "
-        "such as one that `detnas import-reference` wrote",
+        "such as one that `detnas import-reference` wrote; with `init: imagenet` the published state dict, "
+        "in place of the installed package's",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
@@ -510,10 +514,11 @@ class Search(Section):
 class Retrain(Section):
     """The final net: the searched architecture trained on its own, then measured on the test splits."""
 
-    init: Literal["classification", "supernet", "scratch"] = Field(
+    init: Literal["classification", "supernet", "imagenet", "scratch"] = Field(
         "classification",
         description="where the detector starts: a classifier of the architecture, trained from scratch "
-        "first [R]; the supernet's weights; or nothing",
+        "first [R]; the supernet's weights; what published ImageNet weights give its path (spaces lite0, "
+        "lite1, lite2); or nothing",
     )
     held_out: bool = Field(
         True,

@@ -67,6 +67,8 @@ class CostTable:
     """(C, H, W) of the last stage, which a classifier builds on."""
     classifier_channels: int | None
     """Channels of the classifier's last convolution; None where the linear layer follows the trunk."""
+    classifier_conv_params: int | None = None
+    """Parameters of that convolution with its BN, where the trunk brings it."""
 
     def cost(self, arch: Architecture | Sequence[int]) -> Cost:
         """Backbone convention, looked up in microseconds.
@@ -128,8 +130,9 @@ class CostTable:
         cost, hidden = self.cost(arch), self.classifier_channels
         if hidden is not None:
             weights = channels * hidden
-            # A bias, γ and β a channel.
-            cost, channels = cost + Cost(weights * height * width, weights + 3 * hidden), hidden
+            # A bias, γ and β a channel, unless the trunk brings its own.
+            params = self.classifier_conv_params or weights + 3 * hidden
+            cost, channels = cost + Cost(weights * height * width, params), hidden
         linear = channels * num_classes
         return cost + Cost(linear, linear + num_classes)
 
@@ -151,6 +154,7 @@ def cost_table(space: str, resolution: int = SHIPPED_RESOLUTION) -> CostTable:
         blocks=tuple(tuple(Cost(*pair) for pair in of_block) for of_block in numbers["blocks"]),
         last_feature=tuple(numbers["last_feature"]),
         classifier_channels=numbers["classifier_channels"],
+        classifier_conv_params=numbers.get("classifier_conv_params"),
     )
 
 

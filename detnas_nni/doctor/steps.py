@@ -23,11 +23,15 @@ from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
 from detnas_nni.errors import DetNASError
 from detnas_nni.models.hardware import uses_gpu
+from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
 from search_spaces import is_fixed
 
-PARAMETERS = {"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6}
+PARAMETERS = {
+    **{"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6},
+    **{"lite0": 30e6, "lite1": 32e6, "lite2": 35e6},
+}
 """Weights that a supernet of the space has at most, in Faster R-CNN with FPN. Another space is taken for the
 largest."""
 
@@ -91,7 +95,14 @@ def _start(config: Config) -> Iterator[Finding]:
     """Whether the detector's trunk has something to start from."""
     if config.data.detection is None or config.finetune.init == "scratch":
         return
-    if config.finetune.weights is not None:
+    if config.finetune.init == "imagenet":
+        try:
+            start = published(config.space.name, config.finetune.weights)
+        except DetNASError as error:
+            yield Finding("finetune.init", "problem", str(error), "--set finetune.init=pretrain")
+        else:
+            yield Finding("finetune.init", "ok", f"{start.source} ({start.licence})")
+    elif config.finetune.weights is not None:
         try:
             weights = load_weights(config.finetune.weights)
             weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)

@@ -37,6 +37,7 @@ from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.distributed import World, barrier, joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
+from detnas_nni.training.pretrained import published, published_supernet
 from detnas_nni.training.runs import TrainingRun, supernet_weights
 from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
@@ -106,15 +107,20 @@ class _FinalNet:
 
     @property
     def init(self) -> str:
-        """Where the detector starts: `classification`, `supernet`, `scratch` or `file`."""
+        """Where the detector starts: `classification`, `supernet`, `imagenet`, `scratch` or `file`."""
         return "file" if self.config.retrain.weights is not None else self.config.retrain.init
 
     @property
     def start(self) -> Path | None:
         """The weights that the detector starts from; None for a start from scratch."""
-        if self.init == "classification":
-            return self.classifier_run.result
-        return supernet_weights(self.config) if self.init == "supernet" else self.config.retrain.weights
+        match self.init:
+            case "classification":
+                return self.classifier_run.result
+            case "supernet":
+                return supernet_weights(self.config)
+            case "imagenet":
+                return published(self.config.space.name, self.config.finetune.weights).path
+        return self.config.retrain.weights
 
     @property
     def folder(self) -> Path:
@@ -138,12 +144,14 @@ class _FinalNet:
         """The run of the detector, by the weights that it starts from, whose file is read."""
         settings = self.config.retrain.finetune or self.config.finetune
         data = self.config.require("data.detection")
-        origin = None if self.start is None else load_weights(self.start).info.fingerprint
-        identity = {"start": origin, **self._identity(settings)}
+        origin = self._loaded()
+        fingerprint = None if origin is None else origin.info.fingerprint
+        identity = {"start": fingerprint, **self._identity(settings)}
         return TrainingRun(
             detector_folder(self.folder),
             self.config.fingerprint("seed", "space", "detector", data=data, **identity),
             NET,
+            None if origin is None else origin.info.start,
         )
 
     def check_start(self) -> None:
@@ -160,14 +168,20 @@ class _FinalNet:
     def starting_weights(self) -> Weights | None:
         """What the detector starts from, of this architecture alone; None for a start from scratch."""
         config = self.config
-        if self.start is None:
+        weights = self._loaded()
+        if weights is None:
             return None
-        weights = load_weights(self.start)
         weights.expect(space=config.space.name, options=config.space.options)
         if self.init == "supernet":
             searched = config.evaluation.task == "detection"
             weights.expect_supernet(kind=config.detector.name if searched else CLASSIFIER)
         return weights_of_path(weights, self.architecture)
+
+    def _loaded(self) -> Weights | None:
+        """The file that the detector starts from; None for a start from scratch."""
+        if self.init == "imagenet":
+            return published_supernet(published(self.config.space.name, self.config.finetune.weights))
+        return None if self.start is None else load_weights(self.start)
 
     def _identity(self, settings: Training) -> dict[str, Any]:
         values = settings.identity()
@@ -221,6 +235,7 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
         results = {
             **architecture.to_dict(cost=counts(architecture)),
             "init": net.init,
+            "start": load_weights(detector).info.start,
             "seed": config.seed,
             "classification": _top1(net),
             "detection": measure_weights(config, detector, "test", architecture),
@@ -238,7 +253,7 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
 def _top1(net: _FinalNet) -> Metrics | None:
     """Of the classifier that the detector started from; None for another start, or without test images."""
     data = net.config.data.classification
-    if net.start is None or data is None or data.test is None:
+    if net.init == "imagenet" or net.start is None or data is None or data.test is None:
         return None
     started = load_weights(net.start).info
     if started.kind != CLASSIFIER or started.ops is None:

@@ -16,8 +16,9 @@ class ClassifierSpace(ModelSpace):
     """Trunk, conv1x1-BN-ReLU, Dropout2d, global average pool, fully connected layer, initialised as the
     authors do [R].
 
-    On a trunk whose `classifier_channels` is None, such as a ResNet, it is the trunk's own classifier: trunk,
-    global average pool, fully connected layer as torch initialises it, no dropout.
+    A trunk that has a `classifier_conv` brings the convolution, BN and activation itself. On a trunk whose
+    `classifier_channels` is None, such as a ResNet, it is the trunk's own classifier: trunk, global average
+    pool, fully connected layer as torch initialises it, no dropout.
 
     Args:
         space: name of the trunk space, as `search_spaces.build_trunk` takes it.
@@ -41,12 +42,10 @@ class ClassifierSpace(ModelSpace):
             self.last_conv, self.dropout = nn.Identity(), nn.Identity()
             self.fc = nn.Linear(channels, num_classes)
         else:
-            self.last_conv = nn.Sequential(
-                nn.Conv2d(channels, width, kernel_size=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-            )
+            own = getattr(self.trunk, "classifier_conv", None)
+            self.last_conv = _last_conv(channels, width) if own is None else own()
             self.dropout = nn.Dropout2d(dropout)
             self.fc = nn.Linear(width, num_classes)
-            initialise(self.last_conv)
             initialise(self.fc)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -59,3 +58,10 @@ class ClassifierSpace(ModelSpace):
 
     def _features(self, images: Tensor) -> Tensor:
         return self.last_conv(list(self.trunk(images).values())[-1])
+
+
+def _last_conv(channels: int, width: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels, width, kernel_size=1)
+    last = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+    initialise(last)
+    return last

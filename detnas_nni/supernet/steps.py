@@ -13,7 +13,8 @@ from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
-from detnas_nni.training.runs import finetune_run, pretrain_run
+from detnas_nni.training.pretrained import published_supernet
+from detnas_nni.training.runs import finetune_run, imagenet_start, pretrain_run
 from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, load_weights
 
@@ -68,6 +69,11 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
 
 
 def _inherit_trunk(config: Config, model: DetectorSpace) -> None:
+    start = imagenet_start(config)
+    if start is not None:
+        _log.info("the trunk starts from %s (%s): %s", start.source, start.licence, start.path)
+        fill(model.trunk, published_supernet(start).trunk_state, start.path)
+        return
     path = config.finetune.weights or pretrain_run(config).result
     weights = load_weights(path)
     weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from detnas_nni.config.run_folder import (
 )
 from detnas_nni.errors import CheckpointError, DetNASError
 from detnas_nni.training.distributed import World, barrier
+from detnas_nni.training.pretrained import Published, published
 from detnas_nni.training.weights import file_hash, load_weights
 from detnas_nni.util.files import replace_file, write_json
 from detnas_nni.util.lock import FolderLock
@@ -104,6 +105,8 @@ class TrainingRun:
     folder: Path
     fingerprint: str
     name: str = SUPERNET
+    start: Mapping[str, str] | None = None
+    """what is told of published weights that it starts from, for the header of its own"""
 
     @property
     def result(self) -> Path:
@@ -199,10 +202,22 @@ def pretrain_run(config: Config) -> TrainingRun:
 def finetune_run(config: Config) -> TrainingRun:
     """Where the detection supernet is trained."""
     data = config.require("data.detection")
+    start = {} if (found := imagenet_start(config)) is None else {"start": found.fingerprint}
     return TrainingRun(
         finetune_folder(config),
-        config.fingerprint("seed", "space", "detector", "finetune", data=data),
+        config.fingerprint("seed", "space", "detector", "finetune", data=data, **start),
+        start=None if found is None else found.origin,
     )
+
+
+def imagenet_start(config: Config) -> Published | None:
+    """The published weights that the supernet's detector training starts from; None if it does not.
+
+    Raises ConfigError and CheckpointError as `published`.
+    """
+    if config.finetune.init != "imagenet":
+        return None
+    return published(config.space.name, config.finetune.weights)
 
 
 def supernet_weights(config: Config) -> Path:

@@ -33,7 +33,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """A dict that torch saved: tensors and plain values alone, never code. Raises CheckpointError."""
     try:
         expect_tensors_alone(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # The format of 2019, in which published weights still come, cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
         Exception
     ) as error:  # damaged bytes make torch's reader raise anything, KeyError and struct.error too

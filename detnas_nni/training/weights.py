@@ -71,6 +71,8 @@ class WeightsInfo:
     detector: _Settings | None = None
     """the config's section of that name, for who has the weights alone; None for a classifier, and in files
     that were written before this was kept"""
+    start: _Settings | None = None
+    """source, licence and sha256 of the published weights that the first of its trainings started from"""
 
     @property
     def architecture(self) -> Architecture | None:

@@ -7,7 +7,7 @@ from detnas_nni.config import Detector
 from detnas_nni.doctor import experiment
 from detnas_nni.doctor.steps import PARAMETERS, examine_run
 from detnas_nni.models import ClassifierSpace, DetectorSpace
-from search_spaces import SIZES
+from search_spaces import SEARCHED
 from tests.doctor.findings import only, package, statuses
 
 
@@ -84,7 +84,7 @@ def test_each_checkpoint_that_is_kept_needs_its_room(make_config, tmp_path, monk
     assert "take up to 36.0 GB" in only(examine_run(config, "my.yaml"), "disk").text
 
 
-@pytest.mark.parametrize("space", SIZES)
+@pytest.mark.parametrize("space", SEARCHED)
 def test_the_estimate_of_a_supernets_weights_is_above_the_truth(space):
     with torch.device("meta"):
         nets = (DetectorSpace(space, 80, Detector(), {}), ClassifierSpace(space, 1000, 0.2, {}))

@@ -10,14 +10,14 @@ from torch import nn
 
 import search_spaces
 from detnas_nni.architecture import Architecture
-from search_spaces import CANDIDATES, build_trunk, is_fixed, layout
+from search_spaces import CANDIDATES, SIZES, build_trunk, layout
 from search_spaces.blocks import SHUFFLES
 
 PUBLISHED = {
     path.stem: Architecture.from_json(path)
     for path in sorted((Path(search_spaces.__file__).parent / "published").glob("*.json"))
 }
-NETS = {name: arch for name, arch in PUBLISHED.items() if not is_fixed(arch.space)} | {
+NETS = {name: arch for name, arch in PUBLISHED.items() if arch.space in SIZES} | {
     f"small of {candidate}": Architecture("small", (op,) * len(layout("small")))
     for op, candidate in enumerate(CANDIDATES)
 }

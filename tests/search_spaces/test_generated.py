@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import search_spaces
-from search_spaces import FIXED, SIZES, SpaceError, layout, search_space_json
+from search_spaces import FIXED, SEARCHED, SpaceError, layout, search_space_json
 from search_spaces.__main__ import generated, main
 
 FOLDER = Path(search_spaces.__file__).parent
@@ -18,7 +18,7 @@ def in_step() -> dict[str, str]:
 
 
 def test_every_generated_file_is_in_step(in_step: dict[str, str]) -> None:
-    assert set(in_step) == {*(f"{space}.json" for space in SIZES), "costs_224.json"}
+    assert set(in_step) == {*(f"{space}.json" for space in SEARCHED), "costs_224.json"}
     for name, text in in_step.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, f"{name}: run python -m search_spaces"
 
@@ -26,7 +26,7 @@ def test_every_generated_file_is_in_step(in_step: dict[str, str]) -> None:
 def test_every_built_in_space_has_its_costs_and_only_what_can_be_searched_a_search_space(
     in_step: dict[str, str],
 ) -> None:
-    assert list(json.loads(in_step["costs_224.json"])) == [*SIZES, *FIXED]
+    assert list(json.loads(in_step["costs_224.json"])) == [*SEARCHED, *FIXED]
     for space in FIXED:
         with pytest.raises(SpaceError, match=f"'{space}' is a fixed net.*can be searched: tiny, small"):
             search_space_json(space)

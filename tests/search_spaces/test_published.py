@@ -21,6 +21,9 @@ OPS = {
     "shufflenetv2-40": ("large", "0" * 40),
     "resnet50": ("resnet50", ""),
     "resnet101": ("resnet101", ""),
+    "efficientnet-lite0": ("lite0", "001100011111110"),
+    "efficientnet-lite1": ("lite1", "00011100001111111110"),
+    "efficientnet-lite2": ("lite2", "00011100001111111110"),
 }
 
 

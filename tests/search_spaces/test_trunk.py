@@ -9,7 +9,7 @@ from nni.nas.space import model_context
 from nni.nas.strategy import RandomOneShot
 from torch import Tensor, nn
 
-from search_spaces import CANDIDATES, SIZES, SpaceError, build_trunk, costs, layout
+from search_spaces import CANDIDATES, SEARCHED, SIZES, SpaceError, build_trunk, costs, layout
 from search_spaces.shufflenetv2 import ShuffleNetV2Trunk
 from search_spaces.trunk import TrunkSpace, layout_of_mutables, throwaway
 
@@ -31,7 +31,7 @@ def choices(space: str, *ops: int) -> dict[str, str | int]:
     return {c.label: c.candidates[ops[i % len(ops)]] for i, c in enumerate(layout(space))}
 
 
-@pytest.mark.parametrize("space", SIZES)
+@pytest.mark.parametrize("space", SEARCHED)
 def test_the_layout_without_torch_equals_that_of_the_mutables(space: str) -> None:
     assert layout(space) == layout_of_mutables(space)
 
@@ -47,7 +47,7 @@ def test_small_has_20_blocks_and_large_has_40() -> None:
     assert layout("small")[-1].label == "layer_19"
 
 
-@pytest.mark.parametrize("space", SIZES)
+@pytest.mark.parametrize("space", SEARCHED)
 def test_the_features_have_the_channels_and_strides_that_they_promise(space: str) -> None:
     with throwaway(space) as trunk_space:
         features = trunk_space(torch.empty(2, 3, 96, 70, device="meta"))
@@ -174,7 +174,10 @@ def test_options_reach_the_factory() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ("medium", "unknown search space 'medium'; known: tiny, small, large, 3.8g, resnet50, resnet101, or"),
+        (
+            "medium",
+            "unknown search space 'medium'; known: tiny, small, large, 3.8g, lite0, lite1, lite2, resnet50",
+        ),
         ("foreign:", "unknown search space 'foreign:'"),
         ("no_such_module:trunk", "cannot import 'no_such_module'"),
         ("foreign:no_such_factory", "module 'foreign' has no callable 'no_such_factory'"),
