@@ -176,7 +176,7 @@ def test_options_reach_the_factory() -> None:
     [
         (
             "medium",
-            "unknown search space 'medium'; known: tiny, small, large, 3.8g, lite0, lite1, lite2, resnet50",
+            "unknown search space 'medium'; known: tiny, small, large, 3.8g, lite0",
         ),
         ("foreign:", "unknown search space 'foreign:'"),
         ("no_such_module:trunk", "cannot import 'no_such_module'"),
