@@ -88,7 +88,7 @@ ANNOTATION_PROBLEMS = [
     ("bbox", [1, 2, 10**400, 4], "four finite numbers"),
     ("bbox", [1, 2, 3], "four finite numbers"),
     ("bbox", [1, 2, True, 4], "four finite numbers"),
-    ("bbox", "1 2 3 4", "four finite numbers"),
+    ("bbox", "1 2 3", "four finite numbers"),
     ("bbox", None, "four finite numbers"),
     ("category_id", 77, "[3, 9]"),
     ("image_id", 99, "id of an image"),

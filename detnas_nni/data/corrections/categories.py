@@ -177,8 +177,10 @@ def _used(annotations: Sequence[Any]) -> set[str | None]:
 
 def _by_name(kept: list[_Category], problems: Problems) -> dict[str, list[Id]]:
     by_name: dict[str, list[Id]] = {}
+    spelled: dict[str, str] = {}  # by what people see: without blanks around it, in one form of Unicode
     for category in kept:
-        ids = by_name.setdefault(category.name, [])
+        seen = unicodedata.normalize("NFC", category.name).strip()
+        ids = by_name.setdefault(spelled.setdefault(seen, category.name), [])
         if ids:
             problems.correct(
                 SAME_NAMES, f"{show(category.name)}, of the ids {show(ids[0])} and {show(category.own)}"

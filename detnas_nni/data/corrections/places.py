@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -119,15 +120,26 @@ class ImageFiles:
     def _fitting(self, name: str, stems: bool) -> list[Parts]:
         """Paths below the folder of the files that a name may mean."""
         foreign = leaves_folder(name)
-        for wanted in _readings(name):
-            if not wanted:
-                continue
+        readings = [wanted for wanted in _readings(name) if wanted]
+        # Label Studio puts eight digits and a dash before the names of what is uploaded.
+        uploaded = [
+            (*folders, _UPLOADED.sub("", last)) for *folders, last in readings if _UPLOADED.match(last)
+        ]
+        tries = [(wanted, stems) for wanted in [*readings, *uploaded]]
+        if not stems:  # a name without its suffix, or with the other one of JPEG
+            tries += [
+                ((*folders, _JPEG.sub("", last)), True) for *folders, last in readings if _is_stem(last)
+            ]
+        of_jpeg = not stems and any(_JPEG.search(wanted[-1]) for wanted in readings)
+        for wanted, stems in tries:
             last = _folded(wanted[-1])
             candidates = self._files().get(f"{last}." if stems else last, [])
             whole = [_folded(part) for part in wanted]
             fitting = [parts for parts in candidates if _ends_alike(parts, whole, stems)]
             if not fitting and foreign:  # its folders are another machine's
                 fitting = candidates
+            if stems and of_jpeg:
+                fitting = [parts for parts in fitting if _JPEG.search(parts[-1])]
             exact = [parts for parts in fitting if parts[-1] == wanted[-1]]
             if fitting:
                 return exact if len(exact) == 1 else fitting
@@ -146,6 +158,14 @@ class ImageFiles:
         return self._tree
 
 
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+_JPEG = re.compile(r"\.jpe?g$", re.IGNORECASE)
+
+
+def _is_stem(name: str) -> bool:
+    return bool(_JPEG.search(name)) or PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES
+
+
 def _readings(name: str) -> Iterator[Parts]:
     """The parts of a name, in the ways in which it may be written."""
     plain = name.strip().replace("\\", "/")
@@ -154,8 +174,10 @@ def _readings(name: str) -> Iterator[Parts]:
     if address is not None:  # Label Studio's local files stand in the query
         stored = parse_qs(address.query).get("d")
         yield _parts(unquote(stored[0].replace("\\", "/") if stored else address.path))
-    if "%" in plain:
-        yield _parts(unquote(plain).replace("\\", "/"))
+    for _ in range(2):  # some write %2520
+        if "%" in plain:
+            plain = unquote(plain).replace("\\", "/")
+            yield _parts(plain)
 
 
 def _parts(path: str) -> Parts:

@@ -26,8 +26,8 @@ FORMS: dict[Form, str] = {
 
 SHARES = Kind(
     "shares",
-    "box is in shares of the image (all lie within 0..1); multiplied by its size",
-    "boxes are in shares of the image (all lie within 0..1); multiplied by its size",
+    "box is in shares of the image (within 0..1); multiplied by its size",
+    "boxes are in shares of the image (all lie within 0..1, or end little beyond); multiplied by its size",
 )
 MAYBE_PERCENT = Kind(
     "suspected percent",
@@ -85,6 +85,7 @@ _ENOUGH = 8  # boxes of a file, to suspect anything: of fewer, all may fit anoth
 _STRAY = 0.01  # of boxes that may be wrong in the right reading
 _LARGER_THAN_PERCENT = 150  # pixels
 _WHOLE: dict[Units, float] = {"shares": 1.0, "percent": 100.0}
+_HALF = 0.5  # of boxes in shares that lie wholly inside their images
 _TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be meant
 
 
@@ -127,7 +128,7 @@ def decide(
     lies = (values[:, 2:] != 0).any(axis=1)
     values, sizes, image = values[lies], sizes[lies], image[lies]
     if units == "auto":
-        units = "shares" if _are_shares(values, sizes) else "pixels"
+        units = "shares" if _are_shares(values, sizes, source) else "pixels"
     if form != "auto":
         return Reading(form, units)
     if not len(values):
@@ -143,7 +144,7 @@ def decide(
         out = np.unique(image[wrong])
         turnable = np.isin(image, out[turned(out)])
 
-    def impossible(candidate: Form) -> np.ndarray:
+    def impossible(candidate: Form | Literal["xyxy swapped"]) -> np.ndarray:
         return _in_either_frame(values, candidate, sizes, image, turnable, units)
 
     wrong = impossible(declared)
@@ -151,6 +152,10 @@ def decide(
     if follows and hint.form in others:
         return Reading(hint.form, units)
     most = len(np.unique(image[wrong])) > _MOST * len(np.unique(image))
+    if most and not others and declared == "xywh":
+        # Its second corner first: what no form has, and what sorting makes good.
+        swapped = impossible("xyxy swapped")
+        others = ["xyxy"] if swapped.mean() <= _STRAY else []
     if most and wrong.sum() >= _LEAST and len(others) == 1:
         return Reading(others[0], units)
     doubtful = declared == "xywh" and len(values) >= _ENOUGH
@@ -212,22 +217,39 @@ def sticks_out(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return ((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes + slack)).any(axis=1)
 
 
-def _ends(values: np.ndarray, form: Form) -> tuple[np.ndarray, np.ndarray]:
-    if form == "xyxy":
+def _ends(values: np.ndarray, form: Form | Literal["xyxy swapped"]) -> tuple[np.ndarray, np.ndarray]:
+    if form.startswith("xyxy"):
         return values[:, :2], values[:, 2:]
     if form == "cxcywh":
         return values[:, :2] - values[:, 2:] / 2, values[:, :2] + values[:, 2:] / 2
     return values[:, :2], values[:, :2] + values[:, 2:]
 
 
-def _are_shares(values: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether all numbers lie within 0..1, and some between, in images of more than some pixels."""
-    if not len(values) or values.min() < -_SHARE or values.max() > 1 + _SHARE:
+def _are_shares(values: np.ndarray, sizes: np.ndarray, source: object) -> bool:
+    """Whether boxes are in shares: at least half lie within 0..1, and the others, drawn over the edge, near.
+
+    Boxes of under one pixel in the upper left corner are none, so among others they are of other units.
+    """
+    if not len(values) or np.median(sizes.min(axis=1)) < _TINY:
         return False
-    return bool((values != np.rint(values)).any() and np.median(sizes.min(axis=1)) >= _TINY)
+    within = ((values >= -_SHARE) & (values <= 1 + _SHARE)).all(axis=1)
+    near = ((values >= -1) & (values <= 2)).all(axis=1)
+    if near.all():
+        return bool(within.mean() >= _HALF)
+    count = int((within & (values != np.rint(values)).any(axis=1)).sum())
+    if count >= _SUSPECT and count >= _SUSPECT_SHARE * len(values):
+        raise DataError(
+            f"{source}: {count:,} of {len(values):,} boxes lie within 0..1, as shares of the image do, and "
+            f"{int((~near).sum()):,} are far larger, as pixels are. One file cannot be read both ways: mend "
+            "the boxes, or say what all of them are by --box-units (data.detection.box_units in the config), "
+            "pixels or shares."
+        )
+    return False
 
 
-def _impossible(values: np.ndarray, form: Form, sizes: np.ndarray, units: Units) -> np.ndarray:
+def _impossible(
+    values: np.ndarray, form: Form | Literal["xyxy swapped"], sizes: np.ndarray, units: Units
+) -> np.ndarray:
     """Which boxes (N,) bool cannot be meant in a form: they stick out, or their corners are not in order."""
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, form)
@@ -238,7 +260,12 @@ def _impossible(values: np.ndarray, form: Form, sizes: np.ndarray, units: Units)
 
 
 def _in_either_frame(
-    values: np.ndarray, form: Form, sizes: np.ndarray, image: np.ndarray, turnable: np.ndarray, units: Units
+    values: np.ndarray,
+    form: Form | Literal["xyxy swapped"],
+    sizes: np.ndarray,
+    image: np.ndarray,
+    turnable: np.ndarray,
+    units: Units,
 ) -> np.ndarray:
     """`_impossible`, where the boxes of an image that EXIF turns may all be in the other frame."""
     wrong = _impossible(values, form, sizes, units)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -67,10 +68,14 @@ _SPELLINGS = {
     "ignored": "ignore",
     "isignore": "ignore",
     "isignored": "ignore",
+    "ignoreflag": "ignore",
+    "dontcare": "ignore",
+    "isdontcare": "ignore",
     "difficult": "difficult",
     "isdifficult": "difficult",
     "rotation": "rotation",
 }
+_WHOLE = re.compile(r"-?\d{1,30}", re.ASCII)
 _INSIDE = ("attributes", "extra")  # where tools put what is their own
 
 
@@ -198,24 +203,37 @@ def box(entry: Mapping[str, Any]) -> Box | None:
 
 
 def _from_text(text: str) -> object:
-    try:
-        return json.loads(text) if len(text) < 1000 else text
-    except (ValueError, RecursionError):
+    """A list in JSON, or numbers between commas or blanks, in brackets or not."""
+    if len(text) >= 1000:
         return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        inner = text.strip().strip("[]()").strip()
+        return re.split(r"\s*[,;]\s*|\s+", inner) if inner else text
+
+
+_SIDES = (("x", "left"), ("y", "top"), ("width", "w"), ("height", "h"))
+_CORNERS = (("xmin", "x1"), ("ymin", "y1"), ("xmax", "x2"), ("ymax", "y2"))
 
 
 def _of_names(bbox: Mapping[str, Any]) -> list[Any] | None:
-    """x, y and sides by their names."""
-    width = bbox.get("width", bbox.get("w"))
-    height = bbox.get("height", bbox.get("h"))
-    values = [bbox.get("x"), bbox.get("y"), width, height]
-    return None if None in values else values
+    """x, y and sides by their names, or from the corners by theirs."""
+    sides, corners = (
+        [next((bbox[name] for name in names if bbox.get(name) is not None), None) for names in keys]
+        for keys in (_SIDES, _CORNERS)
+    )
+    if None not in sides:
+        return sides
+    x1, y1, x2, y2 = map(number, corners)
+    return None if None in (x1, y1, x2, y2) else [x1, y1, x2 - x1, y2 - y1]
 
 
 class Ids(Generic[Value]):
     """What the ids of a file stand for, found by the id itself, or by the only one that is written alike.
 
-    Alike are 7, 7.0 and "7". An id of text that is no number, a UUID, say, is an id as any other.
+    Alike are 7, 7.0 and "7", and "007" where no other id is that number. An id of text that is
+    no number, a UUID, say, is an id as any other.
     """
 
     def __init__(self) -> None:
@@ -223,6 +241,7 @@ class Ids(Generic[Value]):
         self._by_text: dict[str, Id] | None = (
             None  # made when an id is no whole number, or none is met exactly
         )
+        self._by_number: dict[int, Id] | None = None  # likewise, after all ids are added
 
     def add(self, own: object, value: Value) -> bool:
         """Keep what an id stands for; False if it is none, or one that is taken."""
@@ -242,12 +261,22 @@ class Ids(Generic[Value]):
             return self.exact[own], False
         text = written(own)
         meant = None if text is None else self._texts().get(text)
+        if meant is None and text is not None and _WHOLE.fullmatch(text):
+            meant = self._numbers().get(int(text))
         return (None, False) if meant is None else (self.exact[meant], True)
 
     def _texts(self) -> dict[str, Id]:
         if self._by_text is None:
             self._by_text = {str(written(own)): own for own in self.exact}
         return self._by_text
+
+    def _numbers(self) -> dict[int, Id]:
+        """The ids that are numbers, or texts of one, by the number, if no other one is the same."""
+        if self._by_number is None:
+            texts = {text: own for text, own in self._texts().items() if _WHOLE.fullmatch(text)}
+            counts = Counter(map(int, texts))
+            self._by_number = {int(text): own for text, own in texts.items() if counts[int(text)] == 1}
+        return self._by_number
 
 
 def written(own: object) -> str | None:
@@ -268,4 +297,4 @@ def numbered(ids: Sequence[Id]) -> list[int]:
 def in_order(own: Id) -> tuple[int, int, str]:
     """To sort ids by: numbers and texts of numbers by what they count, then the other texts."""
     text = written(own) or ""
-    return (0, int(text), "") if re.fullmatch(r"-?\d{1,30}", text, re.ASCII) else (1, 0, text)
+    return (0, int(text), "") if _WHOLE.fullmatch(text) else (1, 0, text)

@@ -68,6 +68,16 @@ def test_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
     assert told(images, "categories of one name") == 1
 
 
+def test_names_that_people_see_alike_are_one(tmp_path: Path) -> None:
+    """A blank behind it, the other form of Unicode; another case is another name."""
+    names = ["caf\u00e9", "cafe\u0301", "caf\u00e9 ", "Caf\u00e9"]
+    images = read(
+        tmp_path, [{"id": own, "name": name} for own, name in zip([3, 9, 4, 5], names, strict=True)]
+    )
+    assert images.classes == ("caf\u00e9", "Caf\u00e9") and set(labels(images)) == {1}
+    assert told(images, "categories of one name") == 2
+
+
 def test_a_number_as_a_name_is_its_text(tmp_path: Path) -> None:
     images = read(tmp_path, [{"id": 3, "name": 7}, {"id": 9, "name": "8"}])
     assert images.classes == ("7", "8") and told(images, "numbers as names") == 1

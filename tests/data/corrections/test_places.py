@@ -49,6 +49,12 @@ def named(tmp_path: Path, form: str, files: str = "{}.png", **options: Any) -> D
         ("file:///data/images/{}.png", "{}.png"),
         ("http://x.org/train2017/{}.png", "{}.png"),
         ("/data/local-files/?d=set/images/{}.png", "{}.png"),
+        ("my%2520cat{}.png", "my cat{}.png"),
+        ("s3://bucket/set/{}.png?X-Amz-Date=1", "{}.png"),
+        ("images\\1a2b3c4d-{}.png", "{}.png"),
+        ("{}", "{}.png"),
+        ("b/{}.v2", "a/b/{}.v2.png"),
+        ("{}.jpeg", "{}.JPG"),
     ],
 )
 def test_the_one_file_that_fits_is_taken_and_counted(tmp_path: Path, form: str, files: str) -> None:
@@ -58,6 +64,14 @@ def test_the_one_file_that_fits_is_taken_and_counted(tmp_path: Path, form: str, 
     ]
     assert [record.boxes[0, 0] for record in images.records] == [0, 1, 2, 3]
     assert told(images, "names in other forms") == 4
+
+
+def test_another_suffix_is_another_picture_and_two_pictures_are_no_answer(tmp_path: Path) -> None:
+    for name in ("0.jpg", "1.png", "1.jpg", "2.jpg", "2.JPEG"):
+        (tmp_path / name).touch()
+    names = dict(enumerate(["0.png", "1", "2.jpe", "2", "1.jpeg"]))
+    files = ImageFiles(tmp_path, "images").resolve(names, set())
+    assert files == {4: tmp_path / "1.jpg"}
 
 
 def test_names_that_files_have_are_left_alone(tmp_path: Path) -> None:

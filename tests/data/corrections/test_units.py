@@ -89,6 +89,44 @@ def test_boxes_in_coco_form_are_left_as_they_stand(tmp_path: Path, seed: int) ->
     assert images.corrections == ()
 
 
+def reversed_corners(box: Numbers) -> list[float]:
+    x1, y1, x2, y2 = box
+    return [x2, y2, x1, y1]
+
+
+def test_corners_that_are_written_second_first_are_recognised_and_sorted(tmp_path: Path) -> None:
+    boxes = corners()
+    images = read_coco(*coco(tmp_path, boxes, reversed_corners))
+    assert np.allclose(read_boxes(images), boxes)
+    assert told(images, "corners for sides") == told(images, "swapped corners") == len(boxes)
+
+
+def test_shares_that_reach_over_the_edge_are_shares_all_the_same(tmp_path: Path) -> None:
+    boxes = corners()
+    boxes[0] = (-4, 3, 12, 33)
+    boxes[1] = (0, 0, WIDTH, HEIGHT)
+    images = read_coco(*coco(tmp_path, boxes, shares(xywh)))
+    boxes[0] = (0, 3, 12, HEIGHT)
+    assert np.allclose(read_boxes(images), boxes, atol=1e-4)
+    assert told(images, "shares") == len(boxes)
+
+
+def test_boxes_of_whole_images_in_shares_are_not_of_one_pixel(tmp_path: Path) -> None:
+    whole = np.tile([0.0, 0.0, WIDTH, HEIGHT], (12, 1))
+    images = read_coco(*coco(tmp_path, whole, shares(xywh)))
+    assert np.allclose(read_boxes(images), whole)
+
+
+def test_shares_and_pixels_in_one_file_are_refused_with_how_many_are_which(tmp_path: Path) -> None:
+    boxes = corners()
+    written = [shares(xywh)(box) if at % 2 else xywh(box) for at, box in enumerate(boxes.tolist())]
+    paths = coco(tmp_path, np.array(written), list)
+    with pytest.raises(DataError, match=r"12 of 24 boxes lie within 0..1.*12 are far larger.*--box-units"):
+        read_coco(*paths)
+    read = read_boxes(read_coco(*paths, conventions=Conventions(box_units="pixels", box_form="xywh")))
+    assert np.allclose(read[::2], boxes[::2])
+
+
 def test_areas_are_those_of_the_boxes_as_they_are_read(tmp_path: Path) -> None:
     boxes = corners()
     images = read_coco(*coco(tmp_path, boxes, shares(xywh)))

@@ -11,7 +11,7 @@ from pycocotools import mask as masks
 from detnas_nni.config import CocoSplit, DetectionData
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.corrections.segments import around_segmentation, number
-from detnas_nni.data.corrections.values import Ids, flag
+from detnas_nni.data.corrections.values import OTHER_BOXES, Ids, box, flag
 from detnas_nni.data.entries import Conventions
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.splits import open_detection
@@ -202,7 +202,37 @@ def test_an_id_and_its_text_are_one(tmp_path: Path) -> None:
     assert ids.add(7, "seven") and not ids.add("7", "again") and not ids.add(7.0, "again")
     assert ids.add("x", "letter") and not ids.add(True, "one") and not ids.add([], "none")
     assert ids.find("7") == ("seven", True) and ids.find(7) == ("seven", False)
-    assert ids.find(7.5)[0] is ids.find("07")[0] is ids.find(None)[0] is ids.find(True)[0] is None
+    assert ids.find(7.5)[0] is ids.find("0x7")[0] is ids.find(None)[0] is ids.find(True)[0] is None
+
+
+def test_noughts_before_a_number_are_passed_over_where_one_id_is_meant() -> None:
+    ids: Ids[str] = Ids()
+    assert ids.add("000001", "one") and ids.add("02", "two") and ids.add("2", "another two")
+    assert ids.find(1) == ("one", True) and ids.find("01") == ("one", True)
+    assert ids.find("02") == ("two", False) and ids.find(2) == ("another two", True)
+    assert ids.find("0002") == (None, False)
+
+
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        "10,20,30,40",
+        "10 20 30 40",
+        "(10.0, 20, 30, 40)",
+        "10; 20; 30; 40",
+        {"left": 10, "top": 20, "width": 30, "height": 40},
+        {"xmin": 10, "ymin": "20", "xmax": 40, "ymax": 60},
+        {"x1": 10, "y1": 20, "x2": 40, "y2": 60},
+    ],
+)
+def test_a_box_that_says_itself_what_it_is_has_one_reading(bbox: object) -> None:
+    read = box({"bbox": bbox})
+    assert read is not None and read.values == (10, 20, 30, 40) and read.otherwise is OTHER_BOXES
+
+
+@pytest.mark.parametrize("bbox", ["10,20,30", "10,5,20,30,40", "a b c d", "", {"x1": 1, "y1": 2, "x2": 3}])
+def test_a_box_of_more_or_fewer_numbers_than_four_has_none(bbox: object) -> None:
+    assert box({"bbox": bbox}) is None
 
 
 def test_numbers_and_flags() -> None:
