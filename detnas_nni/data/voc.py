@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from detnas_nni.data.corrections.categories import OTHER_CASE, folded
 from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
@@ -19,6 +18,7 @@ from detnas_nni.data.voc_folders import VocFolders, read_image_set, readings_of_
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
 from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
+from detnas_nni.util.xml import BadXmlError, parse_xml
 
 WITHOUT_XML = Kind(
     "pictures without XML",
@@ -271,25 +271,12 @@ _SUFFIXES = (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES))
 
 
 def _parse(file: Path, shown: str) -> Element:
-    """Parse an annotation without expanding entities: a file with a DOCTYPE is refused, none needs one."""
-
-    def refuse(*_: object) -> None:
-        raise _BadFileError(f"{shown} has a DOCTYPE, expected plain XML without one")
-
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(read_bytes(file, _MAX_XML), True)
+        return parse_xml(read_bytes(file, _MAX_XML))
     except OSError as error:
         raise _BadFileError(f"{shown} cannot be read ({error.strerror})") from None
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an unknown encoding
-        raise _BadFileError(f"{shown} is not XML ({error})") from None
-    return builder.close()
+    except BadXmlError as error:
+        raise _BadFileError(f"{shown} {error}") from None
 
 
 def _corners(entry: Element) -> tuple[float, float, float, float]:

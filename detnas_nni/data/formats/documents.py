@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from detnas_nni.config.reading import read_mapping
 from detnas_nni.errors import ConfigError, DataError
 from detnas_nni.util.user_files import read_bytes
+from detnas_nni.util.xml import BadXmlError, parse_xml
 
 # Bytes. A COCO file of LVIS has 1.1 GB, the boxes of Open Images 2.3 GB, a video's XML of CVAT some 100 MB.
 _MAX_JSON = 2**31
@@ -40,25 +40,13 @@ def read_json(file: Path) -> Any:
 
 
 def read_xml(file: Path) -> Element:
-    """The root of an XML file, without expanding entities: a DOCTYPE is refused, no annotation needs one."""
-
-    def refuse(*_: object) -> None:
-        raise DataError(f"{file}: has a DOCTYPE, expected plain XML without one.")
-
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
+    """The root of an XML file; one with a DOCTYPE is refused."""
     try:
-        parser.Parse(read_bytes(file, _MAX_XML), True)
+        return parse_xml(read_bytes(file, _MAX_XML))
     except OSError as error:
         raise _unreadable(file, error) from None
-    except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an unknown encoding
-        raise DataError(f"{file}: is not XML ({error}).") from None
-    return builder.close()
+    except BadXmlError as error:
+        raise DataError(f"{file}: {error}.") from None
 
 
 def read_text(file: Path) -> str:

@@ -10,15 +10,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from PIL import ExifTags, Image
-
 from detnas_nni.data.formats.dataset import split_of
 from detnas_nni.data.formats.note import ELSEWHERE, MISSING, UNREADABLE, Note
+from detnas_nni.data.headers import read_header
 from detnas_nni.errors import DataError
 from detnas_nni.util.user_files import IMAGE_SUFFIXES
 
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")  # those that data/images.py decodes
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _LONGEST = 4096  # characters; no path is longer
 _HIDDEN = (".git", "__MACOSX", ".ipynb_checkpoints", "__pycache__", ".venv", "node_modules")
 
@@ -153,26 +150,11 @@ class Pictures:
 
     def size(self, file: Path) -> tuple[int, int] | None:
         """Width and height as people see the picture; None, and noted, if it cannot be read."""
-        try:
-            return shown_size(file)
-        except DataError as error:
-            self._note.entry(UNREADABLE, str(error))
+        header = read_header(file)
+        if header is None:
+            self._note.entry(UNREADABLE, f"{file}: is no picture that can be read")
             return None
-
-
-def shown_size(file: Path) -> tuple[int, int]:
-    """Width and height, turned as the EXIF orientation says: what labelling tools show and measure.
-
-    Raises DataError.
-    """
-    try:
-        with file.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-    except Exception as error:  # Pillow's readers raise nearly every type on damaged data
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DataError(f"{file}: is no picture that can be read ({reason:.200})") from None
-    return (height, width) if turned else (width, height)
+        return header.shown
 
 
 def parts_of(name: str) -> tuple[str, ...]:

@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
+from detnas_nni.data.formats.note import Note
+from detnas_nni.data.formats.pictures import Listing, Pictures
 from detnas_nni.errors import DataError
 from tests.data.formats.exports import converted, lines, picture, write
 
@@ -220,3 +223,13 @@ def test_pictures_may_lie_in_another_folder(tmp_path: Path) -> None:
     (root / "b.png").unlink()
     seen = converted(root, tmp_path / "out", images=tmp_path / "elsewhere")
     assert seen.splits["train"] == {"a.png": [("dog", *MIDDLE_BOX)]}
+
+
+def test_a_tiff_is_as_large_as_people_see_it(tmp_path: Path) -> None:
+    """Pillow gives a TIFF's size as it is shown, and that of every other form as it is stored."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    listing = Listing(tmp_path)
+    for name in ("a.tif", "a.jpg"):
+        Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
+        assert Pictures(listing, Note()).size(tmp_path / name) == (40, 60)
