@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detnas_nni.config.schema import Config
@@ -40,6 +41,7 @@ JOURNAL = "journal.jsonl"
 SEARCH = "search.json"
 OWNER = "owner.json"
 BEST = "best_architecture.json"
+FRONT = "front.json"
 DECODED = "decoded"
 """The folder of the images that candidates are calibrated and measured on."""
 PROPOSALS, TRIALS, OUTCOMES, HEARTBEATS = "proposals", "trials", "outcomes", "heartbeats"
@@ -89,6 +91,17 @@ def results_of(run_dir: Path) -> list[Path]:
 def results_beside(architecture: Path) -> Path:
     """The copy of its results beside an architecture's file."""
     return architecture.with_suffix(f".{RESULTS}")
+
+
+def member_file(search_dir: Path, ops: Sequence[int]) -> Path:
+    """An architecture of a search's front that is trained on its own."""
+    return search_dir / "front" / f"{'-'.join(map(str, ops))}.json"
+
+
+def within_file(search_dir: Path, limits: Mapping[str, float]) -> Path:
+    """The best architecture within a budget."""
+    budget = "_".join(f"{key}_{limit:.10g}" for key, limit in limits.items())
+    return search_dir / f"best_within_{budget}.json"
 
 
 def sample_file(run_dir: Path, number: int) -> Path:
