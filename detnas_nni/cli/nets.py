@@ -33,6 +33,7 @@ def add_export(commands: Commands) -> None:
         "net: the whole detector or its backbone, by default to RUN_DIR/export/.",
         "--weights net.pt --format onnx",
     )
+    command.usage = "detnas export -c FILE [--within COST=LIMIT] [--weights FILE] …"
     command.add_argument("--rank", type=positive, metavar="N", help="of the search: the N-th best")
     command.add_argument(
         "--within",
@@ -45,7 +46,7 @@ def add_export(commands: Commands) -> None:
         "--latency-table",
         type=Path,
         metavar="FILE",
-        help="for --within latency_ms: the device's table, of a search that had none, or had another",
+        help="for latency_ms: the device's, if not the search's own",
     )
     command.add_argument("--weights", type=Path, metavar="FILE", help=_FINISHED_WEIGHTS)
     command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
