@@ -427,6 +427,9 @@ class EvaluationSettings(Section):
     )
 
 
+Runtime = Literal["torch", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"]
+
+
 class Constraint(Section):
     """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
 
@@ -437,6 +440,11 @@ class Constraint(Section):
     )
     latency_table: ConfigPath | None = Field(
         None, description="the file that `detnas latency` has measured on the device that counts"
+    )
+    latency_runtime: Runtime = Field(
+        "torch",
+        description="what the milliseconds are of, and the table has to be of: eager torch, or onnxruntime "
+        "on its CPU, CUDA or TensorRT provider",
     )
     resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
 

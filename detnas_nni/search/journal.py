@@ -190,7 +190,7 @@ _SECTIONS = ("seed", "space", "data", "detector", "evaluation")
 # nor which candidate comes after which.
 _OPEN = {"generations", "retries", "max_failed_share", "max_trial_seconds"}
 
-_LATENCY = ("latency_table", "max_latency_ms")
+_LATENCY = ("latency_table", "latency_runtime", "max_latency_ms")
 
 # These do not ask for objectives. And nothing is said of the default, so that older searches are the same.
 _BY_FITNESS_ALONE = {"detnas", "regularized_evolution", "random"}
