@@ -21,10 +21,11 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, ConfigPath, EvaluationSettings, Reproduces, Search, Section, Space
 from detnas_nni.config.reading import load_config, parse_section, read_extended
 from detnas_nni.config.run_folder import BEST, FAST_DEV_RUN, sample_file
+from detnas_nni.config.shipped import FOLDER, lay_out, shipped_experiments
 from detnas_nni.errors import ConfigError, DetNASError, UsageError
 from detnas_nni.finished.results import FinalResult, final_results
+from detnas_nni.util.text import number
 
-_FOLDER = Path("experiments")  # seen from the repository's folder
 _FILE = "detnas.yaml"
 
 _NAMES = {"AP": "AP", "VOC_mAP": "VOC mAP", "top1_error": "top-1 error"}
@@ -118,7 +119,9 @@ class Experiment:
 
 
 def experiments(folder: Path | None = None) -> list[Experiment]:
-    """The experiments under a folder (`experiments` by default) that are of the paper, by name.
+    """The experiments under a folder that are of the paper, by name.
+
+    By default the folder is `experiments`, or that of the package where there is none.
 
     No environment variable has to be set for it, but those that `run_dir` names.
 
@@ -126,13 +129,11 @@ def experiments(folder: Path | None = None) -> list[Experiment]:
         UsageError: there is no such folder, or no experiment in it.
         ConfigError: a file cannot be read.
     """
-    folder = _FOLDER if folder is None else folder
+    if folder is None:
+        folder = FOLDER if FOLDER.is_dir() else shipped_experiments()
     files = sorted(folder.glob(f"*/{_FILE}"))
     if not files:
-        raise UsageError(
-            f"{folder}: has no NAME/{_FILE}; call from the repository's folder, or name the folder of "
-            "experiments by --experiments"
-        )
+        raise UsageError(f"{folder}: has no NAME/{_FILE}; name the folder of experiments by --experiments")
     outlines = ((file, _outline(file)) for file in files)
     return [Experiment.of(file, outline) for file, outline in outlines if outline.reproduces is not None]
 
@@ -225,10 +226,11 @@ def _numbers(published: Mapping[str, float]) -> str:
 def reproduce(path: Path, *, overrides: Sequence[str] = (), fast_dev_run: bool = False) -> None:
     """Run an experiment's steps in order, each as a `detnas` of its own; it prints each command.
 
-    A step that is finished is left as it is, so the same call goes on after an interruption.
+    A step that is finished is left as it is, so the same call goes on after an interruption. An experiment of
+    this package that is not in the working folder is laid out there first, with its neighbours.
 
     Args:
-        path: the experiment's folder, or its YAML.
+        path: the experiment's folder, or its YAML; of one that comes with this package, `experiments/NAME`.
         overrides: changes of the config for all steps, as `section.key=value`.
         fast_dev_run: two iterations of each step, to see whether it will run.
 
@@ -237,6 +239,9 @@ def reproduce(path: Path, *, overrides: Sequence[str] = (), fast_dev_run: bool =
         UsageError: an architecture to retrain comes from another experiment and is not there.
         StepError: a step has failed; those after it were not begun.
     """
+    if path.parent == FOLDER and not path.exists() and (shipped_experiments() / path.name).is_dir():
+        written = lay_out(Path())
+        print(f"{FOLDER}: wrote the experiments of this package, {number(len(written), 'file')}", flush=True)
     file = path / _FILE if path.is_dir() else path
     experiment = Experiment.of(file, load_config(file, overrides))
     if fast_dev_run:

@@ -1,6 +1,7 @@
 """Real parts for every test, and small ones: generated images, a config on them, trained supernets."""
 
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from detnas_nni.data.shapes import generate_shapes
 from tests.varied import SEED, THREADS
 
 pytest_plugins = ["tests.trainings"]
+
+# What a shell starts in the background (`make test &`) ignores Ctrl-C, and so would all commands that tests
+# start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 
-from detnas_nni.util.processes import Process
+from detnas_nni.util.processes import Process, descendants
 
 SLEEP = "import time; time.sleep(600)"
 
@@ -31,6 +32,19 @@ def sleeping(script: str = SLEEP) -> Iterator[subprocess.Popen]:
     finally:
         child.kill()
         child.wait()
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """A process, killed in the end with all that it has started, also when a test fails."""
+    try:
+        yield process
+    finally:
+        below = descendants(Process.of(process.pid)) if process.poll() is None else []
+        process.kill()
+        for one in below:
+            one.send(signal.SIGKILL)
+        process.communicate()
 
 
 def within(seconds: float, condition: Callable[[], object]) -> bool:

@@ -30,6 +30,7 @@ OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchru
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")
 WITHOUT_CONFIG = (
+    "quickstart",
     "init",
     "data",
     "follow",

@@ -212,7 +212,7 @@ def test_the_table_needs_no_data_but_sound_files(write_experiment: Write, tmp_pa
 
 
 def test_a_folder_without_experiments_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has no NAME/detnas\.yaml; call from the repository's folder"):
+    with pytest.raises(UsageError, match=r"has no NAME/detnas\.yaml; name the folder of experiments"):
         experiments(tmp_path)
 
 

@@ -5,7 +5,6 @@ GPUs are handed out in turn, CPU cores are shared out.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -33,6 +32,7 @@ from detnas_nni.config.run_folder import (
     results_beside,
 )
 from detnas_nni.errors import UsageError
+from detnas_nni.finished.results import final_result
 from detnas_nni.finished.retrain import folder_name
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.util.processes import die_with_parent
@@ -165,6 +165,7 @@ def write_files(config: Config, training: NetTraining, metrics: Mapping[str, Any
 
 def train_side_by_side(
     trainings: Sequence[NetTraining],
+    space: str,
     places: Sequence[Place],
     prepare: Callable[[NetTraining], Path],
     ended: Callable[[Trained], None],
@@ -176,6 +177,7 @@ def train_side_by_side(
 
     Args:
         trainings: what to train.
+        space: of their ops.
         places: at which.
         prepare: makes a training's folder, with its files.
         ended: is told of each that has ended, well or not.
@@ -191,7 +193,7 @@ def train_side_by_side(
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 free.append(one.place)
-                ended(_outcome(one))
+                ended(_outcome(one, space))
     finally:
         _end([one.process for one in running])
 
@@ -214,13 +216,13 @@ def _start(training: NetTraining, place: Place, folder: Path) -> _Running:
     return _Running(training, place, process, folder, time.monotonic(), log_from)
 
 
-def _outcome(one: _Running) -> Trained:
+def _outcome(one: _Running, space: str) -> Trained:
     """What a training that has ended leaves: its metrics, or why there are none."""
     metrics = weights = error = None
     if one.process.returncode == 0:
-        results = json.loads(results_beside(one.folder / NET_ARCHITECTURE).read_text(encoding="utf-8"))
-        metrics, weights = results["detection"], results["weights"]["file"]
-        if metrics["default"] < 0:  # as COCO has it
+        result = final_result(results_beside(one.folder / NET_ARCHITECTURE), space)
+        metrics, weights = dict(result.metrics), result.weights
+        if result.detection < 0:  # as COCO has it
             metrics = weights = None
             error = "AP on the test split is not defined: there is no box in it to find"
     else:

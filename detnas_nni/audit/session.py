@@ -175,7 +175,7 @@ class _Work:
                         f"{failures[-1]}. Mend it, then run the same command again"
                     )
 
-            running.train_side_by_side(missing, self.spots.all, self._prepare, ended)
+            running.train_side_by_side(missing, self.config.space.name, self.spots.all, self._prepare, ended)
         self._result(plan, complete=True).write(path)
         return path
 

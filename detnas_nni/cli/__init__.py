@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 # In the order in which `detnas --help` lists them.
 _COMMANDS = (
+    experiments.add_quickstart,
     data.add_init,
     data.add_data,
     trainings.add_pretrain,

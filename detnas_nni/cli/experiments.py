@@ -1,4 +1,4 @@
-"""`detnas doctor`, `detnas reproduce`: an experiment is looked at, or run from end to end."""
+"""`detnas doctor`, `reproduce`, `quickstart`: an experiment is looked at, or run from end to end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detnas_nni.cli.arguments import (
     add_fast_dev_run,
     add_overrides,
     add_strict,
+    positive,
 )
 from detnas_nni.errors import UsageError
 
@@ -53,14 +54,37 @@ def _doctor(options: argparse.Namespace) -> int:
     return doctor(options.config, overrides, json=options.json)
 
 
+def add_quickstart(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "quickstart",
+        _quickstart,
+        "run the whole pipeline on generated images, in minutes",
+        "Draw images of shapes, train the supernet on them twice, search it under `nnictl create`, and print "
+        "the best architecture. Works in the present folder, on a CPU: experiments/quickstart, which is "
+        "written if it is not there, and runs/quickstart. What is finished is left as it is.",
+        "detnas quickstart --port 8080",
+    )
+    command.add_argument(
+        "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: one that is free)"
+    )
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    from detnas_nni.quickstart import quickstart
+
+    quickstart(options.port)
+
+
 def add_reproduce(commands: Commands) -> None:
     command = add_command(
         commands,
         "reproduce",
         _reproduce,
         "run an experiment of the paper, or list them",
-        "Run the steps of an experiment in order; what is finished is left as it is. With --list, the table "
-        "of experiments with the published numbers and, where there are results, ours beside them.",
+        "Run the steps of an experiment in order; what is finished is left as it is. One of the paper's that "
+        "is not in the present folder is written there, with the others. With --list, the table of "
+        "experiments with the published numbers and, where there are results, ours beside them.",
         "detnas reproduce experiments/imagenet_cls_300m",
     )
     command.add_argument(
@@ -68,7 +92,10 @@ def add_reproduce(commands: Commands) -> None:
     )
     command.add_argument("--list", action="store_true", help="print the table of experiments")
     command.add_argument(
-        "--experiments", type=Path, metavar="DIR", help="the folder of experiments for --list"
+        "--experiments",
+        type=Path,
+        metavar="DIR",
+        help="the folder of experiments for --list (default: experiments, or else those of this package)",
     )
     add_overrides(command)
     add_fast_dev_run(command)

@@ -17,7 +17,7 @@ from detnas_nni.doctor.finding import Answer, Finding, ask, pip_install
 if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
     from detnas_nni.config import Hardware
 
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 # torchvision's compiled operators fit the torch of the same release alone.
 TORCHVISION_OF = {"2.11": "0.26", "2.12": "0.27", "2.13": "0.28", "2.14": "0.29"}
@@ -49,8 +49,8 @@ def python_version() -> list[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] in PYTHONS:
         return [Finding("Python", "ok", found)]
-    text = f"{found}; 3.11 or 3.12 is needed, which NNI 3.0 and torch were seen to work with"
-    remedy = "python3.12 -m venv .venv && .venv/bin/pip install -r requirements.txt -e ."
+    text = f"{found}; 3.11, 3.12 or 3.13 is needed, which NNI 3.0 and torch were seen to work with"
+    remedy = "python3.13 -m venv .venv && .venv/bin/pip install -r requirements.txt -e ."
     return [Finding("Python", "problem", text, remedy)]
 
 

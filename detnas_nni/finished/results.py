@@ -21,12 +21,16 @@ class FinalResult:
         init: where its detector started: classification, supernet, scratch, file.
         detection: the detector's AP or VOC mAP, in [0, 1]; -1 where the split has nothing to find.
         top1: the accuracy of the classifier that it started from, in [0, 1]; None where none was measured.
+        metrics: all that was measured of the detector, `default` among it.
+        weights: the file of its weights, as the training named it.
     """
 
     architecture: Architecture
     init: str
     detection: float
     top1: float | None
+    metrics: Mapping[str, float]
+    weights: str | None
 
 
 def final_results(run_dir: Path, space: str) -> list[FinalResult]:
@@ -35,16 +39,19 @@ def final_results(run_dir: Path, space: str) -> list[FinalResult]:
     `space` is the config's, whose code may be imported. Raises ArchitectureError for a file that is not as
     `detnas retrain` writes it.
     """
-    return [_read(file, space) for file in results_of(run_dir)]
+    return [final_result(file, space) for file in results_of(run_dir)]
 
 
-def _read(file: Path, space: str) -> FinalResult:
+def final_result(file: Path, space: str) -> FinalResult:
+    """The net of one results.json. Raises ArchitectureError as `final_results`."""
     document = read_document(file)
     return FinalResult(
         architecture=Architecture.from_dict(document, str(file), trusted=(space,)),
         init=str(document.get("init")),
         detection=_share(document, "detection", file),
         top1=None if document.get("classification") is None else _share(document, "classification", file),
+        metrics=document["detection"],
+        weights=(document.get("weights") or {}).get("file"),
     )
 
 

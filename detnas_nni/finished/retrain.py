@@ -134,8 +134,8 @@ class _FinalNet:
             NET,
         )
 
-    @property
     def detector_run(self) -> TrainingRun:
+        """The run of the detector, by the weights that it starts from, whose file is read."""
         settings = self.config.retrain.finetune or self.config.finetune
         data = self.config.require("data.detection")
         origin = None if self.start is None else load_weights(self.start).info.fingerprint
@@ -184,7 +184,7 @@ def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
         settings = retraining.pretrain or config.pretrain
         job = ClassificationJob(config, settings, whole=retraining.held_out)
         train(job, net.classifier_run, world, net=net.architecture, fresh=fresh)
-    run = net.detector_run
+    run = net.detector_run()
     if not run.is_finished(fresh):
         job = DetectionJob(config, retraining.finetune or config.finetune, whole=retraining.held_out)
         weights = net.starting_weights()

@@ -70,7 +70,8 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         raise UsageError("--hours needs the measurement that --no-timing leaves out; pass one of them")
     sources = request.sources
     out = Path("experiments") / sources.name if request.out is None else request.out
-    files.expect_free(out, request.overwrite)
+    if files.expect_free(out, request.overwrite):
+        say(f"{out}: its files are written anew")
     found = look(sources, request.conventions)
     say("The data")
     for line in (*describe(found), *sources.chosen):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detnas_nni.config import CocoSplit, VocSplit
+from detnas_nni.config.reading import load_config
 from detnas_nni.data.entries import DEFAULT
-from detnas_nni.errors import UsageError
+from detnas_nni.errors import DetNASError, UsageError
 from detnas_nni.init.derived import Derived
 from detnas_nni.init.plan import Plan
 from detnas_nni.init.sources import Sources, plain_path
@@ -23,6 +25,9 @@ DATA = "data"
 """The folder of an experiment's that holds what was converted for it."""
 
 _TRIALS_A_CPU = 4
+
+# Before a hash of the folder's files: while it holds, another `detnas init` may replace them.
+_SEAL = "# As detnas init wrote it: "
 
 
 class Places:
@@ -55,15 +60,40 @@ class Places:
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def expect_free(out: Path, overwrite: bool) -> None:
-    """UsageError if the folder holds something and is not to be overwritten."""
+def expect_free(out: Path, overwrite: bool) -> bool:
+    """Whether there are files that may be replaced; UsageError if there are some that may not.
+
+    They may if they are to be overwritten, or if nobody has changed or run anything since init wrote them.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name another folder with --out")
-    if out.is_dir() and any(entry.name != DATA for entry in out.iterdir()) and not overwrite:
+    if not out.is_dir() or all(entry.name == DATA for entry in out.iterdir()):
+        return False
+    if not overwrite and not _is_untouched(out):
         raise UsageError(
             f"{out}: is there already, and its detnas.yaml may be what a run goes on with; name another with "
             "--name or --out, or pass --overwrite to write its files anew (runs are left as they are)"
         )
+    return True
+
+
+def _is_untouched(out: Path) -> bool:
+    """Whether a folder is as init left it, and no step of it has run."""
+    paths = [path for path in out.iterdir() if path.name != DATA]
+    if not all(path.is_file() for path in paths) or out / CONFIG not in paths:
+        return False
+    try:
+        texts = {path.name: path.read_text(encoding="utf-8") for path in paths}
+        text, _, seal = texts[CONFIG].rpartition(_SEAL)
+        return seal == _seal(texts | {CONFIG: text}) and not load_config(out / CONFIG).run_dir.exists()
+    except (OSError, ValueError, DetNASError):  # ValueError: not text
+        return False
+
+
+def _seal(texts: Mapping[str, str]) -> str:
+    """The last words of detnas.yaml: a hash of the folder's files."""
+    told = json.dumps(sorted(texts.items())).encode()
+    return f"{hashlib.sha256(told).hexdigest()[:16]}\n"
 
 
 def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
@@ -218,6 +248,9 @@ def _hours(seconds: float | None) -> str:
 
 def write(out: Path, texts: dict[str, str], space: dict) -> None:
     """Write the folder's files; detnas.yaml last, so that a folder with it is complete."""
-    write_text(out / "search_space.json", json.dumps(space, indent=1) + "\n")
+    texts = {**texts, "search_space.json": json.dumps(space, indent=1) + "\n"}
+    texts[CONFIG] += _SEAL + _seal(texts)
+    if COPIES not in texts:
+        (out / COPIES).unlink(missing_ok=True)  # of other data
     for name in sorted(texts, key=lambda name: name == CONFIG):
         write_text(out / name, texts[name])

@@ -156,6 +156,8 @@ def pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, n
     """All pairs of a place in `first` (M,) and one in `second` (N,) that hold the same number.
 
     Both are in ascending order, and so come the pairs. They come in parts, each of whole runs of one number.
+    Of [3, 3, 7] and [2, 3, 3, 7] these are (0, 1), (0, 2), (1, 1), (1, 2) and (2, 3), as two arrays:
+    [0, 0, 1, 1, 2] and [1, 2, 1, 2, 3].
     """
     starts = np.searchsorted(second, first, "left")
     counts = np.searchsorted(second, first, "right") - starts

@@ -152,6 +152,10 @@ def _outcomes(
     Detections are in the order of their groups and by falling score in each, objects in the order of theirs;
     `ignored` (M, A) says which objects are not to be found. The detections of a group choose one after the
     other; groups do not meet, and so those whose turn it is choose together.
+
+    With detections a, b of one image and class and c of another, objects x, y of the first and z of the
+    second, first a and c choose: a takes x at all overlaps up to their IoU, c takes z. Then b, which would
+    have x as well, may take it only at the overlaps at which a has not, and else y, or is a false positive.
     """
     unmatched = np.where(_outside(found.boxes[:, 2] * found.boxes[:, 3]), _IGNORED, _FALSE).astype(np.int8)
     outcomes = np.repeat(unmatched[:, :, None], len(_IOUS), axis=2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.audit.statistics import spearman_rho, tau_b
 from detnas_nni.finished.results import final_results
 from detnas_nni.report.searches import ReportedSearch
 from detnas_nni.search.journal import Evaluation
@@ -128,10 +127,6 @@ def _moment(text: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-LEAST = 3
-"""Pairs below which a rank correlation says nothing: of two it is always 1 or -1."""
-
-
 @dataclass(frozen=True)
 class Pair:
     """One net: its fitness in the search, and its AP on the test split after training on its own."""
@@ -173,12 +168,5 @@ def agreements(search: ReportedSearch, run_dir: Path, space: str) -> list[Agreem
 
 def correlations(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
     """Kendall's tau-b and Spearman's rho; None where they are not defined, or mean nothing."""
-    if len(pairs) < LEAST:
-        return None, None
-    from scipy.stats import kendalltau, spearmanr
-
     first, second = [p.supernet for p in pairs], [p.retrained for p in pairs]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a constant measure: it is said in the report
-        tau, rho = float(kendalltau(first, second)[0]), float(spearmanr(first, second)[0])
-    return (None, None) if math.isnan(tau) or math.isnan(rho) else (tau, rho)
+    return tau_b(first, second), spearman_rho(first, second)

@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.audit.statistics import LEAST
 from detnas_nni.config import Config
 from detnas_nni.report import figures
 from detnas_nni.report.architecture_drawing import Column, draw_architectures, stages
 from detnas_nni.report.audited import audited
 from detnas_nni.report.comparison import Panel, budget, compared, panels
-from detnas_nni.report.data import ENDINGS, LEAST, Agreement, agreements, best_so_far, pareto_front, times
+from detnas_nni.report.data import ENDINGS, Agreement, agreements, best_so_far, pareto_front, times
 from detnas_nni.report.fronts import fronts
 from detnas_nni.report.searches import PublishedNet, ReportedSearch, published_nets
 from detnas_nni.report.training_curves import losses, trainings

@@ -158,36 +158,37 @@ class JournaledEngine(Middleware):
         self._metrics[event.model.ops] = metrics
 
     def _on_end(self, event: ModelEvent) -> None:
+        """Settle an end before the strategy hears of it, or keep it from the strategy."""
         model: CandidateModel = event.model
         if self.journal.find(model.ops) is not None or event.status is ModelStatus.Interrupted:
             return
-        if self.error is not None:
+        if self.error is not None or not self._settles(model):
             event.stop_propagation()
-            return
+
+    def _settles(self, model: CandidateModel) -> bool:
+        """Whether an end is the last, and in the journal; else it is tried again, or all stops."""
         metrics = self._metrics.pop(model.ops, None)
         self._tries[model.ops] += 1
         failed = metrics is None and not model.stopped
         if failed and self._is_tried_again(model):
-            event.stop_propagation()
-            return
+            return False
         if failed and getattr(model.error, "fatal", False):
-            event.stop_propagation()
             self._stop(
                 EvaluationError(
                     f"{model.error} (any candidate would meet it). Mend that, then start the search again: "
                     f"it goes on after the {len(self.journal)} evaluations in its journal"
                 )
             )
-            return
+            return False
         try:
             self._write(model, metrics)
         except JournalError as error:
-            event.stop_propagation()
             self._stop(error)
-            return
+            return False
         objection = self._policy.objection(self.journal.errors, len(self.journal))
         if objection is not None:
             self._stop(EvaluationError(f"{self.journal.path}: {objection}"))
+        return True
 
     def _is_tried_again(self, model: CandidateModel) -> bool:
         tries, allowed = self._tries[model.ops], 1 + self._policy.retries

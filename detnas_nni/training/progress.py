@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_swa_multi_avg_fn
 from detnas_nni.config.run_folder import UNNAMED_CHECKPOINT
 from detnas_nni.training.runs import CheckpointFolder
 from detnas_nni.training.tensors import write_tensors
-from detnas_nni.util.progress import ProgressBar, duration
+from detnas_nni.util.progress import Forecast, ProgressBar, duration
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class Progress(Callback):
         self._every = every
         self._bar: ProgressBar | None = None
         self._since = (0, 0.0)
+        self._forecast = Forecast(steps, what, "step")
         self._losses: list[dict[str, Tensor]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,6 +50,7 @@ class Progress(Callback):
     ) -> None:
         if self._bar is not None:
             self._bar.to(trainer.global_step)
+            self._forecast.at(trainer.global_step)
         self._losses.append(outputs["losses"])
         step = trainer.global_step
         if step % self._every and step != self._steps:

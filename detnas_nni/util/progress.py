@@ -18,12 +18,17 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from detnas_nni.util.text import duration as in_words
+
 _log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
 LINE_EVERY = 30.0
 """Seconds between two log lines where there is no bar."""
+
+FORECAST_AFTER = 5.0
+"""Seconds of steps that a forecast rests on."""
 
 _REDRAWN_EVERY = 0.25  # seconds
 
@@ -154,6 +159,39 @@ class ProgressBar:
         left = "" if new <= 0 else f"  {duration((self.total - self.done) * seconds / new)} left"
         values = "".join(f"  {name} {value}" for name, value in self._shown.items())
         _log.info("%s: %d/%d %ss%s%s%s", self._what, self.done, self.total, self._unit, pace, left, values)
+
+
+class Forecast:
+    """Says once how long something will take here, as soon as a few of its steps have been measured.
+
+    Args:
+        total: how much there is to do.
+        what: a word or two for it.
+        unit: of what is done, in the singular.
+    """
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        self._total = total
+        self._what = what
+        self._unit = unit
+        self._first: tuple[int, float] | None = None  # what was done first, and when
+        self._said = False
+
+    def at(self, done: int) -> None:
+        """So much is done by now."""
+        now = time.monotonic()
+        if self._first is None:  # it sets things up, and counts for nothing
+            self._first = (done, now)
+        first, since = self._first
+        measured = done > first and now - since >= FORECAST_AFTER
+        if self._said or not measured or done >= self._total:
+            return
+        self._said = True
+        rate = (done - first) / (now - since)
+        _log.info(
+            "%s: %s to go on this machine, by its first %ss (%s)",
+            *(self._what, in_words((self._total - done) / rate), self._unit, _rate(rate, self._unit)),
+        )
 
 
 def watched(items: Iterable[Item], total: int, what: str, unit: str, *, delay: float = 0.0) -> Iterator[Item]:

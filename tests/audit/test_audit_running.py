@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.run_folder import NET_ARCHITECTURE, NET_CONFIG, NET_LOG
 from detnas_nni.util.processes import Process, descendants
+from tests.processes import ended
 from tests.report.journals import write_journal
 from tests.trainings import checkpoints
 
@@ -60,8 +62,10 @@ def test_threads_are_given_where_the_config_leaves_them_open(
 
 
 @pytest.fixture
-def endless(write_config: Callable[..., Path], tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
-    """endless(): an audit of trainings that no test could wait for, in a process of its own."""
+def endless(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """endless(): an audit of trainings without end, in a process of its own until the test has ended."""
     config = write_config(
         tmp_path / "a.yaml",
         retrain={"init": "scratch"},
@@ -69,7 +73,9 @@ def endless(write_config: Callable[..., Path], tmp_path: Path) -> Callable[[], s
     )
     write_journal(tmp_path / "run/search", 5)
     command = [sys.executable, "-m", "detnas_nni.cli", "audit", "-c", str(config), "--nets", "3"]
-    return lambda: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with ExitStack() as all_of_them:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        yield lambda: all_of_them.enter_context(ended(subprocess.Popen(command, text=True, **pipes)))
 
 
 def test_ctrl_c_saves_what_runs_and_ends_it_and_the_next_call_goes_on_there(
@@ -81,7 +87,7 @@ def test_ctrl_c_saves_what_runs_and_ends_it_and_the_next_call_goes_on_there(
     below = descendants(Process.of(audit.pid))
     assert below
     audit.send_signal(signal.SIGINT)
-    _, err = audit.communicate(timeout=120)
+    _, err = audit.communicate(timeout=600)
     assert (audit.returncode, err.splitlines()[-1]) == (
         130,
         "detnas: interrupted; run the same command again to go on",
@@ -95,13 +101,13 @@ def test_ctrl_c_saves_what_runs_and_ends_it_and_the_next_call_goes_on_there(
     below = descendants(Process.of(again.pid))
     again.kill()  # as the kernel does that lacks memory: its trainings are not left behind
     again.communicate()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while any(process.alive for process in below):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def wait_for(process: subprocess.Popen[str], found: Callable[[], object], seconds: float = 300) -> object:
+def wait_for(process: subprocess.Popen[str], found: Callable[[], object], seconds: float = 900) -> object:
     """What is found, as soon as it is there, while the process lives."""
     deadline = time.monotonic() + seconds
     while not (value := found()):

@@ -11,12 +11,12 @@ from detnas_nni.doctor.finding import Finding
 from tests.doctor.findings import install, only, package
 
 
-@pytest.mark.parametrize("version", [(3, 10, 4), (3, 13, 0)])
+@pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])
 def test_another_python_is_a_problem(version, monkeypatch):
     monkeypatch.setattr(sys, "version_info", version)
     [found] = environment.python_version()
     assert found.status == "problem"
-    assert "3.11 or 3.12 is needed" in found.text
+    assert "3.11, 3.12 or 3.13 is needed" in found.text
 
 
 def test_a_package_of_another_version_is_named_with_the_one_that_is_needed(packages_first):

@@ -212,6 +212,31 @@ def test_a_folder_that_is_there_is_left_alone(data: dict[str, list[str]], detnas
     assert (file.parent / "notes.txt").read_text() == "notes"
 
 
+def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
+    data: dict[str, list[str]], detnas: Callable[..., str], here: Path
+) -> None:
+    rest = ["--no-timing", "--name", "mine", "--device", "cpu"]
+    file = Path("experiments/mine/detnas.yaml")
+    detnas("init", "--coco", *data["train"], *rest)
+    other = coco(here, "other", count=30)
+    assert "experiments/mine: its files are written anew" in detnas("init", "--coco", *other, *rest)
+    [split] = load_config(file).data.detection.train
+    assert split.annotations == Path(other[1])
+    written = {path: path.read_text() for path in file.parent.iterdir()}
+    for touch in (
+        lambda: file.write_text(written[file].replace("seed: 0", "seed: 1")),
+        lambda: (file.parent / "PLAN.md").write_text("my plan"),
+        lambda: (file.parent / "notes.txt").write_text("notes"),
+        lambda: (file.parent / "search_space.json").unlink(),
+        lambda: load_config(file).run_dir.mkdir(parents=True),
+    ):
+        touch()
+        assert "experiments/mine: is there already" in detnas("init", "--coco", *other, *rest, status=2)
+        (file.parent / "notes.txt").unlink(missing_ok=True)
+        for path, text in written.items():
+            path.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("call", "status", "message"),
     [

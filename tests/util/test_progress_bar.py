@@ -11,8 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from detnas_nni.config import Config
+from detnas_nni.supernet import steps
 from detnas_nni.util import progress as progress_bar
-from detnas_nni.util.progress import ProgressBar, duration, watched
+from detnas_nni.util.progress import Forecast, ProgressBar, duration, watched
 from tests.terminal import ROOT, lines_on_screen, on_a_terminal
 
 Write = Callable[..., Path]
@@ -149,6 +151,46 @@ def test_what_has_lines_of_its_own_logs_no_others(
     with caplog.at_level(logging.INFO), ProgressBar(5, "training", "step", lines=False) as progress:
         progress.advance()
     assert caplog.messages == []
+
+
+def test_a_forecast_is_made_once_of_steps_behind_the_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(monotonic=iter([100.0, 102.0, 105.0, 109.0]).__next__)
+    monkeypatch.setattr(progress_bar, "time", clock)
+    forecast = Forecast(700, "pretrain", "step")
+    with caplog.at_level(logging.INFO):
+        for done in (201, 205, 211, 219):  # 201 is the first of a process that goes on from 200
+            forecast.at(done)
+    [line] = caplog.messages
+    assert line == "pretrain: 4 min 4 s to go on this machine, by its first steps (2.0 steps/s)"
+
+
+def test_what_ends_at_once_has_no_forecast(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = SimpleNamespace(monotonic=iter([0.0, 1.0, 9.0]).__next__)
+    monkeypatch.setattr(progress_bar, "time", clock)
+    forecast = Forecast(3, "pretrain", "step")
+    with caplog.at_level(logging.INFO):
+        for done in (1, 2, 3):
+            forecast.at(done)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("step", ["pretrain", "finetune"])
+def test_a_training_says_near_its_start_how_long_it_will_take(
+    step: str,
+    make_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(progress_bar, "FORECAST_AFTER", 0.0)
+    with caplog.at_level(logging.INFO):
+        getattr(steps, step)(make_config(tmp_path / "run", finetune={"init": "scratch"}))
+    [line] = [line for line in caplog.messages if "to go on this machine" in line]
+    assert line.startswith(f"{step}: ")
 
 
 def test_what_is_watched_comes_through_and_what_is_quick_has_no_bar() -> None:

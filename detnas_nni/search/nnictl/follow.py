@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +72,58 @@ def _follow(api: RestApi, profile: dict[str, Any], every: float, bar: _SearchBar
                 shown.add(job["trialJobId"])
                 bar.write(_line(job, len(shown), limit))
         bar.look()
-        if status["status"] in ("ERROR", "STOPPED", "STOPPING"):
-            reason = _reason(log) or " ".join(status.get("errors", []))
-            raise EvaluationError(
-                f"experiment {profile['id']} is {status['status']}: {reason} ({log / 'dispatcher.log'})"
-            )
         busy = any(job["status"] in _UNFINISHED for job in jobs)
-        ended = _has_ended(log, profile["id"])
-        if ended and not busy:
-            return
         if busy or status["status"] not in _NO_MORE:
             quiet_since = None
         elif quiet_since is None:
             quiet_since = time.monotonic()
-        elif time.monotonic() - quiet_since > _SETTLED:
-            if ended is None:
+        is_quiet = quiet_since is not None and time.monotonic() - quiet_since > _SETTLED
+        match _stand(status["status"], busy, is_quiet, _has_ended(log, profile["id"])):
+            case _Stand.ENDED:
                 return
-            if status["status"] == "DONE":
+            case _Stand.BROKEN:
+                reason = _reason(log) or " ".join(status.get("errors", []))
+                raise EvaluationError(
+                    f"experiment {profile['id']} is {status['status']}: {reason} ({log / 'dispatcher.log'})"
+                )
+            case _Stand.CUT:
                 raise EvaluationError(
                     f"experiment {profile['id']} is DONE after maxTrialNumber {limit}, but its search has "
                     "not ended: leave maxTrialNumber out of the experiment's YAML and run `nnictl create` "
                     "again; the search goes on"
                 )
         time.sleep(every)
+
+
+class _Stand(Enum):
+    GOES_ON = auto()
+    ENDED = auto()
+    BROKEN = auto()
+    CUT = auto()
+
+
+def _stand(status: str, busy: bool, is_quiet: bool, ended: bool | None) -> _Stand:
+    """What to make of an experiment.
+
+    | the manager's status   | trials | the search's word    | quiet for long | then    |
+    |------------------------|--------|----------------------|----------------|---------|
+    | ERROR, STOPPED         | any    | any                  | any            | BROKEN  |
+    | any other              | none   | that it has ended    | any            | ENDED   |
+    | no more trials         | none   | cannot be read       | yes            | ENDED   |
+    | DONE                   | none   | that it has not      | yes            | CUT     |
+    | else                   |        |                      |                | GOES_ON |
+
+    Args:
+        status: the manager's.
+        busy: whether trials wait or run.
+        is_quiet: whether none has, and the manager has wanted no more, for long enough to be meant.
+        ended: whether the search has, by its own word; None if that cannot be read.
+    """
+    if status in ("ERROR", "STOPPED", "STOPPING"):
+        return _Stand.BROKEN
+    if (ended and not busy) or (ended is None and is_quiet):
+        return _Stand.ENDED
+    return _Stand.CUT if is_quiet and status == "DONE" else _Stand.GOES_ON
 
 
 def mark_folder(log: Path, search_dir: Path) -> None:

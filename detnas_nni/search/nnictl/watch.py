@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from detnas_nni.architecture import Ops
@@ -54,6 +55,21 @@ class _Reported:
     metrics: Metrics
     identity: Identity | None
     """what it is a result of, if the trial does not share the search's folder"""
+
+
+class _State(Enum):
+    """What a look says of a trial."""
+
+    RUNS = auto()
+    SILENT = auto()
+    """no heartbeat for too long: its machine is lost, whatever NNI says"""
+    MAY_SPEAK = auto()
+    """it has ended without an outcome, of which a last word or a metric may still come"""
+    DONE = auto()
+    """it has ended, and its outcome is known"""
+    LOST = auto()
+    """it has ended with its machine"""
+    FAILED = auto()
 
 
 class TrialWatch:
@@ -165,32 +181,47 @@ class TrialWatch:
             return []
 
     def _see(self, trial: Trial) -> None:
+        """Tell the engine what is new of a trial, and what that means for its candidate."""
         parameter_id = trial.record["parameter_id"]
         # Trials that a user adds in the web UI have no id, and were proposed by nobody.
         if trial.id in self._done or parameter_id is None or self._engine.proposed(parameter_id) is None:
             return
         taken = self._files.taken(trial.id)
+        self._expect_the_same_search(trial, taken)
         if taken is not None and taken.ops is not None:
-            if taken.error is None:  # or it may not have come as far as that
-                self._expect_the_same_search(trial, taken.identity)
             self._engine.take(parameter_id, taken.ops)
-        elif (reported := self._reported.get(trial.id)) is not None and reported.identity is not None:
-            self._expect_the_same_search(trial, reported.identity)
         ops, outcome = self._result(trial, taken)
         if ops is not None and outcome is not None:
             self._engine.finish(ops, outcome)
+        self._undecided.discard(trial.id)
+        match self._state(trial, taken, outcome):
+            case _State.RUNS:
+                self._propose(trial)
+            case _State.SILENT:
+                self._propose(trial)
+                self._lose(trial)
+            case _State.MAY_SPEAK:
+                self._undecided.add(trial.id)
+            case _State.LOST:
+                self._lose(trial)
+                self._end(trial, self._reason(trial, taken))
+            case _State.FAILED:
+                self._end(trial, self._reason(trial, taken))
+            case _State.DONE:
+                self._end(trial, None)
+
+    def _state(self, trial: Trial, taken: Taken | None, outcome: Outcome | None) -> _State:
         if not trial.ended:
-            self._propose(trial)
-            if self._is_silent(trial):
-                self._lose(trial)
-        elif outcome is None and (self._may_report_yet(trial, taken) or self._manager_stops()):
-            self._undecided.add(trial.id)
-        else:
-            self._undecided.discard(trial.id)
-            self._done.add(trial.id)
-            if outcome is None and self._died_with_its_machine(trial, taken):
-                self._lose(trial)
-            self._engine.end(parameter_id, None if outcome is not None else self._reason(trial, taken))
+            return _State.SILENT if self._is_silent(trial) else _State.RUNS
+        if outcome is not None:
+            return _State.DONE
+        if self._may_report_yet(trial, taken) or self._manager_stops():
+            return _State.MAY_SPEAK
+        return _State.LOST if self._died_with_its_machine(trial, taken) else _State.FAILED
+
+    def _end(self, trial: Trial, reason: Failure | None) -> None:
+        self._done.add(trial.id)
+        self._engine.end(trial.record["parameter_id"], reason)
 
     def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Outcome | None]:
         """What a trial has evaluated, and what came of it; None where it has not said."""
@@ -300,8 +331,15 @@ class TrialWatch:
             self._files.propose(trial.id, trial.record)
             self._proposals.add(trial.id)
 
-    def _expect_the_same_search(self, trial: Trial, identity: Identity) -> None:
-        for key, expected in self._files.identity.items():
+    def _expect_the_same_search(self, trial: Trial, taken: Taken | None) -> None:
+        """Raise CheckpointError if what a trial says it computed with is not this search's."""
+        if taken is not None and taken.ops is not None:
+            # After an error it may not have come as far as to say.
+            identity = taken.identity if taken.error is None else None
+        else:
+            reported = self._reported.get(trial.id)
+            identity = None if reported is None else reported.identity
+        for key, expected in self._files.identity.items() if identity is not None else ():
             if identity.get(key) != expected:
                 raise CheckpointError(
                     f"{trial} computed with another {key} ({identity.get(key)}) than this "

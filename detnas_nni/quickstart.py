@@ -1,0 +1,82 @@
+"""`detnas quickstart`: the whole pipeline on generated images, on a CPU, each step a command that it prints.
+
+The experiment is `experiments/quickstart` of the working folder, laid out there if it is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detnas_nni.config.shipped import FOLDER, lay_out
+from detnas_nni.reproduce import StepError
+from detnas_nni.search.nnictl.loopback import node_option
+
+_NAME = "quickstart"
+_CONFIG = FOLDER / _NAME / "detnas.yaml"
+_DATA = Path("runs", _NAME, "data")
+
+MOST_THREADS = 4
+"""So small a net leaves little to divide among more."""
+
+
+def quickstart(port: int | None = None) -> None:
+    """Run the pipeline in the working folder. Finished steps are left as they are.
+
+    Args:
+        port: of NNI's web UI; a free one by default.
+
+    Raises:
+        StepError: a step has failed; those after it were not begun.
+    """
+    lay_out(Path(), _NAME)
+    port = port or _free_port()
+    config = ["-c", str(_CONFIG)]
+    # A training has the machine to itself; the search's trials share it, with the config's one thread each.
+    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    training = [*config, f"--set=hardware.threads={threads}"]
+    search = ["--config", str(_CONFIG.with_name("search.yaml")), "--port", str(port)]
+    _step(
+        "1/5 Draw the images: shapes, for classification and for detection",
+        ["detnas", "data", "shapes", "--out", str(_DATA)],
+    )
+    _step("2/5 Train the supernet as a classifier", ["detnas", "pretrain", *training])
+    _step("3/5 Train it on in the detector", ["detnas", "finetune", *training])
+    _step("4/5 Search: trials in NNI's training service", ["nnictl", "create", *search])
+    _step(
+        "    Watch it; the web UI is open until the search has ended",
+        ["detnas", "follow", "--port", str(port), "--stop"],
+    )
+    _step("5/5 The best architecture", ["detnas", "export", *config])
+
+
+def _step(title: str, command: Sequence[str]) -> None:
+    """Run a command of this environment, whatever the path leads to."""
+    print(f"\n== {title}\n   $ {shlex.join(command)}", flush=True)
+    bin_folder = Path(sys.executable).parent
+    program, *arguments = command
+    start = [sys.executable, "-m", "detnas_nni.cli"] if program == "detnas" else [str(bin_folder / program)]
+    env = {
+        **os.environ,
+        # The trials are started as `detnas trial`.
+        "PATH": os.pathsep.join([str(bin_folder), os.environ.get("PATH", os.defpath)]),
+        # NNI's server listens on every interface; this keeps it to this machine, also in an environment that
+        # was not closed by `detnas doctor --close-nni` (docs/security.md).
+        "NODE_OPTIONS": " ".join([node_option(), os.environ.get("NODE_OPTIONS", "")]).rstrip(),
+        # nnictl imports pkg_resources, which says at each call that it is deprecated.
+        "PYTHONWARNINGS": "ignore:pkg_resources is deprecated:UserWarning",
+    }
+    status = subprocess.run([*start, *arguments], env=env, check=False).returncode
+    if status:
+        raise StepError(arguments[0] if program == "detnas" else shlex.join(command[:2]), _CONFIG, status)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
