@@ -3,7 +3,8 @@
     RUN_DIR/
         pretrain/                    supernet.pt; training.json, checkpoints/, tensorboard/
         finetune/                    the same
-        search/                      journal.jsonl, search.json, owner.json, best_architecture.json, decoded/;
+        search/                      journal.jsonl, search.json, owner.json, decoded/, best_architecture.json,
+                                     best_within_….json, front.json, front/ with members that are trained;
                                      of NNI's trials proposals/, trials/, outcomes/, heartbeats/
         samples/                     random_00.json and on
         retrain/NAME/                results.json
