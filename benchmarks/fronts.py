@@ -1,7 +1,7 @@
 """How much of the front each strategy finds: hypervolume over evaluations, of pareto, detnas and random.
 
     python -m benchmarks.fronts experiments/quickstart/detnas.yaml --seeds 5 --population 8 --generations 8 \
-        --known runs/quickstart/known.jsonl > docs/results/fronts.json
+        --known runs/quickstart/known.jsonl > fronts.json
 
 All search the same trained supernet. An evaluation is a function of the architecture, so each is made once
 and kept in the file of `--known`, whoever proposes it again: the script goes on where it was interrupted. The
