@@ -70,7 +70,13 @@ def add_latency(commands: Commands) -> None:
     command.add_argument("--resolution", type=positive, metavar="PIXELS", help="image side")
     command.add_argument("--batch", type=positive, default=1, metavar="N", help="images (default: 1)")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"))
-    command.add_argument("--threads", type=positive, metavar="N", help="torch's on a CPU")
+    command.add_argument("--threads", type=positive, metavar="N", help="on a CPU")
+    command.add_argument(
+        "--runtime",
+        choices=("torch", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"),
+        metavar="NAME",
+        help="torch, onnxruntime, onnxruntime-cuda or -tensorrt (default: the config's, or torch)",
+    )
     command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
     command.add_argument(
         "--check", type=natural, default=30, metavar="N", help="nets to predict (default: %(default)s)"
@@ -87,7 +93,11 @@ def _latency(options: argparse.Namespace) -> None:
 
     order = Order.of_space(options.space, options.resolution) if config is None else Order.of_config(config)
     order = order.changed(
-        resolution=options.resolution, device=options.device, threads=options.threads, out=options.out
+        resolution=options.resolution,
+        device=options.device,
+        threads=options.threads,
+        out=options.out,
+        runtime=options.runtime,
     )
     table = order.measure(batch_size=options.batch, rounds=options.rounds, check=options.check)
     print(summary(table, order.out))

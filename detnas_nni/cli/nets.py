@@ -28,11 +28,26 @@ def add_export(commands: Commands) -> None:
         "export",
         _export,
         "write a search's best architecture, or a finished net",
-        "Step 4. Write the best architecture of a search, also while it runs, as JSON. With --weights, a "
-        "finished net: the whole detector or its backbone, by default to RUN_DIR/export/.",
+        "Step 4. Write the best architecture of a search, also while it runs, as JSON, and its front of "
+        "fitness and cost; with --within the best within a budget, of any search. With --weights, a finished "
+        "net: the whole detector or its backbone, by default to RUN_DIR/export/.",
         "--weights net.pt --format onnx",
     )
+    command.usage = "detnas export -c FILE [--within COST=LIMIT] [--weights FILE] …"
     command.add_argument("--rank", type=positive, metavar="N", help="of the search: the N-th best")
+    command.add_argument(
+        "--within",
+        type=_limit,
+        action="append",
+        metavar="COST=LIMIT",
+        help="of the search: the best within macs=40e6, params=1e6 or latency_ms=5; may be given again",
+    )
+    command.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="for latency_ms: the device's, if not the search's own",
+    )
     command.add_argument("--weights", type=Path, metavar="FILE", help=_FINISHED_WEIGHTS)
     command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
     command.add_argument(
@@ -52,17 +67,44 @@ def _export(options: argparse.Namespace) -> None:
     for name in ("format", "part", "arch", "size"):
         if getattr(options, name) is not None:
             raise UsageError(f"--{name} is for a finished net, which --weights names")
+    if options.latency_table is not None and "latency_ms" not in dict(options.within or ()):
+        raise UsageError("--latency-table is for --within latency_ms=…")
     from detnas_nni.search.best import export_best
+    from detnas_nni.search.budget import export_within
+    from detnas_nni.search.front import export_front
     from detnas_nni.search.journal import Journal, journal_path
 
     config = config_of(options)
     journal = Journal(journal_path(config.search_dir))
-    print_result(export_best(config, journal, rank=options.rank or 1, out=options.out))
+    given = {"rank": options.rank or 1, "out": options.out}
+    if options.within is not None:
+        limits = dict(options.within)
+        path = export_within(config, journal, limits, latency_table=options.latency_table, **given)
+        print_result(path)
+        return
+    print_result(export_best(config, journal, **given))
+    if given == {"rank": 1, "out": None}:
+        print(export_front(config, journal))
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        limit = math.nan
+    if name not in ("macs", "params", "latency_ms") or not 0 < limit < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no budget; expected macs=N, params=N or latency_ms=MS, a number above 0"
+        )
+    return name, limit
 
 
 def _export_net(options: argparse.Namespace) -> None:
-    if options.rank is not None:
-        raise UsageError("--rank is for the search's architectures; a net's is named by --arch")
+    for name in ("rank", "within", "latency_table"):
+        if getattr(options, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is for the search's architectures; a net's is named by --arch")
     config = config_of(options)
     import_at_once()
     from detnas_nni.finished.exporting import export

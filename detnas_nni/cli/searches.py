@@ -27,7 +27,7 @@ def add_search(commands: Commands) -> None:
         "Step 3. Search by the config's strategy, each candidate measured with the supernet's weights. "
         "`nnictl create --config experiments/NAME/search.yaml` runs the same search as trials in NNI's "
         "training service, with its web UI. A search that was interrupted goes on from its journal. Writes "
-        "RUN_DIR/search/journal.jsonl and best_architecture.json.",
+        "RUN_DIR/search/journal.jsonl, best_architecture.json and front.json.",
     )
     add_fresh(command)
     add_fast_dev_run(command)

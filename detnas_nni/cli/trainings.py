@@ -75,8 +75,10 @@ def add_retrain(commands: Commands) -> None:
         "spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
         "--arch runs/quickstart/search/best_architecture.json",
     )
-    command.add_argument(
-        "--arch", type=Path, nargs="+", required=True, metavar="FILE", help="architectures' JSON"
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--arch", type=Path, nargs="+", metavar="FILE", help="architectures' JSON")
+    which.add_argument(
+        "--front", type=positive, metavar="K", help="K architectures spread over the front of the search"
     )
     command.add_argument(
         "--init",
@@ -102,10 +104,21 @@ def _start(text: str) -> str | Path:
 
 def _retrain(options: argparse.Namespace) -> None:
     _override_start(options)
+    architectures = options.arch or _members(options)
     config = _training_config(options)
     from detnas_nni.finished.retrain import retrain, summary
 
-    _print_once(summary(retrain(config, options.arch, fresh=options.fresh)))
+    _print_once(summary(retrain(config, architectures, fresh=options.fresh)))
+
+
+def _members(options: argparse.Namespace) -> list[Path]:
+    """Of the front of the config's own search, also where a fast dev run trains them."""
+    from detnas_nni.config.reading import load_config
+    from detnas_nni.search.front import write_members
+    from detnas_nni.search.journal import Journal, journal_path
+
+    config = load_config(options.config, options.overrides)
+    return write_members(config, Journal(journal_path(config.search_dir)), options.front)
 
 
 def _override_start(options: argparse.Namespace) -> None:

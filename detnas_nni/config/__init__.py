@@ -2,6 +2,7 @@
 
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.schema import (
+    COST_OF,
     STEPS,
     ClassificationData,
     CocoSplit,
@@ -27,6 +28,7 @@ from detnas_nni.config.schema import (
 )
 
 __all__ = [
+    "COST_OF",
     "STEPS",
     "ClassificationData",
     "CocoSplit",

@@ -3,7 +3,8 @@
     RUN_DIR/
         pretrain/                    supernet.pt; training.json, checkpoints/, tensorboard/
         finetune/                    the same
-        search/                      journal.jsonl, search.json, owner.json, best_architecture.json, decoded/;
+        search/                      journal.jsonl, search.json, owner.json, decoded/, best_architecture.json,
+                                     best_within_….json, front.json, front/ with members that are trained;
                                      of NNI's trials proposals/, trials/, outcomes/, heartbeats/
         samples/                     random_00.json and on
         retrain/NAME/                results.json
@@ -20,6 +21,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detnas_nni.config.schema import Config
@@ -40,6 +42,7 @@ JOURNAL = "journal.jsonl"
 SEARCH = "search.json"
 OWNER = "owner.json"
 BEST = "best_architecture.json"
+FRONT = "front.json"
 DECODED = "decoded"
 """The folder of the images that candidates are calibrated and measured on."""
 PROPOSALS, TRIALS, OUTCOMES, HEARTBEATS = "proposals", "trials", "outcomes", "heartbeats"
@@ -89,6 +92,17 @@ def results_of(run_dir: Path) -> list[Path]:
 def results_beside(architecture: Path) -> Path:
     """The copy of its results beside an architecture's file."""
     return architecture.with_suffix(f".{RESULTS}")
+
+
+def member_file(search_dir: Path, ops: Sequence[int]) -> Path:
+    """An architecture of a search's front that is trained on its own."""
+    return search_dir / "front" / f"{'-'.join(map(str, ops))}.json"
+
+
+def within_file(search_dir: Path, limits: Mapping[str, float]) -> Path:
+    """The best architecture within a budget."""
+    budget = "_".join(f"{key}_{limit:.10g}" for key, limit in limits.items())
+    return search_dir / f"best_within_{budget}.json"
 
 
 def sample_file(run_dir: Path, number: int) -> Path:

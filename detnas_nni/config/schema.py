@@ -431,6 +431,9 @@ class EvaluationSettings(Section):
     )
 
 
+Runtime = Literal["torch", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"]
+
+
 class Constraint(Section):
     """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
 
@@ -441,6 +444,11 @@ class Constraint(Section):
     )
     latency_table: ConfigPath | None = Field(
         None, description="the file that `detnas latency` has measured on the device that counts"
+    )
+    latency_runtime: Runtime = Field(
+        "torch",
+        description="what the milliseconds are of, and the table has to be of: eager torch, or onnxruntime "
+        "on its CPU, CUDA or TensorRT provider",
     )
     resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
 
@@ -453,20 +461,36 @@ class Constraint(Section):
         return self
 
 
+STRATEGIES = ("detnas", "pareto", "regularized_evolution", "random")
+
+Objective = Literal["macs", "params", "latency"]
+
+COST_OF = {"macs": "macs", "params": "params", "latency": "latency_ms"}
+"""The key of an objective in a journal's `cost`."""
+
+
 class Search(Section):
     """Which candidates are proposed."""
 
     name: Name = Field("search", description="folder of this search under run_dir")
-    strategy: Annotated[str, AfterValidator(KnownOrOwn(("detnas", "regularized_evolution", "random")))] = (
-        Field("detnas", description="the paper's evolution, NNI's RegularizedEvolution, or random search")
+    strategy: Annotated[str, AfterValidator(KnownOrOwn(STRATEGIES))] = Field(
+        "detnas",
+        description="the paper's evolution, NSGA-II for the whole front of AP and cost (pareto), NNI's "
+        "RegularizedEvolution, or random search",
+    )
+    objectives: tuple[Objective, ...] = Field(
+        ("macs",),
+        description="what is to be small beside the fitness that is to be large: macs, params, latency "
+        "(which needs constraint.latency_table); guides pareto, and says of any search which front "
+        "front.json has",
     )
     seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
     population: Positive = Field(50, description="candidates a generation [P]")
     generations: Positive = Field(20, description="generations; evaluations = population x generations [P]")
     parents: Positive = Field(10, description="best candidates so far that breed (detnas) [P]")
-    mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas) [P]")
+    mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas, pareto) [P]")
     crossovers: int = Field(
-        20, ge=0, description="children by crossover a generation (detnas); the rest are random [P]"
+        20, ge=0, description="children by crossover a generation (detnas, pareto); the rest are random [P]"
     )
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
     tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
@@ -496,7 +520,7 @@ class Search(Section):
     @model_validator(mode="after")
     def _numbers_agree(self) -> Search:
         children = self.mutations + self.crossovers
-        if self.strategy == "detnas" and children > self.population:
+        if self.strategy in ("detnas", "pareto") and children > self.population:
             raise ValueError(
                 f"mutations {self.mutations} + crossovers {self.crossovers} exceed "
                 f"population {self.population}"
@@ -507,6 +531,20 @@ class Search(Section):
             raise ValueError(
                 "racing needs strategy detnas or random: in "
                 f"{self.strategy.replace('_', ' ')} any candidate may breed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_are_known(self) -> Search:
+        if not self.objectives:
+            raise ValueError("objectives is empty; name what is to be small: macs, params, latency")
+        twice = [name for name in self.objectives if self.objectives.count(name) > 1]
+        if twice:
+            raise ValueError(f"objectives has {twice[0]} twice; name each once")
+        if "latency" in self.objectives and self.constraint.latency_table is None:
+            raise ValueError(
+                "objectives has latency, which needs constraint.latency_table, a file that `detnas latency` "
+                "writes for the space"
             )
         return self
 

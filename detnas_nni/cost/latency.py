@@ -19,7 +19,7 @@ import torch
 from detnas_nni.architecture import Ops
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import LATENCY
-from detnas_nni.cost.latency_table import Check, Conditions, LatencyTable
+from detnas_nni.cost.latency_table import TORCH, Check, Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name
 from detnas_nni.errors import UsageError
 from detnas_nni.models.hardware import prepare
@@ -91,7 +91,7 @@ def measure_latency(
         torch.__version__,
     )
     table = LatencyTable(conditions, rest, blocks, passes=2 * len(measured.wholes))
-    return LatencyTable(conditions, rest, blocks, _checked(table, measured.set_aside), table.passes)
+    return LatencyTable(conditions, rest, blocks, checked(table, measured.set_aside), table.passes)
 
 
 @torch.inference_mode()
@@ -111,7 +111,7 @@ def _measure(
         for op, of_op in enumerate(of_block)
     }
     image = torch.randn(batch_size, 3, resolution, resolution).to(trunk.device)
-    set_aside = _set_aside(trunk.sizes, check, rng)
+    set_aside = draw_apart(trunk.sizes, check, rng)
     measured = Measurements(set_aside={ops: [] for ops in set_aside})
 
     def pass_in_laps(ops: Ops) -> None:
@@ -125,7 +125,7 @@ def _measure(
         trunk.become(ops)
         return stopwatch.whole(trunk.net, image)
 
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for number in range(-_WARM_UP, rounds):
             if number == 0:
                 measured.laps.clear()
@@ -141,7 +141,7 @@ def _measure(
     return measured
 
 
-def _set_aside(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:
+def draw_apart(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:
     """Architectures for the check, different ones; none in a space that has too few to spare."""
     count = min(check, math.prod(sizes) // _SET_ASIDE_OF)
     chosen: dict[Ops, None] = {}
@@ -163,10 +163,10 @@ def _group(sizes: Sequence[int], without: Any, rng: np.random.Generator) -> list
 def _table(sizes: Sequence[int], measured: Measurements) -> tuple[int, tuple[tuple[int, ...], ...]]:
     """The laps of each candidate; and what whole passes take more than their sums."""
     blocks = tuple(
-        tuple(round(_typical(measured.laps[block, op])) for op in range(size))
+        tuple(round(typical(measured.laps[block, op])) for op in range(size))
         for block, size in enumerate(sizes)
     )
-    rest = _typical(
+    rest = typical(
         [
             microseconds - sum(row[op] for row, op in zip(blocks, ops, strict=True))
             for ops, microseconds in measured.wholes
@@ -175,21 +175,21 @@ def _table(sizes: Sequence[int], measured: Measurements) -> tuple[int, tuple[tup
     return round(rest), blocks
 
 
-def _typical(microseconds: Sequence[float]) -> float:
+def typical(microseconds: Sequence[float]) -> float:
     return float(np.quantile(microseconds, _QUANTILE))
 
 
-def _checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Check | None:
-    """The table's error on whole nets."""
+def checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Check | None:
+    """The table's error on whole nets; None for fewer than two."""
     from scipy.stats import kendalltau
 
-    whole = {ops: _typical(passes) for ops, passes in set_aside.items() if passes}
+    whole = {ops: typical(passes) for ops, passes in set_aside.items() if passes}
     if len(whole) < 2:
         return None
     errors = [abs(table.predict(ops) - measured) / measured for ops, measured in whole.items()]
     order = kendalltau([table.predict(ops) for ops in whole], list(whole.values()))
     noise = [
-        abs(_typical(set_aside[ops][::2]) - _typical(set_aside[ops][1::2])) / measured
+        abs(typical(set_aside[ops][::2]) - typical(set_aside[ops][1::2])) / measured
         for ops, measured in whole.items()
     ]
     return Check(
@@ -205,7 +205,7 @@ def _checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> C
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """A collection in the middle of a pass would count as one block's time."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -228,13 +228,15 @@ class Order:
     hardware: Hardware
     out: Path
     """the table's file"""
+    runtime: str = TORCH
 
     @classmethod
     def of_config(cls, config: Config) -> Order:
         """An experiment's space, at its constraint's resolution, into the file that it names, if it does."""
         limits = config.search.constraint
         out = limits.latency_table or config.run_dir / LATENCY
-        return cls(config.space.name, config.space.options, limits.resolution, config.hardware, out)
+        given = (config.space.name, config.space.options, limits.resolution, config.hardware)
+        return cls(*given, out, limits.latency_runtime)
 
     @classmethod
     def of_space(cls, space: str, resolution: int | None) -> Order:
@@ -251,6 +253,7 @@ class Order:
         device: str | None = None,
         threads: int | None = None,
         out: Path | None = None,
+        runtime: str | None = None,
     ) -> Order:
         """With what is not None in place of its own."""
         hardware = {
@@ -261,19 +264,22 @@ class Order:
             resolution=resolution or self.resolution,
             hardware=self.hardware.model_copy(update=hardware),
             out=out or self.out,
+            runtime=runtime or self.runtime,
         )
 
     def measure(self, *, batch_size: int = 1, rounds: int, check: int) -> LatencyTable:
-        """Measure and write; arguments and errors as of `measure_latency`, ConfigError for a missing GPU."""
-        table = measure_latency(
-            self.space,
-            self.options,
-            resolution=self.resolution,
-            batch_size=batch_size,
-            device=prepare(self.hardware),
-            rounds=rounds,
-            check=check,
-        )
+        """Measure and write; arguments and errors as of `measure_latency` and `measure_deployed`.
+
+        Raises ConfigError for a missing GPU, UsageError for a runtime that is not installed.
+        """
+        device = prepare(self.hardware)
+        numbers = {"resolution": self.resolution, "batch_size": batch_size, "rounds": rounds, "check": check}
+        if self.runtime == TORCH:
+            table = measure_latency(self.space, self.options, device=device, **numbers)
+        else:
+            from detnas_nni.cost.deployed import measure_deployed
+
+            table = measure_deployed(self.space, self.options, runtime=self.runtime, **numbers)
         table.save(self.out)
         return table
 
@@ -283,10 +289,21 @@ def summary(table: LatencyTable, path: Path) -> str:
     made_for = table.conditions
     least, most = (table.rest_us + sum(pick(row) for row in table.blocks_us) for pick in (min, max))
     check = table.check or "none: no net was set aside (by --check, or since the space has few)"
+    runtime = "" if made_for.runtime == TORCH else f"  runtime {made_for.runtime}\n"
     return (
         f"{path}\n"
         f"  space   {made_for.space}, {made_for.resolution} px, batch of {made_for.batch_size}\n"
         f"  device  {made_for.device}, threads: {made_for.threads}, torch {made_for.torch}\n"
+        f"{runtime}"
         f"  range   {least / 1000:.2f} to {most / 1000:.2f} ms\n"
-        f"  check   {check}"
+        f"  check   {check}{_ways(table)}"
     )
+
+
+def _ways(table: LatencyTable) -> str:
+    """Which of two ways the table is made by, where both were tried."""
+    if table.other_check is None:
+        return ""
+    ways = ("sums of blocks", "a regression over whole nets")
+    taken, other = ways if table.made_from == "blocks" else ways[::-1]
+    return f"\n  made    by {taken}; by {other} the check gave: {table.other_check}"

@@ -19,6 +19,9 @@ from detnas_nni.errors import LatencyError
 from detnas_nni.util.files import write_json
 from search_spaces import layout
 
+TORCH = "torch"
+"""Eager torch, as a runtime."""
+
 FORMAT = 1
 """The version of the file format that this package reads and writes."""
 
@@ -29,6 +32,9 @@ _Microseconds = Annotated[int, Field(ge=0, le=600_000_000)]
 _Rest = Annotated[int, Field(ge=-600_000_000, le=600_000_000)]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 _Positive = Annotated[int, Field(ge=1)]
+
+
+MadeFrom = Literal["blocks", "whole nets"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,20 @@ class Conditions:
     """torch's on the CPU"""
     torch: str
     """the version"""
+    runtime: str = TORCH
+    """what ran the net: eager torch, or such as `onnxruntime 1.32.0`; `-cuda`, `-tensorrt` in its name"""
+
+    @property
+    def runtime_name(self) -> str:
+        """Without the version, as a config names it."""
+        return self.runtime.partition(" ")[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Of eager torch nothing is said, so that tables of it are what they always were."""
+        values = asdict(self)
+        if self.runtime == TORCH:
+            del values["runtime"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,10 @@ class LatencyTable:
     """None if no architecture was set aside"""
     passes: int = 0
     """forward passes that it was made from"""
+    made_from: MadeFrom = "blocks"
+    """measured blocks, or a regression over whole nets"""
+    other_check: Check | None = None
+    """of the way that predicts worse, where both were tried"""
 
     def predict(self, ops: Sequence[int]) -> int:
         """Microseconds of a forward pass of one batch; the ops are trusted to fit."""
@@ -99,7 +123,7 @@ class LatencyTable:
     @property
     def fingerprint(self) -> str:
         """A hash of what is predicted, and of what for; not of how well."""
-        content = [asdict(self.conditions), self.rest_us, self.blocks_us]
+        content = [self.conditions.to_dict(), self.rest_us, self.blocks_us]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
@@ -110,11 +134,15 @@ class LatencyTable:
             for choice, row in zip(choices, self.blocks_us, strict=True)
         }
         check = {} if self.check is None else {"check": asdict(self.check)}
+        if self.other_check is not None:
+            check["other_check"] = asdict(self.other_check)
+        if self.made_from != "blocks":
+            check["made_from"] = self.made_from
         write_json(
             path,
             {
                 "format": FORMAT,
-                "conditions": asdict(self.conditions),
+                "conditions": self.conditions.to_dict(),
                 **check,
                 "passes": self.passes,
                 "rest_us": self.rest_us,
@@ -131,16 +159,21 @@ class _File(BaseModel):
     format: Literal[1]
     conditions: Conditions
     check: Check | None = None
+    other_check: Check | None = None
+    made_from: MadeFrom = "blocks"
     passes: int = 0
     rest_us: _Rest
     blocks_us: dict[str, dict[str, _Microseconds]]
 
 
-def read_latency_table(path: Path, *, space: str, options: Mapping[str, Any] | None = None) -> LatencyTable:
-    """The table in a file, which has to be of this space and, unless None, of these options of its trunk.
+def read_latency_table(
+    path: Path, *, space: str, options: Mapping[str, Any] | None = None, runtime: str | None = None
+) -> LatencyTable:
+    """The table in a file, which has to be of this space and, unless None, of these options of its trunk and
+    of this runtime.
 
     The file's space is compared and never imported. Raises `LatencyError` that names the file if it is
-    missing, damaged, or of another space or of other options.
+    missing, damaged, or of another space, of other options or of another runtime.
     """
     file = _parse(path, _read(path))
     made_for = file.conditions
@@ -149,6 +182,12 @@ def read_latency_table(path: Path, *, space: str, options: Mapping[str, Any] | N
     if options is not None and made_for.options != options:
         raise _refused(
             path, f"of a trunk with the options {made_for.options}, but {dict(options)} are asked for"
+        )
+    if runtime is not None and made_for.runtime_name != runtime:
+        raise LatencyError(
+            f"{path}: milliseconds of the runtime {made_for.runtime_name!r}, but "
+            f"search.constraint.latency_runtime is {runtime!r}; set that to {made_for.runtime_name}, or "
+            f"measure a table with `detnas latency --runtime {runtime} --out FILE`"
         )
     choices = layout(space)
     if list(file.blocks_us) != [choice.label for choice in choices]:
@@ -161,7 +200,9 @@ def read_latency_table(path: Path, *, space: str, options: Mapping[str, Any] | N
                 f"{', '.join(map(str, choice.candidates))}, in that order",
             )
     blocks = tuple(tuple(row.values()) for row in file.blocks_us.values())
-    return LatencyTable(made_for, file.rest_us, blocks, file.check, file.passes)
+    return LatencyTable(
+        made_for, file.rest_us, blocks, file.check, file.passes, file.made_from, file.other_check
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -251,7 +251,7 @@ class FeasibleSet:
 def candidate_costs(config: Config) -> CostTable:
     """MACs and parameters of the space, and latencies if the config names a table of them.
 
-    Raises LatencyError if that is missing, damaged, or of another space or other options.
+    Raises LatencyError if that is missing, damaged, or of another space, other options or runtime.
     """
     table = cost_table(config.space.name, config.search.constraint.resolution)
     latency = latency_table(config)
@@ -273,4 +273,9 @@ def latency_table(config: Config) -> LatencyTable | None:
     path = config.search.constraint.latency_table
     if path is None:
         return None
-    return read_latency_table(path, space=config.space.name, options=config.space.options)
+    return read_latency_table(
+        path,
+        space=config.space.name,
+        options=config.space.options,
+        runtime=config.search.constraint.latency_runtime,
+    )

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from detnas_nni.report import style
 from detnas_nni.report.data import best_so_far
 from detnas_nni.report.searches import ReportedSearch
+from detnas_nni.search.journal import Evaluation
+
+Curve = Callable[[Sequence[Evaluation]], np.ndarray]
+"""A number after each evaluation, (N,)."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ def budget(searches: Sequence[ReportedSearch]) -> int:
     return min(len(search.evaluations) for search in searches)
 
 
-def panels(searches: Sequence[ReportedSearch]) -> list[Panel]:
-    """The searches, cut to the shortest, by what guides them.
+def panels(searches: Sequence[ReportedSearch], curve: Curve = best_so_far) -> list[Panel]:
+    """The searches, cut to the shortest, by what guides them; `curve` is what is drawn of each.
 
     Searches of one strategy in one space are seeds of one arm if their seeds are known and differ; else they
     are something else that differs, and each stands for itself.
@@ -58,13 +63,13 @@ def panels(searches: Sequence[ReportedSearch]) -> list[Panel]:
     arms: dict[str, list[Arm]] = defaultdict(list)
     for (fitness, _, _), members in groups.items():
         if _are_seeds(members):
-            arms[fitness].append(_arm(members[0].strategy_name, members, length))
+            arms[fitness].append(_arm(members[0].strategy_name, members, length, curve))
         else:
             for search in members:
                 label = (
                     search.strategy_name if len(members) == 1 else f"{search.strategy_name}, {search.name}"
                 )
-                arms[fitness].append(_arm(label, [search], length))
+                arms[fitness].append(_arm(label, [search], length, curve))
     return [Panel(fitness, _with_spaces(found)) for fitness, found in arms.items()]
 
 
@@ -74,8 +79,8 @@ def _are_seeds(searches: Sequence[ReportedSearch]) -> bool:
     return len(searches) > 1 and known and len(seeds) == len(searches)
 
 
-def _arm(label: str, searches: Sequence[ReportedSearch], length: int) -> Arm:
-    curves = np.array([best_so_far(search.evaluations[:length]) for search in searches])
+def _arm(label: str, searches: Sequence[ReportedSearch], length: int, curve: Curve) -> Arm:
+    curves = np.array([curve(search.evaluations[:length]) for search in searches])
     # NaN as long as one of the seeds has nothing: a mean over fewer of them would jump.
     return Arm(label, tuple(searches), curves.mean(0), curves.min(0), curves.max(0))
 
@@ -99,25 +104,30 @@ def compared(panels: Sequence[Panel]) -> Figure:
     figure = style.new_figure(0.6 + 3.2 * len(panels))
     rows = figure.subplots(len(panels), 1, squeeze=False).ravel()
     for axes, panel in zip(rows, panels, strict=True):
-        for index, arm in enumerate(panel.arms):
-            colour = style.SERIES[index % len(style.SERIES)]
-            n = len(arm.searches)
-            evaluations = np.arange(1, len(arm.mean) + 1)
-            if n > 1:
-                axes.fill_between(
-                    evaluations, arm.low, arm.high, step="post", color=colour, alpha=0.18, linewidth=0
-                )
-            axes.plot(
-                evaluations,
-                arm.mean,
-                drawstyle="steps-post",
-                color=colour,
-                linestyle=_DASHES[index % len(_DASHES)],
-                marker="o" if len(arm.mean) == 1 else None,
-                label=f"{arm.label}, mean and range of {n} seeds" if n > 1 else arm.label,
-            )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_xlabel("evaluations")
+        draw_arms(axes, panel.arms)
         axes.set_ylabel(f"best {panel.fitness} so far")
         axes.legend(loc="lower right")
     return figure
+
+
+def draw_arms(axes: Axes, arms: Sequence[Arm]) -> None:
+    """A line for each over evaluations, and the range of its seeds."""
+    for index, arm in enumerate(arms):
+        colour = style.SERIES[index % len(style.SERIES)]
+        n = len(arm.searches)
+        evaluations = np.arange(1, len(arm.mean) + 1)
+        if n > 1:
+            axes.fill_between(
+                evaluations, arm.low, arm.high, step="post", color=colour, alpha=0.18, linewidth=0
+            )
+        axes.plot(
+            evaluations,
+            arm.mean,
+            drawstyle="steps-post",
+            color=colour,
+            linestyle=_DASHES[index % len(_DASHES)],
+            marker="o" if len(arm.mean) == 1 else None,
+            label=f"{arm.label}, mean and range of {n} seeds" if n > 1 else arm.label,
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("evaluations")

@@ -16,6 +16,7 @@ from detnas_nni.report.architecture_drawing import Column, draw_architectures, s
 from detnas_nni.report.audited import audited
 from detnas_nni.report.comparison import Panel, budget, compared, panels
 from detnas_nni.report.data import ENDINGS, Agreement, agreements, best_so_far, pareto_front, times
+from detnas_nni.report.fronts import fronts
 from detnas_nni.report.searches import PublishedNet, ReportedSearch, published_nets
 from detnas_nni.report.training_curves import losses, trainings
 from detnas_nni.search.outcomes import kinds
@@ -54,7 +55,7 @@ class Exhibit:
     table: Table | None = None
 
 
-NAMES = ("progress", "cost", "architecture", "choices", "ranking", "time", "training", "comparison")
+NAMES = ("progress", "cost", "front", "architecture", "choices", "ranking", "time", "training", "comparison")
 """Of all exhibits, in order."""
 
 
@@ -67,6 +68,7 @@ def exhibits(config: Config, search: ReportedSearch, others: Sequence[ReportedSe
     make: list[Callable[[], Exhibit]] = [
         lambda: _progress(search),
         lambda: _cost(search, published, config),
+        lambda: _front(search, others, config),
         lambda: _architecture(search, published, config),
         lambda: _choices(search, config),
         lambda: _ranking(search, config),
@@ -127,6 +129,37 @@ def _cost(search: ReportedSearch, published: Sequence[PublishedNet], config: Con
     else:
         caption += " There are no published nets of this space to mark."
     return Exhibit("cost", title, caption, figures.cost(search, published, limit), table)
+
+
+def _front(search: ReportedSearch, others: Sequence[ReportedSearch], config: Config) -> Exhibit:
+    title = "The front, budget by budget"
+    if not search.finished:
+        return Exhibit("front", title, f"No candidate has {search.fitness} yet.")
+    shown = fronts(search, others, config)
+    budgets = f"from {millions(shown.least)} to {millions(shown.greatest)}"
+    if shown.axis.key == "latency_ms":
+        budgets = f"from {shown.least:.2f} to {shown.greatest:.2f} ms"
+    caption = (
+        f"Left, what nothing evaluated so far beats in {search.fitness} and {shown.axis.name}, after each "
+        "generation; the last line is what the search has found for every budget. Right, how much that is: "
+        f"the mean of the best {search.fitness} within a budget, over all budgets of the space, {budgets} "
+        f"(the hypervolume up to the reference point of {search.fitness} 0 and {shown.axis.name} "
+        f"{budgets.split(' to ')[1]}, as a share of its box)."
+    )
+    if shown.retrained:
+        caption += (
+            f" Diamonds are members that were trained on their own ({len(shown.retrained)}): their AP on the "
+            "test split, above or below what the supernet had said of them on the search split."
+        )
+    else:
+        caption += " `detnas retrain --front K` trains members of it on their own, and shows them here."
+    if shown.left_out:
+        caption += (
+            f" Of {number(len(shown.left_out), 'other search')} no volume is shown: another space, another "
+            f"measure, or no {shown.axis.name} ({listed(shown.left_out)})."
+        )
+    rows = tuple((str(rank), *row) for rank, row in enumerate(shown.rows(), start=1))
+    return Exhibit("front", title, caption, shown.draw(search), Table(("rank", *shown.head), rows))
 
 
 def _architecture(search: ReportedSearch, published: Sequence[PublishedNet], config: Config) -> Exhibit:

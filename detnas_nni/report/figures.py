@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.colorbar import Colorbar
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
@@ -33,8 +30,6 @@ from search_spaces import Choice
 _MOST_BANDS_NAMED = 25
 _MOST_CELLS_NAMED = 24  # blocks, up to which a share fits into its cell
 
-# The middle of viridis: its ends are lost on white, or on black.
-_GENERATIONS = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 0.9, 40)), "generations")
 _ENDING_COLOURS = dict(zip(ENDINGS, (style.BLUE, style.VERMILLION, style.PURPLE), strict=True))
 _ENDING_MARKERS = dict(zip(ENDINGS, ("o", "x", "|"), strict=True))
 
@@ -133,7 +128,7 @@ def cost(search: ReportedSearch, published: Sequence[PublishedNet], constraint: 
     if len({e.generation for e in search.finished}) > 1:
         bar = figure.colorbar(points, ax=both, shrink=0.7, pad=0.015, label="generation")
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _plain(bar)
+        style.plain(bar)
     handles, labels = both[0].get_legend_handles_labels()
     more = dict(zip(*reversed(both[1].get_legend_handles_labels()), strict=True))
     named = dict(zip(labels, handles, strict=True)) | more
@@ -150,7 +145,7 @@ def _cost_panel(axes: Axes, search: ReportedSearch, key: str) -> PathCollection:
         fitness,
         s=style.marker_area(len(finished)),
         c=[e.generation for e in finished],
-        cmap=_GENERATIONS,
+        cmap=style.GENERATIONS,
         alpha=0.85,
         linewidths=0,
         label="a candidate",
@@ -224,14 +219,8 @@ def choices(layout: Sequence[Choice], search: ReportedSearch, top: Sequence[Eval
             _write_shares(axes, shares)
     both[1].set_xlabel("block")
     bar = figure.colorbar(mesh, ax=both, shrink=0.8, pad=0.015, label="share of the architectures")
-    _plain(bar)
+    style.plain(bar)
     return figure
-
-
-def _plain(bar: Colorbar) -> None:
-    """Without a frame, and without the hair lines that viewers draw between its steps."""
-    bar.outline.set_visible(False)
-    bar.solids.set(alpha=1, rasterized=False, edgecolor="face", linewidth=0.4)
 
 
 def _write_shares(axes: Axes, shares: np.ndarray) -> None:

@@ -20,6 +20,7 @@ from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal
 
 STRATEGIES = {
     "detnas": "DetNAS evolution",
+    "pareto": "evolution of the front (NSGA-II)",
     "regularized_evolution": "regularized evolution (NNI)",
     "random": "random search",
 }
@@ -41,7 +42,7 @@ class ReportedSearch:
     """what guides it: AP, VOC mAP or top-1, all fractions of one"""
     space: str | None
     strategy: str | None
-    """a key of the config: detnas, regularized_evolution or random"""
+    """a key of the config: detnas, pareto, regularized_evolution or random"""
     seed: int | None
     supernet: str | None
     """SHA-256 of the supernet's file"""

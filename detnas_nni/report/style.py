@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from detnas_nni.report import style
@@ -37,6 +40,9 @@ OPS = ("#77aadd", "#bbcc33", "#eedd88", "#ee8866", "#99ddff", "#44bb99", "#ffaab
 """Of candidates, by op: Tol's light scheme, on which dark text reads well; begins anew after eight."""
 ON_COLOUR = "#101418"
 """Text on any of OPS, in either theme."""
+
+# The middle of viridis: its ends are lost on white, or on black.
+GENERATIONS = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 0.9, 40)), "generations")
 
 WIDTH = 9.0
 """Inches of a figure that is as wide as the page."""
@@ -101,6 +107,12 @@ def legend_above(axes: Axes, columns: int = 6) -> None:
             columnspacing=1.4,
             handletextpad=0.5,
         )
+
+
+def plain(bar: Colorbar) -> None:
+    """Without a frame, and without the hair lines that viewers draw between its steps."""
+    bar.outline.set_visible(False)
+    bar.solids.set(alpha=1, rasterized=False, edgecolor="face", linewidth=0.4)
 
 
 def marker_area(points: int) -> float:

@@ -38,18 +38,32 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
         raise EvaluationError(
             f"{journal.path}: {len(ranked)} finished evaluations, so there is no rank {rank}"
         )
-    best = ranked[-1]
     path = out or config.search_dir / BEST
-    Architecture(config.space.name, best.ops).save(
-        path,
-        cost={**best.cost, "resolution": config.search.constraint.resolution},
-        metrics=best.metrics,
-        provenance=_provenance(config, journal, best),
-    )
+    save_evaluation(config, journal, ranked[-1], path)
     return path
 
 
-def _provenance(config: Config, journal: Journal, best: Evaluation) -> dict[str, Any]:
+def save_evaluation(
+    config: Config, journal: Journal, evaluation: Evaluation, path: Path, **provenance: Any
+) -> None:
+    """Write the architecture of an evaluation, with its cost, its metrics and where it is from."""
+    Architecture(config.space.name, evaluation.ops).save(
+        path,
+        cost={**evaluation.cost, "resolution": config.search.constraint.resolution},
+        metrics=evaluation.metrics,
+        provenance={
+            **provenance_of_search(config, journal),
+            "evaluation": evaluation.id,
+            "generation": evaluation.generation,
+            "origin": evaluation.origin,
+            "finished_at": evaluation.finished_at,
+            **provenance,
+        },
+    )
+
+
+def provenance_of_search(config: Config, journal: Journal) -> dict[str, Any]:
+    """What a search's results depend on, and how far it is."""
     identity = json.loads((config.search_dir / SEARCH).read_text())
     return {
         "config": identity["config"],
@@ -57,11 +71,7 @@ def _provenance(config: Config, journal: Journal, best: Evaluation) -> dict[str,
         "task": config.evaluation.task,
         "strategy": config.search.strategy,
         "seed": config.search_seed,
-        "evaluation": best.id,
-        "generation": best.generation,
-        "origin": best.origin,
         "evaluations": len(journal),
-        "finished_at": best.finished_at,
         "versions": versions(),
     }
 

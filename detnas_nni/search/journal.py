@@ -190,7 +190,11 @@ _SECTIONS = ("seed", "space", "data", "detector", "evaluation")
 # nor which candidate comes after which.
 _OPEN = {"generations", "retries", "max_failed_share", "max_trial_seconds"}
 
-_LATENCY = ("latency_table", "max_latency_ms")
+_LATENCY = ("latency_table", "latency_runtime", "max_latency_ms")
+
+# These do not ask for objectives. And nothing is said of the default, so that older searches are the same.
+_BY_FITNESS_ALONE = {"detnas", "regularized_evolution", "random"}
+_OBJECTIVES = ["macs"]
 
 
 def search_identity(config: Config, supernet: str) -> dict[str, str]:
@@ -200,6 +204,8 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
     """
     search = config.search.model_dump(mode="json", exclude=_OPEN)
     search["constraint"] = _limits(config, search["constraint"])
+    if config.search.strategy in _BY_FITNESS_ALONE or search["objectives"] == _OBJECTIVES:
+        del search["objectives"]
     return {"config": config.fingerprint(*_SECTIONS, search=search), "supernet": supernet}
 
 

@@ -22,6 +22,7 @@ from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator, Race
+from detnas_nni.search.front import export_front
 from detnas_nni.search.journal import Journal, journal_path, search_identity
 from detnas_nni.search.lock import Owner, SearchLock
 from detnas_nni.search.outcomes import FailurePolicy, OutcomeFiles
@@ -144,6 +145,7 @@ class SearchSession:
             first = self.journal.evaluations[0].error if self.journal.evaluations else "none was proposed"
             raise EvaluationError(f"{self.journal.path}: no candidate could be evaluated; the first: {first}")
         path = export_best(self.config, self.journal)
+        export_front(self.config, self.journal)
         shutil.rmtree(self.folder / DECODED, ignore_errors=True)
         self.lock.update(ended=True)
         return path

@@ -11,7 +11,7 @@ from nni.nas.space import model_context
 from detnas_nni.architecture import Architecture
 from detnas_nni.cli import main
 from detnas_nni.cost import stopwatch
-from detnas_nni.cost.latency import _group, _set_aside, measure_latency
+from detnas_nni.cost.latency import _group, draw_apart, measure_latency
 from detnas_nni.cost.latency_table import LatencyTable, read_latency_table
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch
 from detnas_nni.errors import UsageError
@@ -166,9 +166,9 @@ def test_a_real_clock_runs_too():
     assert table.check.architectures == 2 and table.check.fastest_ms > 0
 
 
-def test_what_is_set_aside_is_in_no_group_and_each_candidate_comes_in_each():
+def test_what_isdraw_apart_is_in_no_group_and_each_candidate_comes_in_each():
     rng = np.random.default_rng(0)
-    set_aside = set(_set_aside([2, 3, 4, 5, 5], 6, rng))
+    set_aside = set(draw_apart([2, 3, 4, 5, 5], 6, rng))
     assert len(set_aside) == 6
     for _ in range(200):
         group = _group([2, 3, 4, 5, 5], set_aside, rng)
@@ -176,7 +176,7 @@ def test_what_is_set_aside_is_in_no_group_and_each_candidate_comes_in_each():
         assert [len(set(column)) for column in zip(*group, strict=True)] == [2, 3, 4, 5, 5]
 
 
-def test_a_small_space_has_nothing_to_set_aside(foreign_trunks):
+def test_a_small_space_has_nothing_todraw_apart(foreign_trunks):
     table = measure_latency("foreign:mobile", resolution=32, rounds=4)
     assert table.check is None
     assert [len(row) for row in table.blocks_us] == [2, 3]

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.cli import main
 from detnas_nni.config import Config
+from detnas_nni.config.reading import load_config
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, UsageError
 from detnas_nni.evaluation.candidate import CandidateEvaluation, measure_weights
 from detnas_nni.finished.retrain import retrain, summary
+from detnas_nni.search.session import search_in_process
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from tests.trainings import checkpoints
 from tests.varied import SEED
@@ -549,3 +552,27 @@ def test_a_supernet_that_is_missing_or_another_detectors_is_refused(
 def test_weights_that_are_not_there_are_named(refused: Callable[..., str], net: Path, tmp_path: Path) -> None:
     message = refused(CheckpointError, [net], weights=tmp_path / "gone.pt")
     assert message.startswith(f"{tmp_path}/gone.pt: there are no weights")
+
+
+# The front of a search.
+
+
+def test_members_of_the_front_are_trained_one_after_the_other_and_gone_on_with(
+    supernets, write_config, tmp_path, capsys
+):
+    run_dir = shutil.copytree(supernets, tmp_path / "run")
+    file = write_config(tmp_path / "detnas.yaml", finetune={"steps": 2}, search={"strategy": "pareto"})
+    search_in_process(load_config(file))
+    members = read(run_dir / "search/front.json")["members"]
+    command = ["retrain", "-c", str(file), "--init", "supernet", "--front"]
+    assert main([*command, str(len(members) + 1)]) == 2
+    assert f"ask for at most {len(members)}" in capsys.readouterr().err
+    assert main([*command, "1"]) == 0
+    first = folder(run_dir, "-supernet")
+    before = files(first)
+    assert main([*command, "2"]) == 0
+    assert files(first) == before
+    trained = [read(path)["ops"] for path in (run_dir / "retrain").glob("*/results.json")]
+    assert len(trained) == 2 and members[0]["ops"] in trained
+    assert all(ops in [member["ops"] for member in members] for ops in trained)
+    assert len(list((run_dir / "search/front").glob("*.results.json"))) == 2

@@ -145,7 +145,7 @@ def test_the_same_inputs_give_the_same_bytes(reported):
     config, _, _ = reported(12, failed={3})
     folder = config.run_dir / "report"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert len(before) == 11
+    assert len(before) == 13
     write_report(config, name="detnas.yaml", out=config.run_dir / "again")
     assert {path.name: path.read_bytes() for path in (config.run_dir / "again").iterdir()} == before
 

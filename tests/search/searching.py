@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -16,6 +16,7 @@ from nni.nas.strategy.base import Strategy
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import cost_table
+from detnas_nni.search.evolution import ParetoEvolution, objective_costs
 from detnas_nni.search.outcomes import describe
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (
@@ -29,7 +30,7 @@ from search_spaces import layout
 Ops = tuple[int, ...]
 Fitness = Callable[[Ops], float]
 
-STRATEGIES = ("detnas", "regularized_evolution", "random")
+STRATEGIES = ("detnas", "pareto", "regularized_evolution", "random")
 
 BLOCKS = len(layout("tiny"))
 
@@ -94,12 +95,27 @@ def detnas(seed: int = 0, space: str = "tiny", limits: dict[str, int] | None = N
     return DetNASEvolution(proposer(seed, space, **(limits or {})), **numbers)
 
 
+def pareto(
+    seed: int = 0,
+    space: str = "tiny",
+    limits: dict[str, int] | None = None,
+    objectives: tuple[str, ...] = ("macs",),
+    **numbers: Any,
+) -> ParetoEvolution:
+    """The evolution of a front, 20 candidates a generation."""
+    numbers = {"population": 20, "generations": 10, "mutations": 8, "crossovers": 8} | numbers
+    costs = partial(objective_costs, cost_table(space), objectives)
+    return ParetoEvolution(proposer(seed, space, **(limits or {})), costs, **numbers)
+
+
 def strategy(
     name: str, seed: int = 0, space: str = "tiny", evaluations: int = 200, **limits: int
 ) -> Strategy:
     """A strategy by its name in the config, with 20 candidates a generation."""
     if name == "detnas":
         return detnas(seed, space, limits, generations=evaluations // 20)
+    if name == "pareto":
+        return pareto(seed, space, limits, generations=evaluations // 20)
     own = proposer(seed, space, **limits)
     if name == "random":
         return Random(own, evaluations, generation_size=20)

@@ -1,4 +1,4 @@
-"""The three strategies on a formula in place of AP, run by NNI's own sequential engine."""
+"""The strategies on a formula in place of AP, run by NNI's own sequential engine."""
 
 import gc
 import hashlib
@@ -16,6 +16,7 @@ from nni.nas.execution import (
 )
 from nni.nas.space import ModelStatus
 
+from detnas_nni.search.evolution import ParetoEvolution
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
 from tests.search.searching import (
@@ -58,7 +59,7 @@ def is_crossover(child: tuple[int, ...], parents: list[tuple[int, ...]]) -> bool
     )
 
 
-# What holds for each of the three.
+# What holds for each of them.
 
 
 @ALL
@@ -107,6 +108,7 @@ def test_the_same_seed_proposes_the_same_and_another_seed_does_not(name):
     ("name", "digest"),
     [
         ("detnas", "80727e74122dc570"),
+        ("pareto", "00160cbdf3dd6b3d"),
         ("regularized_evolution", "1ca9949f36b6a1e1"),
         ("random", "4cb378dd6f8e52c6"),
     ],
@@ -193,7 +195,7 @@ def test_generations_are_numbered_by_twenties(name):
     assert generations == {0: 20, 1: 20, 2: 20}
 
 
-@pytest.mark.parametrize("name", ["detnas", "regularized_evolution"])
+@pytest.mark.parametrize("name", ["detnas", "pareto", "regularized_evolution"])
 def test_evolution_beats_random_at_the_same_budget(name):
     def mean_of_the_best_ten(strategy_name, seed):
         models = search(strategy(strategy_name, seed))
@@ -218,6 +220,7 @@ def test_the_config_names_the_strategy_its_numbers_and_its_seed(name, make_confi
     reseeded = make_config(tmp_path / "run", search={**config.search.model_dump(mode="json"), "seed": 9})
     assert proposals(search(build_strategy(reseeded, feasible_set()))) != proposals(first)
     kinds = {"detnas": DetNASEvolution, "regularized_evolution": ConstrainedRegularizedEvolution}
+    kinds |= {"pareto": ParetoEvolution}
     assert isinstance(build_strategy(config, feasible_set()), kinds.get(name, object))
 
 

@@ -34,6 +34,10 @@ from detnas_nni.util.processes import Process
 
 _log = logging.getLogger(__name__)
 
+BEATEN_BY = "beaten_by"
+"""The metric of a trial, for the web UI, that says how many evaluated candidates beat it in all objectives; 0
+while it is on the front."""
+
 IDENTITY = "identity"
 """The identity's key among the metrics that NNI carries to a tuner whose folder the trial does not share."""
 

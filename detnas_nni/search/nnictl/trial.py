@@ -26,14 +26,18 @@ nni.set_default_framework("none")
 from detnas_nni.architecture import Architecture, Ops  # noqa: E402
 from detnas_nni.config import Config  # noqa: E402
 from detnas_nni.config.run_folder import DECODED  # noqa: E402
+from detnas_nni.cost.limits import candidate_costs  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.evaluation.candidate import CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator, Race  # noqa: E402
+from detnas_nni.search.evolution import objective_costs  # noqa: E402
+from detnas_nni.search.front import point  # noqa: E402
 from detnas_nni.search.journal import Journal, journal_path, search_identity  # noqa: E402
-from detnas_nni.search.nnictl.files import IDENTITY, Taken, TrialFiles, say_why  # noqa: E402
+from detnas_nni.search.nnictl.files import BEATEN_BY, IDENTITY, Taken, TrialFiles, say_why  # noqa: E402
 from detnas_nni.search.nnictl.heartbeat import heartbeat  # noqa: E402
 from detnas_nni.search.nnictl.liveness import Watchdog  # noqa: E402
 from detnas_nni.search.nnictl.rest import ERRORS, RestApi  # noqa: E402
+from detnas_nni.search.nondominated import dominates  # noqa: E402
 from detnas_nni.search.outcomes import (  # noqa: E402
     Failure,
     Outcome,
@@ -106,7 +110,7 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     if known is not None:
         # NNI starts trials again that ran when its manager was killed. Some had come to their end.
         _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
-        _report(known, files)
+        _report(known, config, architecture, files)
         return
     race = None
     if config.search.racing is not None:
@@ -117,17 +121,34 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     # Before NNI hears of it: the tuner reads the outcome at NNI's word.
     files.finish(architecture.ops, outcome)
     write_board(outcome.metrics or {}, outcome.parts)
-    _report(outcome, files)
+    _report(outcome, config, architecture, files)
 
 
-def _report(outcome: Outcome, files: TrialFiles) -> None:
-    """Tell NNI the final result, if there is one; a tuner that does not share the folder also of what."""
-    if outcome.metrics is not None:
-        nni.report_final_result(
-            outcome.metrics
-            if files.is_shared()
-            else {**outcome.metrics, IDENTITY: json.dumps(files.identity)}
-        )
+def _report(outcome: Outcome, config: Config, architecture: Architecture, files: TrialFiles) -> None:
+    """Tell NNI the final result, if there is one; a tuner that does not share the folder also of what.
+
+    In a search for a front the web UI also shows by how many a candidate was beaten when it ended. The tuner
+    takes a result from the shared folder, so that this, which depends on the order of the ends, stays out of
+    the journal.
+    """
+    if outcome.metrics is None:
+        return
+    if not files.is_shared():
+        nni.report_final_result({**outcome.metrics, IDENTITY: json.dumps(files.identity)})
+    elif config.search.strategy == "pareto":
+        beaten = beaten_by(config, architecture, outcome.metrics["default"])
+        nni.report_final_result({**outcome.metrics, BEATEN_BY: beaten})
+    else:
+        nni.report_final_result(outcome.metrics)
+
+
+def beaten_by(config: Config, architecture: Architecture, fitness: float) -> int:
+    """How many candidates in the journal are nowhere worse, and somewhere better."""
+    objectives = config.search.objectives
+    own = (-fitness, *objective_costs(candidate_costs(config), objectives, architecture.ops))
+    evaluations = Journal(journal_path(config.search_dir)).evaluations
+    finished = (e for e in evaluations if e.fitness is not None)
+    return sum(dominates(point(e, objectives), own) for e in finished)
 
 
 def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> Taken:

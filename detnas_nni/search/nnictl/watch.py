@@ -21,7 +21,7 @@ from typing import Any
 from detnas_nni.architecture import Ops
 from detnas_nni.errors import CheckpointError, DetNASError, EvaluationError
 from detnas_nni.search.nnictl.engine import TrialEngine
-from detnas_nni.search.nnictl.files import IDENTITY, Taken, TrialFiles, read_why
+from detnas_nni.search.nnictl.files import BEATEN_BY, IDENTITY, Taken, TrialFiles, read_why
 from detnas_nni.search.nnictl.heartbeat import Listener
 from detnas_nni.search.nnictl.rest import ERRORS, RestApi, Trial
 from detnas_nni.search.outcomes import Failure, Identity, Outcome, describe
@@ -143,7 +143,7 @@ class TrialWatch:
 
     def reported(self, trial: str, parameter_id: int, value: dict[str, Any]) -> None:
         """NNI has brought a trial's final metric."""
-        metrics = {key: number for key, number in value.items() if key != IDENTITY}
+        metrics = {key: number for key, number in value.items() if key not in (IDENTITY, BEATEN_BY)}
         identity = json.loads(value[IDENTITY]) if IDENTITY in value else None
         self._reported[trial] = _Reported(parameter_id, metrics, identity)
         self._call.set()

@@ -33,8 +33,9 @@ ELSEWHERE = DELAYED.replace(
 class Ended:
     """An experiment at concurrency 4 after its end: what the journal, the trials' files and NNI's API say."""
 
-    def __init__(self, folder, write_config, supernets, command, generations):
+    def __init__(self, folder, write_config, supernets, command, generations, strategy="detnas"):
         search = {"population": 10, "generations": generations, "parents": 4, "mutations": 4, "crossovers": 4}
+        search["strategy"] = strategy
         file = write_experiment(
             folder, write_config, linked_run(folder, supernets), command=command, search=search
         )
@@ -79,10 +80,11 @@ class Ended:
         ]
 
 
+@pytest.mark.parametrize("strategy", ["detnas", "pareto"])
 def test_of_40_pairs_none_is_wrong_in_the_journal_the_trials_files_and_nnis_api(
-    tmp_path, write_config, supernets
+    tmp_path, write_config, supernets, strategy
 ):
-    ended = Ended(tmp_path, write_config, supernets, DELAYED, generations=4)
+    ended = Ended(tmp_path, write_config, supernets, DELAYED, generations=4, strategy=strategy)
     assert len(ended.jobs) == len(ended.journal) == len(ended.truth) == 40
     assert len(set(ended.truth.values())) > 30  # or a swap would not be seen
     found = {

@@ -17,9 +17,10 @@ from nni.runtime.trial_command_channel.base import TrialCommandChannel
 from nni.runtime.trial_command_channel.standalone import StandaloneTrialCommandChannel
 
 from detnas_nni.config.reading import load_config
+from detnas_nni.cost.table import cost_table
 from detnas_nni.errors import ArchitectureError, CheckpointError, EvaluationError, UsageError
 from detnas_nni.evaluation.candidate import CandidateEvaluation
-from detnas_nni.search.journal import search_identity
+from detnas_nni.search.journal import Evaluation, search_identity
 from detnas_nni.search.nnictl import trial as trial_module
 from detnas_nni.search.nnictl.files import TrialFiles, read_why
 from detnas_nni.search.nnictl.trial import run_trial
@@ -208,6 +209,35 @@ def test_what_was_evaluated_before_is_reported_and_not_evaluated_again(
     monkeypatch.setattr(CandidateEvaluation, "evaluate", None)
     run_trial(config)
     assert channel.finals() == [(7, {"default": 0.625, "MACs_M": 20.0})]
+
+
+def test_in_a_search_for_a_front_nni_also_hears_by_how_many_it_is_beaten_and_the_journal_does_not(
+    trained_run, make_config, channel, monkeypatch
+):
+    config = make_config(trained_run, evaluation={"task": "classification"}, search={"strategy": "pareto"})
+    table = cost_table("tiny")
+    with SearchSession(config) as session:
+        for architecture, fitness in ((tiny(0), 0.7), (tiny(1), 0.8), (tiny(2), 0.3)):
+            session.journal.append(
+                Evaluation(
+                    id=len(session.journal),
+                    ops=architecture.ops,
+                    choices=architecture.choices,
+                    cost=table.cost(architecture).to_dict(),
+                    metrics={"default": fitness},
+                    generation=0,
+                    origin="random",
+                    seconds=1.0,
+                    finished_at="2030-01-01T00:00:00+00:00",
+                )
+            )
+    files_of(config).finish(ANOTHERS.ops, Outcome({"default": 0.625, "MACs_M": 20.0}))
+    monkeypatch.setattr(CandidateEvaluation, "evaluate", None)
+    run_trial(config)
+    expected = sum(table.cost(tiny(op)).macs <= table.cost(ANOTHERS).macs for op in (0, 1))
+    assert expected > 0
+    assert channel.finals() == [(7, {"default": 0.625, "MACs_M": 20.0, "beaten_by": expected})]
+    assert outcome_of(config, ANOTHERS) == {"default": 0.625, "MACs_M": 20.0}
 
 
 def test_a_result_with_another_supernet_is_not_taken_for_this_ones(trained_run, make_config, channel):

@@ -1,0 +1,103 @@
+"""`detnas export --within`: the best architecture within a budget, of what any search has evaluated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from detnas_nni.config import Config
+from detnas_nni.config.run_folder import within_file
+from detnas_nni.cost.latency_table import read_latency_table
+from detnas_nni.errors import EvaluationError, UsageError
+from detnas_nni.search.best import save_evaluation
+from detnas_nni.search.journal import Evaluation, Journal
+
+_log = logging.getLogger(__name__)
+
+_NEAR = 0.9  # of the budget, from which on a candidate uses it
+_FEW = 10  # candidates near the budget, below which the best of them is little searched for
+
+
+def export_within(
+    config: Config,
+    journal: Journal,
+    limits: Mapping[str, float],
+    *,
+    rank: int = 1,
+    latency_table: Path | None = None,
+    out: Path | None = None,
+) -> Path:
+    """Write the architecture of highest fitness within limits; gives the file's path.
+
+    Nothing is evaluated: a search knows the fitness of its candidates, whatever limits it had itself. Warns
+    where it has few candidates that come near the budget.
+
+    Args:
+        config: the search's config.
+        journal: its journal, of a search that has ended or still runs.
+        limits: the most of `macs`, `params` and `latency_ms`, the limits included.
+        rank: 1 for the best within them, 2 for the second best, and so on.
+        latency_table: of the device that `latency_ms` is meant of; the search's own if None.
+        out: the file; `best_within_….json` in the search's folder if None.
+
+    Raises:
+        EvaluationError: none, or fewer than `rank`, are within the limits; the message has the nearest.
+        LatencyError: the table is missing, damaged or of another space.
+        UsageError: a limit on the latency, of which nothing is known.
+    """
+    finished = journal.best(len(journal))
+    if "latency_ms" in limits:
+        finished = _timed(config, finished, latency_table)
+    within = [e for e in finished if all(e.cost[key] <= limit for key, limit in limits.items())]
+    budget = describe(limits)
+    if len(within) < rank:
+        found = f"{len(within)} of {len(finished)} finished evaluations are within {budget}"
+        if not within:
+            found = f"none of {len(finished)} finished evaluations is within {budget}" + _nearest(
+                finished, limits
+            )
+        raise EvaluationError(f"{journal.path}: {found}")
+    near = [e for e in within if any(e.cost[key] >= _NEAR * limit for key, limit in limits.items())]
+    if len(near) < _FEW:
+        _log.warning(
+            "only %d of %d evaluations come within 10 %% of %s: this search has hardly looked there; one "
+            "with search.strategy: pareto, or with search.constraint near that budget, does",
+            *(len(near), len(finished), budget),
+        )
+    path = out or within_file(config.search_dir, limits)
+    save_evaluation(config, journal, within[rank - 1], path, within=dict(limits))
+    return path
+
+
+def describe(limits: Mapping[str, float]) -> str:
+    """ "macs <= 40,000,000 and latency_ms <= 5"."""
+    return " and ".join(f"{key} <= {_shown(limit)}" for key, limit in limits.items())
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+
+def _nearest(finished: Sequence[Evaluation], limits: Mapping[str, float]) -> str:
+    """Which candidate needs the least more, and what it costs."""
+    if not finished:
+        return ""
+    nearest = min(finished, key=lambda e: max(e.cost[key] / limit for key, limit in limits.items()))
+    costs = " and ".join(f"{key} {_shown(nearest.cost[key])}" for key in limits)
+    return f"; the nearest has {costs} (ops {','.join(map(str, nearest.ops))})"
+
+
+def _timed(config: Config, finished: Sequence[Evaluation], table: Path | None) -> list[Evaluation]:
+    """With their latency: by the table that is named, or as the search knew it, or by the config's table."""
+    if table is None and all("latency_ms" in e.cost for e in finished):
+        return list(finished)
+    table = table or config.search.constraint.latency_table
+    if table is None:
+        raise UsageError(
+            "--within latency_ms: this search had no latency table; measure one on the device that counts "
+            "(`detnas latency`), and name it by --latency-table"
+        )
+    latency = read_latency_table(table, space=config.space.name, options=config.space.options)
+    return [replace(e, cost={**e.cost, "latency_ms": latency.predict(e.ops) / 1000}) for e in finished]

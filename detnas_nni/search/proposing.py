@@ -1,0 +1,109 @@
+"""What strategies are made of: the proposer that draws architectures, and a base that makes NNI's models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from nni.nas.execution import ExecutionEngine
+from nni.nas.strategy.base import Strategy
+from numpy.typing import ArrayLike
+
+from detnas_nni.architecture import Architecture, Ops
+from detnas_nni.cost.limits import FeasibleSet
+from detnas_nni.search.space import CandidateModel
+from search_spaces import layout
+
+# Redraws of one child before a random architecture takes its place: with the paper's numbers one in three
+# redraws succeeds, and near the end of a small space hardly any.
+MOST_REDRAWS = 200
+
+
+class Proposer:
+    """Draws architectures that keep the constraint and were not proposed before, and marks where from.
+
+    `feasible` knows the constraint, `freeze` makes NNI's model of a sample.
+    """
+
+    def __init__(self, space: str, feasible: FeasibleSet, rng: np.random.Generator) -> None:
+        self.space = space
+        self.rng = rng
+        self.seen: set[Ops] = set()
+        self._feasible = feasible
+        self._candidates = np.array([len(choice.candidates) for choice in layout(space)])
+
+    def random(self) -> Ops | None:
+        """A new architecture, uniform over the feasible ones while these are many; None if none is left."""
+        return self._take(self._feasible.random_unseen(self.rng, self.seen))
+
+    def mutation(self, parent: Callable[[], ArrayLike], probability: float) -> Ops | None:
+        """A parent with each block redrawn with the given probability; None if no new one was found."""
+
+        def draw() -> Ops:
+            ops = parent()
+            redrawn = self.rng.random(len(ops)) < probability
+            return tuple(np.where(redrawn, self.rng.integers(self._candidates), ops).tolist())
+
+        return self._redraw(draw)
+
+    def crossover(self, parents: Callable[[], tuple[ArrayLike, ArrayLike]]) -> Ops | None:
+        """Each block from one of two parents, evenly; None if no new architecture was found."""
+
+        def draw() -> Ops:
+            first, second = parents()
+            return tuple(np.where(self.rng.random(len(first)) < 0.5, first, second).tolist())
+
+        return self._redraw(draw)
+
+    def accept(self, ops: Ops) -> bool:
+        """Mark an architecture as proposed; False if it was before, or breaks the constraint."""
+        if ops in self.seen or not self._feasible.contains(ops):
+            return False
+        self.seen.add(ops)
+        return True
+
+    def _redraw(self, draw: Callable[[], Ops]) -> Ops | None:
+        for _ in range(MOST_REDRAWS):
+            ops = draw()
+            if self.accept(ops):
+                return ops
+        return None
+
+    def _take(self, ops: Ops | None) -> Ops | None:
+        if ops is not None:
+            self.seen.add(ops)
+        return ops
+
+
+class ProposingStrategy(Strategy):
+    """A strategy with a proposer that ends after `evaluations` candidates, or with the space.
+
+    The base of strategies of your own, too: `_run` proposes candidates by `self.proposer`, makes NNI's models
+    of them by `model`, gives them to `self.engine`, and returns when the search is over.
+    """
+
+    def __init__(self, proposer: Proposer, evaluations: int) -> None:
+        super().__init__()
+        self.proposer = proposer
+        self.evaluations = evaluations
+
+    def model(self, ops: Ops, generation: int, origin: str) -> CandidateModel:
+        """NNI's model of a candidate; generation and origin are for the journal."""
+        sample = Architecture(self.proposer.space, ops).choices
+        return self.model_space.freeze(sample).proposed(ops, generation, origin)
+
+    def extra_repr(self) -> str:
+        return f"evaluations={self.evaluations}"
+
+
+def wait_for_worker(engine: ExecutionEngine, poll_seconds: float = 0.05) -> bool:
+    """Wait until the engine can take a candidate; False if its budget is spent.
+
+    As NNI's `wait_for_resource`, which sleeps a whole second between two looks.
+    """
+    while not engine.idle_worker_available():
+        if not engine.budget_available():
+            return False
+        time.sleep(poll_seconds)
+    return engine.budget_available()
