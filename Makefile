@@ -18,7 +18,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 8
 .PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean python
 
 quickstart: $(INSTALLED)
-	$(BIN)/detnas quickstart $(if $(PORT),--port $(PORT))
+	@$(BIN)/detnas quickstart $(if $(PORT),--port $(PORT)) $(if $(THREADS),--threads $(THREADS))
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)

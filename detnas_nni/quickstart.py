@@ -25,11 +25,14 @@ MOST_THREADS = 4
 """So small a net leaves little to divide among more."""
 
 
-def quickstart(port: int | None = None) -> None:
+def quickstart(port: int | None = None, threads: int | None = None) -> None:
     """Run the pipeline in the working folder. Finished steps are left as they are.
+
+    The same number of threads gives the same numbers again.
 
     Args:
         port: of NNI's web UI; a free one by default.
+        threads: of a training, as `hardware.threads`; by default the machine's cores, up to `MOST_THREADS`.
 
     Raises:
         StepError: a step has failed; those after it were not begun.
@@ -38,7 +41,7 @@ def quickstart(port: int | None = None) -> None:
     port = port or _free_port()
     config = ["-c", str(_CONFIG)]
     # A training has the machine to itself; the search's trials share it, with the config's one thread each.
-    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
     training = [*config, f"--set=hardware.threads={threads}"]
     search = ["--config", str(_CONFIG.with_name("search.yaml")), "--port", str(port)]
     _step(
@@ -68,6 +71,8 @@ def _step(title: str, command: Sequence[str]) -> None:
         # NNI's server listens on every interface; this keeps it to this machine, also in an environment that
         # was not closed by `detnas doctor --close-nni` (docs/security.md).
         "NODE_OPTIONS": " ".join([node_option(), os.environ.get("NODE_OPTIONS", "")]).rstrip(),
+        # On a busy machine threads that spin while they wait for one without a core slow a step tenfold.
+        "OMP_WAIT_POLICY": "PASSIVE",
         # nnictl imports pkg_resources, which says at each call that it is deprecated.
         "PYTHONWARNINGS": "ignore:pkg_resources is deprecated:UserWarning",
     }

@@ -68,12 +68,18 @@ def add_quickstart(commands: Commands) -> None:
     command.add_argument(
         "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: one that is free)"
     )
+    command.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="of each training (default: the cores, up to 4); 1 is quicker on a busy machine",
+    )
 
 
 def _quickstart(options: argparse.Namespace) -> None:
     from detnas_nni.quickstart import quickstart
 
-    quickstart(options.port)
+    quickstart(options.port, options.threads)
 
 
 def add_reproduce(commands: Commands) -> None:

@@ -1,0 +1,16 @@
+#!/bin/bash
+# Step 3, the search, in one process on one GPU; search_nnictl.sh takes eight.
+#   sbatch experiments/coco_fpn_300m/slurm/search.sh
+# docs/clusters.md says what to change for another cluster, and how it was tried.
+#SBATCH --job-name=detnas-search
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1 # a process a GPU
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8 # loader processes among them: hardware.workers
+#SBATCH --time=24:00:00
+#SBATCH --signal=TERM@300 # seconds before the limit, in which the state is saved
+#SBATCH --requeue
+#SBATCH --open-mode=append # one log, however often it is queued again
+#SBATCH --output=%x-%j.log
+. experiments/coco_fpn_300m/slurm/step.sh
+step detnas search -c "$config"
