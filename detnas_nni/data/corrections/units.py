@@ -152,14 +152,24 @@ def decide(
     if follows and hint.form in others:
         return Reading(hint.form, units)
     most = len(np.unique(image[wrong])) > _MOST * len(np.unique(image))
-    if most and not others and declared == "xywh":
-        # Its second corner first: what no form has, and what sorting makes good.
-        swapped = impossible("xyxy swapped")
-        others = ["xyxy"] if swapped.mean() <= _STRAY else []
+    enough = len(values) >= _ENOUGH and wrong.sum() >= _SUSPECT and wrong.mean() >= _SUSPECT_SHARE
+    if not others and declared == "xywh" and enough:
+        in_order = ~impossible("xyxy")
+        reversed_ = (values[:, 2:] <= values[:, :2]).all(axis=1)
+        fits = impossible("xyxy swapped").mean() <= _STRAY
+        if most and fits and reversed_.mean() >= 1 - _STRAY:
+            others = ["xyxy"]  # the second corner first, which sorting makes good
+        # Boxes that are only drawn over the edge lie there, and as corners are hardly ever in order.
+        elif in_order[wrong].mean() >= 1 - _SUSPECT_SHARE or (most and fits):
+            raise DataError(
+                f"{source}: {int(wrong.sum()):,} of {len(values):,} boxes stick out of their image if they "
+                f"are {FORMS[declared]}, and look like {FORMS['xyxy']}; not all of the others can be that. "
+                "It may be a file of both forms: mend it, or say that all are corners in any order by "
+                f"--box-form xyxy (data.detection.box_form in the config), {declared} for boxes as they are."
+            )
     if most and wrong.sum() >= _LEAST and len(others) == 1:
         return Reading(others[0], units)
-    doubtful = declared == "xywh" and len(values) >= _ENOUGH
-    doubtful = doubtful and wrong.sum() >= _SUSPECT and wrong.mean() >= _SUSPECT_SHARE
+    doubtful = declared == "xywh" and enough
     if others and ((most and wrong.sum() >= _LEAST) or doubtful):
         readings = " or ".join(f"{FORMS[other]} (box_form: {other})" for other in others)
         raise DataError(

@@ -101,6 +101,26 @@ def test_corners_that_are_written_second_first_are_recognised_and_sorted(tmp_pat
     assert told(images, "corners for sides") == told(images, "swapped corners") == len(boxes)
 
 
+def test_a_file_of_sides_and_corners_is_refused_and_not_sorted(tmp_path: Path) -> None:
+    """Read as corners the sides are boxes, too, and wrong ones."""
+    boxes = corners()
+    written = [box if at % 2 else xywh(box) for at, box in enumerate(boxes.tolist())]
+    folder, file = coco(tmp_path, np.array(written), list)
+    with pytest.raises(
+        DataError, match=r"look like x1, y1, x2, y2; .* of both forms: .*--box-form xyxy"
+    ):
+        read_coco(folder, file)
+    read_coco(folder, file, conventions=Conventions(box_form="xywh"))
+
+
+def test_boxes_that_are_drawn_over_the_edge_are_cut_and_make_nobody_suspect_corners(tmp_path: Path) -> None:
+    boxes = corners()
+    boxes[:6] = [(WIDTH - 8, 10 + number, WIDTH + 6, 20 + number) for number in range(6)]
+    images = read_coco(*coco(tmp_path, boxes, xywh))
+    boxes[:6, 2] = WIDTH
+    np.testing.assert_allclose(read_boxes(images), boxes)
+
+
 def test_shares_that_reach_over_the_edge_are_shares_all_the_same(tmp_path: Path) -> None:
     boxes = corners()
     boxes[0] = (-4, 3, 12, 33)
