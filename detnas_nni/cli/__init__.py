@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from detnas_nni import __version__
 from detnas_nni.cli import data, experiments, measuring, nets, searches, trainings
@@ -59,8 +58,7 @@ def parser() -> argparse.ArgumentParser:
         description="Search a backbone with your detector's AP as the guide (DetNAS, on NNI).",
         epilog="The steps: init, pretrain, finetune, search, retrain, report, export. "
         "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
-        # Wide enough for the longest command, so that none takes two lines.
-        formatter_class=partial(HelpFormatter, max_help_position=24),
+        formatter_class=HelpFormatter,
     )
     detnas.add_argument("--version", action="version", version=f"detnas {__version__}")
     commands = detnas.add_subparsers(title="commands", metavar="COMMAND", required=True)

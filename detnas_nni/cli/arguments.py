@@ -21,6 +21,12 @@ Action: TypeAlias = Callable[[argparse.Namespace], int | None]
 class HelpFormatter(argparse.HelpFormatter):
     """Wraps prose to the terminal, and keeps an example on one line, to be copied."""
 
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            # argparse forgets how far they are indented, and so gives the longest command two lines.
+            self._action_max_length = max(self._action_max_length, 4 + max(map(len, action.choices)))
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         prose, example, command = text.partition("example:\n")
         wrapped = super()._fill_text(prose, width, indent)
