@@ -27,6 +27,11 @@ class HelpFormatter(argparse.HelpFormatter):
             # argparse forgets how far they are indented, and so gives the longest command two lines.
             self._action_max_length = max(self._action_max_length, 4 + max(map(len, action.choices)))
 
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        # The commands stand under a title, and need no "COMMAND" as well.
+        return text.split("\n", 1)[1] if isinstance(action, argparse._SubParsersAction) else text
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         prose, example, command = text.partition("example:\n")
         wrapped = super()._fill_text(prose, width, indent)
