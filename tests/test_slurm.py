@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detnas_nni.search.journal import Journal
+from tests.search.nnictl.experiments import free_port, write_experiment
 from tests.slurm import ROOT, Cluster, Job
 
 # Slurm looks for time limits every half minute, and a job that is queued again waits a while.
@@ -98,6 +99,26 @@ def test_a_search_that_its_time_limit_cuts_goes_on_with_what_it_has(
     before = [evaluation.id for evaluation in Journal(journal).evaluations]
     assert job.end() == "COMPLETED", job.log
     after = [evaluation.id for evaluation in Journal(journal).evaluations]
+    assert 2 <= len(before) < len(after) == 16
+    assert after[: len(before)] == before
+    assert len(set(after)) == 16
+
+
+def test_a_search_by_nnictl_that_its_time_limit_cuts_goes_on_in_another_experiment(
+    submit: Callable[..., Job], write_config: Callable[..., Path], trained_run: Path, tmp_path: Path
+) -> None:
+    """A trial takes seconds, most of them to start: Slurm looks at the time limit before there are 16."""
+    search = {"population": 8, "generations": 2}
+    file = write_experiment(tmp_path, write_config, trained_run, concurrency=1, search=search)
+    job = submit("search_nnictl", "--cpus-per-task=1", "--time=60", SEARCH=file, PORT=free_port())
+    journal = tmp_path / "run/search/journal.jsonl"
+    job.wait_until(lambda: journal.exists() and len(Journal(journal)) >= 2)
+    job.set_time_limit(MARGIN)
+    job.wait_until(lambda: job.field("Restarts") == "1")
+    job.set_time_limit(60)
+    before = [evaluation.ops for evaluation in Journal(journal).evaluations]
+    assert job.end() == "COMPLETED", job.log
+    after = [evaluation.ops for evaluation in Journal(journal).evaluations]
     assert 2 <= len(before) < len(after) == 16
     assert after[: len(before)] == before
     assert len(set(after)) == 16
