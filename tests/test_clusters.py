@@ -1,6 +1,7 @@
-"""The shipped nnictl files for clusters: NNI takes them, and they search what the local one searches."""
+"""The shipped files for clusters: NNI takes those for nnictl, and they search what the local one searches."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,27 @@ def test_it_says_how_to_call_it_and_where_to_read_on(file):
     assert "docs/clusters.md" in comment and "runs/coco_fpn_300m/search" in comment
     assert ("NOT RUN" in comment) == (file == KUBERNETES)
     assert file.name in (ROOT / "docs/clusters.md").read_text(encoding="utf-8")
+
+
+SLURM = sorted(LOCAL.parent.glob("slurm/*.sbatch"))
+
+
+def test_every_step_that_takes_gpus_has_a_script_for_slurm():
+    assert [file.stem for file in SLURM] == ["finetune", "pretrain", "retrain", "search", "search_nnictl"]
+
+
+@pytest.mark.parametrize("file", SLURM, ids=lambda file: file.stem)
+def test_a_script_for_slurm_is_bash_and_says_how_to_call_it_and_where_to_read_on(file):
+    text = file.read_text(encoding="utf-8")
+    comment = text.partition("#SBATCH")[0]
+    assert re.search(rf"^#   (\w+=\S+ )*sbatch {file.relative_to(ROOT)}$", comment, re.MULTILINE)
+    assert "docs/clusters.md" in comment
+    assert file.name in (ROOT / "docs/clusters.md").read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n", file, file.with_name("common.sh")], check=True)
+
+
+@pytest.mark.parametrize("file", SLURM, ids=lambda file: file.stem)
+def test_a_script_for_slurm_is_asked_to_end_and_queued_again(file):
+    """Without --requeue a job whose node dies is lost; without B: the signal goes to the step's processes."""
+    options = re.findall(r"^#SBATCH --(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"signal=B:TERM@300", "requeue", "open-mode=append"} <= set(options)

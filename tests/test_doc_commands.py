@@ -25,7 +25,7 @@ OURS = ("experiments", "search_spaces", "detnas_nni", "benchmarks", "docs", "tes
 MINE = ("experiments/mine", "experiments/NAME")
 
 # Programs that are not ours to check, and shell builtins.
-OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchrun")
+OTHERS = ("ssh", "ss", "export", "tensorboard", "pip", "cd", "kubectl", "torchrun", "sbatch")
 
 # Of detnas.
 TAKES_A_FILE = ("--weights", "--arch", "--out")

@@ -75,7 +75,7 @@ def test_wheel_and_sdist_are_as_a_registry_wants_them_and_carry_the_experiments(
     assert experiments == set(
         re.findall(r"^detnas_nni/experiments/([^/]+)/detnas\.yaml ", names, re.MULTILINE)
     )
-    assert "detnas_nni/experiments/coco_fpn_300m/slurm/step.sh" in names
+    assert "detnas_nni/experiments/coco_fpn_300m/slurm/common.sh" in names
 
 
 @pytest.mark.slow  # it installs torch, some 6 GB, and runs a whole pipeline

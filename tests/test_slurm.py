@@ -1,136 +1,144 @@
-"""The batch scripts for Slurm, run as they are by a real slurmctld and slurmd of this machine."""
+"""The batch scripts for Slurm, run by a real one: cut by their time limit, they go on to the same end."""
 
-import os
+from __future__ import annotations
+
 import re
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
+from torch import Tensor
 
-from detnas_nni.config.reading import load_config
 from detnas_nni.search.journal import Journal
-from detnas_nni.search.session import search_in_process
-from detnas_nni.training.weights import load_weights
-from tests.slurm import Cluster, cluster, missing
+from tests.search.nnictl.experiments import free_port, write_experiment
+from tests.slurm import ROOT, Cluster, Job
 
-ROOT = Path(__file__).parents[1]
+# Slurm looks for time limits every half minute, and a job that is queued again waits a while.
+pytestmark = pytest.mark.slow
+
 SCRIPTS = ROOT / "experiments/coco_fpn_300m/slurm"
-BATCH = sorted(file for file in SCRIPTS.glob("*.sh") if file.name != "step.sh")
-
-STEPS = 60
-LONG = 900  # seconds that a job may take on a busy machine
-
-# Python finds the trunk, and the processes find each other on this machine.
-VARIABLES = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "GLOO_SOCKET_IFNAME": "lo"}
-
-HERE = ("--nodes=1", "--cpus-per-task=1")
-
-needs_slurm = pytest.mark.skipif(
-    bool(missing()),
-    reason=f"Slurm is not here ({', '.join(missing())} not found): apt-get install slurm-wlm munge",
-)
+MARGIN = 5  # minutes before the time limit at which the scripts have themselves asked to end
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster(tmp_path_factory.mktemp("slurm")) as here:
-        yield here
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with the batch scripts, to submit them in; less the GPUs, which slurmd would look for."""
-    folder = shutil.copytree(SCRIPTS, tmp_path / "place/experiments/coco_fpn_300m/slurm")
-    for script in folder.glob("*.sh"):
-        script.write_text(re.sub(r"#SBATCH --gpus.*\n", "", script.read_text(encoding="utf-8")))
-    return tmp_path / "place"
+def submit(cluster: Cluster, tmp_path: Path) -> Callable[..., Job]:
+    """submit("pretrain", options…): a script of the experiment's, on the config in tmp_path."""
+
+    def submit(step: str, *options: str, **variables: object) -> Job:
+        variables = {"CONFIG": tmp_path / "detnas.yaml", "HOME": tmp_path / "home", **variables}
+        (tmp_path / "home").mkdir(exist_ok=True)
+        return cluster.submit(SCRIPTS / f"{step}.sbatch", tmp_path / f"{step}.log", *options, **variables)
+
+    return submit
 
 
-def submit(slurm: Cluster, place: Path, script: str, *options: str) -> str:
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    file = f"experiments/coco_fpn_300m/slurm/{script}"
-    variables = {"PATH": path, **VARIABLES}
-    return slurm("sbatch", "--parsable", *HERE, *options, file, cwd=place, **variables).strip()
+def cut_by_time_limit(job: Job, config: Path) -> None:
+    """Let the time limit come in the middle of the job's work, and leave it time enough in its next turn.
+
+    Its processes stand still meanwhile: Slurm looks at time limits every half minute; they could be done.
+    """
+    processes = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(config) in (process.info["cmdline"] or ())
+    ]
+    assert processes
+    for process in processes:
+        process.suspend()
+    job.set_time_limit(MARGIN)
+    job.wait_until(lambda: "is asked to end" in job.log)
+    for process in processes:
+        process.resume()
+    job.wait_until(lambda: job.field("Restarts") == "1")
+    job.set_time_limit(60)
 
 
-def wait_until(slurm: Cluster, job: str, place: Path, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LONG
-    while not condition():
-        state = slurm.job(job)["JobState"]
-        log = "".join(file.read_text() for file in place.glob("*.log"))
-        assert state not in ("FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"), f"{state}\n{log}"
-        assert time.monotonic() < deadline, f"{state}\n{log}"
-        time.sleep(0.5)
-
-
-@pytest.mark.parametrize("script", BATCH, ids=lambda file: file.stem)
-def test_a_script_says_how_to_call_it_and_comes_again(script: Path) -> None:
-    text = script.read_text(encoding="utf-8")
-    assert f"sbatch {script.relative_to(ROOT)}" in text
-    assert {"--requeue", "--open-mode=append"} <= set(re.findall(r"^#SBATCH (\S+)", text, re.MULTILINE))
-    assert re.search(r"^#SBATCH --signal=(B:)?TERM@300 ", text, re.MULTILINE)
-    assert script.name in (ROOT / "docs/clusters.md").read_text(encoding="utf-8")
-
-
-@needs_slurm
-@pytest.mark.slow  # it waits for a time limit, which Slurm looks at every half minute
-def test_a_training_of_two_tasks_that_its_time_limit_cuts_ends_as_an_uncut_one(
-    slurm: Cluster, place: Path, write_config: Callable[..., Path]
+def test_a_training_of_two_nodes_that_its_time_limit_cuts_ends_with_the_weights_of_an_uncut_one(
+    submit: Callable[..., Job],
+    write_config: Callable[..., Path],
+    state_of: Callable[[Path], dict[str, Tensor]],
+    differing: Callable[..., list[str]],
+    tmp_path: Path,
 ) -> None:
-    settings = {
-        "space": {"name": "unhurried:trunk"},
-        "pretrain": {"steps": STEPS, "checkpoint_every": 1, "batch_size": 8},
-        "evaluation": {"task": "classification"},
-    }
-    file = write_config(place / "experiments/coco_fpn_300m/detnas.yaml", **settings)
-    folder = file.parent / "run/pretrain"
-    job = submit(slurm, place, "pretrain.sh", "--ntasks-per-node=2", "--time=60")
-    wait_until(slurm, job, place, lambda: any(folder.glob("checkpoints/step_*.ckpt")))
-    # Less than what the script's --signal asks for is left, so Slurm sends it at its next look.
-    slurm("scontrol", "update", f"JobId={job}", "TimeLimit=5")
-    wait_until(slurm, job, place, lambda: slurm.job(job)["JobState"] == "PENDING")
-    slurm("scontrol", "update", f"JobId={job}", "TimeLimit=60")
-    wait_until(slurm, job, place, lambda: slurm.job(job)["JobState"] == "COMPLETED")
+    settings: dict[str, Any] = {"pretrain": {"steps": 200, "checkpoint_every": 100_000, "log_every": 20}}
+    write_config(tmp_path / "detnas.yaml", run_dir="cut", **settings)
+    two = ("--ntasks-per-node=1", "--cpus-per-task=1", "--time=60")
+    job = submit("pretrain", *two)
+    job.wait_until(lambda: "step 20/200" in job.log)
+    cut_by_time_limit(job, tmp_path / "detnas.yaml")
+    assert job.end() == "COMPLETED", job.log
+    [saved] = re.findall(r"SIGTERM: saved at step (\d+)", job.log)
+    assert 20 <= int(saved) < 200
+    assert f"resuming at step {saved} of 200" in job.log
+    assert "2 processes" in job.log
 
-    assert slurm.job(job)["Restarts"] == "1"
-    [log] = place.glob("detnas-pretrain-*.log")
-    [saved] = re.findall(r"SIGTERM: saved at step (\d+)", log.read_text())
-    assert f"resuming at step {saved} of {STEPS}" in log.read_text()
-    uncut = write_config(place / "uncut/detnas.yaml", **settings, hardware={"devices": 2})
-    command = [sys.executable, "-m", "detnas_nni.cli", "pretrain", "-c", uncut]
-    subprocess.run(command, env=os.environ | VARIABLES, check=True, capture_output=True)
-    cut_weights, weights = (
-        load_weights(run / "supernet.pt").state for run in (folder, uncut.parent / "run/pretrain")
-    )
-    assert cut_weights.keys() == weights.keys()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in cut_weights.items())
+    whole = write_config(tmp_path / "whole.yaml", run_dir="whole", **settings)
+    uncut = submit("pretrain", *two, CONFIG=whole)
+    assert uncut.end() == "COMPLETED", uncut.log
+    first, second = (state_of(tmp_path / name / "pretrain/supernet.pt") for name in ("cut", "whole"))
+    assert differing(first, second) == []
 
 
-@needs_slurm
-@pytest.mark.slow
-def test_a_search_that_is_cut_goes_on_after_what_it_has(
-    slurm: Cluster, place: Path, write_config: Callable[..., Path], supernets: Path
+def test_a_search_that_its_time_limit_cuts_goes_on_with_what_it_has(
+    submit: Callable[..., Job], write_config: Callable[..., Path], trained_run: Path, tmp_path: Path
 ) -> None:
-    search = {"population": 4, "generations": 8}
-    file = write_config(place / "experiments/coco_fpn_300m/detnas.yaml", search=search)
-    shutil.copytree(supernets, file.parent / "run")
-    journal = file.parent / "run/search/journal.jsonl"
-    job = submit(slurm, place, "search.sh", "--time=60")
-    wait_until(slurm, job, place, lambda: journal.is_file() and bool(journal.read_text()))
-    slurm("scancel", "--signal=TERM", job)  # as before a time limit
-    wait_until(slurm, job, place, lambda: slurm.job(job)["Restarts"] == "1")
+    write_config(tmp_path / "detnas.yaml", search={"population": 8, "generations": 2})
+    job = submit("search", "--cpus-per-task=1", "--time=60")
+    journal = tmp_path / "run/search/journal.jsonl"
+    job.wait_until(lambda: journal.exists() and len(Journal(journal)) >= 2)
+    cut_by_time_limit(job, tmp_path / "detnas.yaml")
+    before = [evaluation.id for evaluation in Journal(journal).evaluations]
+    assert job.end() == "COMPLETED", job.log
+    after = [evaluation.id for evaluation in Journal(journal).evaluations]
+    assert 2 <= len(before) < len(after) == 16
+    assert after[: len(before)] == before
+    assert len(set(after)) == 16
+
+
+def test_a_search_by_nnictl_that_its_time_limit_cuts_goes_on_in_another_experiment(
+    submit: Callable[..., Job], write_config: Callable[..., Path], trained_run: Path, tmp_path: Path
+) -> None:
+    """A trial takes seconds, most of them to start: Slurm looks at the time limit before there are 16."""
+    search = {"population": 8, "generations": 2}
+    file = write_experiment(tmp_path, write_config, trained_run, concurrency=1, search=search)
+    job = submit("search_nnictl", "--cpus-per-task=1", "--time=60", SEARCH=file, PORT=free_port())
+    journal = tmp_path / "run/search/journal.jsonl"
+    job.wait_until(lambda: journal.exists() and len(Journal(journal)) >= 2)
+    job.set_time_limit(MARGIN)
+    job.wait_until(lambda: job.field("Restarts") == "1")
+    job.set_time_limit(60)
     before = [evaluation.ops for evaluation in Journal(journal).evaluations]
-    wait_until(slurm, job, place, lambda: slurm.job(job)["JobState"] == "COMPLETED")
+    assert job.end() == "COMPLETED", job.log
+    after = [evaluation.ops for evaluation in Journal(journal).evaluations]
+    assert 2 <= len(before) < len(after) == 16
+    assert after[: len(before)] == before
+    assert len(set(after)) == 16
 
-    alone = write_config(place / "alone/detnas.yaml", search=search)
-    shutil.copytree(supernets, alone.parent / "run")
-    search_in_process(load_config(alone))
-    cut, uncut = (Journal(config.parent / "run/search/journal.jsonl").evaluations for config in (file, alone))
-    assert 0 < len(before) < len(cut) == 32
-    assert [evaluation.ops for evaluation in cut[: len(before)]] == before
-    assert [(one.ops, one.metrics) for one in cut] == [(one.ops, one.metrics) for one in uncut]
+
+def test_a_step_that_fails_is_not_queued_again(submit: Callable[..., Job], tmp_path: Path) -> None:
+    job = submit("pretrain", "--ntasks-per-node=1", "--cpus-per-task=1")
+    assert job.end() == "FAILED"
+    assert job.field("Restarts") == "0", job.log
+    assert "detnas.yaml: cannot be read" in job.log
+
+
+def test_a_step_that_is_canceled_is_not_queued_again(
+    submit: Callable[..., Job], write_config: Callable[..., Path], tmp_path: Path, cluster: Cluster
+) -> None:
+    write_config(tmp_path / "detnas.yaml", pretrain={"steps": 100_000, "checkpoint_every": 100_000})
+    job = submit("pretrain", "--ntasks-per-node=1", "--cpus-per-task=1")
+    job.wait_until(lambda: "steps/s" in job.log)
+    cluster.says("scancel", job.number)
+    assert job.end() == "CANCELLED"
+    assert job.field("Restarts") == "0"
+    [checkpoint] = (tmp_path / "run/pretrain/checkpoints").glob("step_*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] > 0
