@@ -49,9 +49,9 @@ def add_init(commands: Commands) -> None:
     add_strict(command)
     command.add_argument(
         "--pretrain",
-        choices=("crops", "folder", "supernet", "none"),
+        choices=("crops", "folder", "supernet", "imagenet", "none"),
         metavar="START",
-        help="of the trunk: crops, folder, supernet, none",
+        help="of the trunk: crops, folder, supernet, imagenet, none",
     )
     command.add_argument(
         "--classification", type=Path, metavar="DIR", help="labelled images, a folder a class"

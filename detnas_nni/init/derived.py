@@ -97,7 +97,7 @@ class Schedule:
 
 
 _HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
-_MOST_CALIBRATION = {"tiny": 576}  # experiments/quickstart; else 4,000 [R]
+_MOST_CALIBRATION = {"tiny": 576, "lite0": 576}  # experiments/quickstart; else 4,000 [R]
 
 # What an image of 800x1333 pixels takes in training, GB of a GPU's memory: two thirds of what is known of
 # ResNet-50 FPN, whose trunk is wider. A guess on the safe side, which `--fast-dev-run` tries.
@@ -134,7 +134,8 @@ class Derived:
 
     @property
     def is_small_net(self) -> bool:
-        return self.space == "tiny"
+        """Whether the detector around the trunk is a narrow one, for a CPU."""
+        return self.space == "tiny" or (self.pretraining.kind == "imagenet" and not self.machine.gpus)
 
     @cached_property
     def input(self) -> InputSize:
@@ -197,11 +198,10 @@ class Derived:
     def schedule(self) -> Schedule:
         """What is wanted where time is no matter, with the least that is worth its name."""
         small = self.is_small_net
-        scratch = self.pretraining.kind == "none"
+        scratch, trained = self.pretraining.kind == "none", self.pretraining.kind == "imagenet"
         epochs = 24 if scratch else 12
-        finetune = max(
-            round(epochs * self.train_images / self.finetune_batch), (800 if small else 4000) * (1 + scratch)
-        )
+        least_steps = (300 if trained else 800) if small else 4000
+        finetune = max(round(epochs * self.train_images / self.finetune_batch), least_steps * (1 + scratch))
         pretrain = 0
         if self.pretraining.trains:
             epochs = 10 if self.pretraining.kind == "crops" else 30

@@ -1,4 +1,4 @@
-"""Where the trunk's weights come from before it is in a detector: three ways when there is no ImageNet."""
+"""Where the trunk's weights come from before it is in a detector: ImageNet's, or what else there is."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _SAID = {
     "folder": "on your labelled images, as the paper does on ImageNet",
     "supernet": "from the supernet that you give: its trunk is what fine-tuning starts from, and `pretrain` "
     "is not run",
+    "imagenet": "from ImageNet weights, of which every candidate is made (finetune.init: imagenet): the "
+    "supernet is trained before its first step, and `pretrain` is not run",
     "none": "none: the supernet is trained in the detector from random weights (finetune.init: scratch), "
     "with twice as many steps in place of it",
 }
@@ -31,13 +33,13 @@ _SAID = {
 @dataclass(frozen=True)
 class Pretraining:
     """Attributes:
-    kind: crops, folder, supernet or none.
+    kind: crops, folder, supernet, imagenet or none.
     reason: in words, with how it was chosen.
     images: labelled images that there are, about.
     side: the middling side of a crop, pixels; 0 if there are none.
     folder: of `kind` folder, the ImageFolder.
     weights: of `kind` supernet, the checkpoint.
-    space, options: of that checkpoint: the config has to have the same.
+    space, options: of that checkpoint, or of the ImageNet weights: the config has to have the same.
     """
 
     kind: str
@@ -64,6 +66,7 @@ def choose(
         UsageError: the options contradict each other, or there are no crops to train on.
         DataError: the folder is no ImageFolder.
         CheckpointError: the checkpoint is missing, damaged, or of no classification supernet.
+        ConfigError: the ImageNet weights are not installed.
     """
     if folder is not None and supernet is not None:
         raise UsageError("--classification and --supernet: one start for the trunk, give one of them")
@@ -89,6 +92,8 @@ def choose(
             if kind == "crops"
             else f"proposed, as only {crops.sum():,} boxes can be cut out, fewer than {ENOUGH_CROPS}"
         )
+    if kind == "imagenet":
+        return _imagenet()
     if kind == "none":
         return Pretraining("none", f"{_SAID['none']} ({asked})")
     if crops.sum() < 2:
@@ -115,3 +120,15 @@ def _given(supernet: Path) -> Pretraining:
         space=info.space,
         options=dict(info.options),
     )
+
+
+IMAGENET_SPACE = "lite0"
+"""The space of `--pretrain imagenet`, the smallest one of which there are weights."""
+
+
+def _imagenet() -> Pretraining:
+    from detnas_nni.training.pretrained import published  # torch takes seconds
+
+    start = published(IMAGENET_SPACE)
+    reason = f"{_SAID['imagenet']} ({start.source}; licence {start.licence})"
+    return Pretraining("imagenet", reason, space=start.space)

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
+from detnas_nni.architecture import Architecture
+from detnas_nni.cost.table import counts
 from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.sizes import anchor_ratios, anchor_sizes
+from search_spaces import LITE
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
         tree["pretrain"] = _pretrain(derived, schedule)
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
-    tree["search"] = _search(schedule)
+    tree["search"] = _search(schedule) | _limit(derived)
     tree["retrain"] = {
         "init": Value(
             "supernet", "quick; the paper's `classification` trains a classifier from scratch before"
@@ -65,6 +68,8 @@ def _space(derived: Derived) -> Tree:
     why = f"of {derived.machine}, {images}; tiny, small, large, 3.8g"
     if derived.pretraining.kind == "supernet":
         why = "the given supernet's"
+    elif derived.pretraining.kind == "imagenet":
+        why = "of which there are ImageNet weights"
     tree: Tree = {"name": Value(derived.space, why)}
     if derived.pretraining.options:
         tree["options"] = Value(dict(derived.pretraining.options), "the given supernet's")
@@ -134,6 +139,8 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
     tree: Tree = {}
     if derived.pretraining.kind == "none":
         tree["init"] = Value("scratch", "no pre-training")
+    elif derived.pretraining.kind == "imagenet":
+        tree["init"] = Value("imagenet", "every candidate is made of the trained block")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet: its trunk is the start")
     milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
@@ -176,6 +183,15 @@ def _search(schedule: Schedule) -> Tree:
         "mutations": Value(children, "two fifths are mutations,"),
         "crossovers": Value(children, "two fifths crossovers, the rest random [P]"),
     }
+
+
+def _limit(derived: Derived) -> Tree:
+    """The most that a candidate may cost: around a published net, what that does."""
+    if derived.pretraining.kind != "imagenet":
+        return {}
+    net = Architecture(derived.space, LITE[derived.space].published_ops)
+    macs = counts(net)["backbone_macs"]
+    return {"constraint": {"max_macs": Value(macs, "the published net's, at 224 pixels")}}
 
 
 def _hardware(derived: Derived) -> Tree:

