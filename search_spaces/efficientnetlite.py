@@ -114,12 +114,10 @@ class SamePad(nn.Module):
         self.kernel = kernel
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = (self._sides(size) for size in x.shape[-2:])
-        return functional.pad(x, (*width, *height))
-
-    def _sides(self, size: int) -> tuple[int, int]:
+        height, width = x.shape[-2:]
         behind = self.kernel // 2
-        return (behind, behind) if size % 2 else (behind - 1, behind)
+        # Sums, and no `if`: a traced net would keep the padding of the image that it was traced with.
+        return functional.pad(x, (behind - 1 + width % 2, behind, behind - 1 + height % 2, behind))
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}"
