@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from detnas_nni.architecture import Architecture, Ops
-from detnas_nni.config import COST_OF
-from detnas_nni.cost.table import CostTable
 from detnas_nni.search.nondominated import Point, crowded_order, front_of
 from detnas_nni.search.proposing import Proposer, ProposingStrategy
 from detnas_nni.search.space import CandidateModel
@@ -118,12 +116,6 @@ class DetNASEvolution(GenerationalEvolution):
     def standing(self) -> str:
         fitness, ops = self._best[0]
         return f"best fitness so far {fitness:.4f} ({Architecture(self.proposer.space, ops)})"
-
-
-def objective_costs(table: CostTable, objectives: Sequence[str], ops: Ops) -> Point:
-    """What an architecture costs, by the names of `search.objectives`, in their order."""
-    cost = table.cost(ops).to_dict()
-    return tuple(cost[COST_OF[name]] for name in objectives)
 
 
 class ParetoEvolution(GenerationalEvolution):

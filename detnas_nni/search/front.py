@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from detnas_nni.architecture import Ops
 from detnas_nni.config import COST_OF, Config
 from detnas_nni.config.run_folder import FRONT, member_file
+from detnas_nni.cost.table import CostTable
 from detnas_nni.errors import EvaluationError, UsageError
 from detnas_nni.search.best import provenance_of_search, save_evaluation
 from detnas_nni.search.journal import Evaluation, Journal
@@ -17,6 +19,12 @@ from detnas_nni.util.files import write_json
 
 FORMAT = 1
 """The version of the file's format."""
+
+
+def objective_costs(table: CostTable, objectives: Sequence[str], ops: Ops) -> Point:
+    """What an architecture costs, by the names of `search.objectives`, in their order."""
+    cost = table.cost(ops).to_dict()
+    return tuple(cost[COST_OF[name]] for name in objectives)
 
 
 def point(evaluation: Evaluation, objectives: Sequence[str]) -> Point:

@@ -20,7 +20,8 @@ from detnas_nni.config import Config, Search
 from detnas_nni.config.own_parts import is_own, load_factory
 from detnas_nni.cost.limits import FeasibleSet
 from detnas_nni.errors import ConfigError
-from detnas_nni.search.evolution import DetNASEvolution, ParetoEvolution, objective_costs
+from detnas_nni.search.evolution import DetNASEvolution, ParetoEvolution
+from detnas_nni.search.front import objective_costs
 from detnas_nni.search.proposing import MOST_REDRAWS, Proposer, ProposingStrategy, wait_for_worker
 from detnas_nni.search.space import CandidateModel
 from detnas_nni.util.seeding import derive_seed, generator

@@ -134,8 +134,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("data shapes", "the following arguments are required: --out"),
         ("sample -c a.yaml", "the following arguments are required: --count"),
         ("sample -c a.yaml --count 0", "'0' is not a whole number from 1"),
-        ("retrain -c a.yaml", "the following arguments are required: --arch"),
-        ("retrain -c a.yaml --arch a.json --init gone", "'gone' is neither classification, supernet nor"),
+        ("retrain -c a.yaml", "one of the arguments --arch --front is required"),
+        (
+            "retrain -c a.yaml --arch a.json --init gone",
+            "'gone' is neither classification, supernet, imagenet nor",
+        ),
         ("import-reference a.pth", "the following arguments are required: --out"),
         ("import-reference a.pth --out a.pt --shuffle odd", "invalid choice: 'odd'"),
         ("evaluate -c a.yaml --ops 1 --split train", "invalid choice: 'train'"),

@@ -16,7 +16,8 @@ from nni.nas.strategy.base import Strategy
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost.limits import FeasibleSet, Limits
 from detnas_nni.cost.table import cost_table
-from detnas_nni.search.evolution import ParetoEvolution, objective_costs
+from detnas_nni.search.evolution import ParetoEvolution
+from detnas_nni.search.front import objective_costs
 from detnas_nni.search.outcomes import describe
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import (

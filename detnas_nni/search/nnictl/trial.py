@@ -30,8 +30,7 @@ from detnas_nni.cost.limits import candidate_costs  # noqa: E402
 from detnas_nni.errors import UsageError  # noqa: E402
 from detnas_nni.evaluation.candidate import CandidateEvaluation  # noqa: E402
 from detnas_nni.search.evaluator import DetNASEvaluator, Race  # noqa: E402
-from detnas_nni.search.evolution import objective_costs  # noqa: E402
-from detnas_nni.search.front import point  # noqa: E402
+from detnas_nni.search.front import objective_costs, point  # noqa: E402
 from detnas_nni.search.journal import Journal, journal_path, search_identity  # noqa: E402
 from detnas_nni.search.nnictl.files import BEATEN_BY, IDENTITY, Taken, TrialFiles, say_why  # noqa: E402
 from detnas_nni.search.nnictl.heartbeat import heartbeat  # noqa: E402
