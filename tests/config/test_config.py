@@ -61,8 +61,8 @@ def test_a_value_that_is_given_replaces_the_default(write_config: Write, tmp_pat
         ({"hardware": {"device": "cpu", "gpus": 1}}, "hardware.gpus: unknown key; known here: device, "),
         (
             {"search": {"constraint": {"macs": 3}}},
-            "search.constraint.macs: unknown key; known here: latency_runtime, latency_table, max_latency_ms, "
-            "max_params, resolution",
+            "search.constraint.macs: unknown key; known here: latency_runtime, latency_table, "
+            "max_latency_ms, max_macs, max_params, resolution",
         ),
         (
             {"data": {"detection": {"train": {"image": "x"}}}},
