@@ -327,6 +327,7 @@ def test_called_again_it_says_each_command_and_trains_nothing_anew(
     ]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_of_the_random_nets_runs(write_config: Write, tmp_path: Path) -> None:
     section = {"what": "random", "steps": ["sample", "retrain"], "samples": 5}
     file = write_config(tmp_path / "detnas.yaml", reproduces=section)

@@ -94,6 +94,7 @@ def claimed(
     return claim
 
 
+@pytest.mark.slow
 def test_a_net_that_fails_is_written_down_and_tried_again_and_what_is_finished_is_left(
     claimed: Callable[..., tuple[Config, list[NetTraining]]], detnas: Callable[..., str], tmp_path: Path
 ) -> None:

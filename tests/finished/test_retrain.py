@@ -155,7 +155,7 @@ def test_the_results_say_what_was_trained_how_and_with_what(finished: Path) -> N
     path = folder(finished) / "results.json"
     results = read(path)
     assert list(results) == [
-        *("format", "space", "ops", "choices", "cost", "init", "seed"),
+        *("format", "space", "ops", "choices", "cost", "init", "start", "seed"),
         *("classification", "detection", "search"),
         *("config", "weights", "finished_at", "versions"),
     ]

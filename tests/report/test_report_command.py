@@ -47,7 +47,7 @@ def test_real_searches_are_reported_and_compared(config_file, capsys, tmp_path):
     assert "trained on their own as well (n = 3)" in text
     names = {path.name for path in out.iterdir()}
     assert {"training.svg", "training.png", "ranking.svg", "comparison.png"} <= names
-    assert len(names) == 17
+    assert len(names) == 19
 
 
 def test_a_search_that_runs_has_a_report_too_also_with_another_config(config_file, tmp_path):

@@ -245,6 +245,7 @@ def test_one_process_goes_on_where_two_were_stopped(
         assert all(torch.equal(a, b) for a, b in zip(images, joint, strict=True))
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_as_if_they_had_never_stopped(
     trained: dict[str, Ranks], interrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ RACING = {
 }
 
 
+@pytest.mark.slow
 def test_the_same_candidates_are_given_up_through_both_doors(
     supernets, write_config, tmp_path, trained_run, make_config
 ):
