@@ -21,9 +21,6 @@ _NAME = "quickstart"
 _CONFIG = FOLDER / _NAME / "detnas.yaml"
 _DATA = Path("runs", _NAME, "data")
 
-MOST_THREADS = 4
-"""So small a net leaves little to divide among more."""
-
 
 def quickstart(port: int | None = None, threads: int | None = None) -> None:
     """Run the pipeline in the working folder. Finished steps are left as they are.
@@ -32,7 +29,7 @@ def quickstart(port: int | None = None, threads: int | None = None) -> None:
 
     Args:
         port: of NNI's web UI; a free one by default.
-        threads: of a training, as `hardware.threads`; by default the machine's cores, up to `MOST_THREADS`.
+        threads: of a training, as `hardware.threads`; by default the config's.
 
     Raises:
         StepError: a step has failed; those after it were not begun.
@@ -41,8 +38,7 @@ def quickstart(port: int | None = None, threads: int | None = None) -> None:
     port = port or _free_port()
     config = ["-c", str(_CONFIG)]
     # A training has the machine to itself; the search's trials share it, with the config's one thread each.
-    threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    training = [*config, f"--set=hardware.threads={threads}"]
+    training = config if threads is None else [*config, f"--set=hardware.threads={threads}"]
     search = ["--config", str(_CONFIG.with_name("search.yaml")), "--port", str(port)]
     _step(
         "1/5 Draw the images: shapes, for classification and for detection",

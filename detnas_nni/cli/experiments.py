@@ -72,7 +72,7 @@ def add_quickstart(commands: Commands) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="of each training (default: the cores, up to 4); 1 is quicker on a busy machine",
+        help="of each training (default: the config's, 1); more are slower on a busy machine",
     )
 
 
