@@ -70,12 +70,11 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
 
 def _inherit_trunk(config: Config, model: DetectorSpace) -> None:
     start = imagenet_start(config)
-    if start is not None:
+    if start is None:
+        weights = load_weights(config.finetune.weights or pretrain_run(config).result)
+        _log.info("the trunk starts from %s", weights.path)
+    else:
+        weights = published_supernet(start)
         _log.info("the trunk starts from %s (%s): %s", start.source, start.licence, start.path)
-        fill(model.trunk, published_supernet(start).trunk_state, start.path)
-        return
-    path = config.finetune.weights or pretrain_run(config).result
-    weights = load_weights(path)
     weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
-    _log.info("the trunk starts from %s", path)
-    fill(model.trunk, weights.trunk_state, path)
+    fill(model.trunk, weights.trunk_state, weights.path)

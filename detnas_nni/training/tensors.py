@@ -79,9 +79,9 @@ def fill(
         CheckpointError: they do not fit.
     """
     check_fit(net, state, source, whose)
-    net.load_state_dict(
-        {name: tensor.clone() if assign else tensor for name, tensor in state.items()}, assign=assign
-    )
+    if assign:
+        state = {name: tensor.clone() for name, tensor in state.items()}
+    net.load_state_dict(state, assign=assign)
 
 
 def _form(tensor: Tensor | None) -> str:
