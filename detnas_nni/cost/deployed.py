@@ -28,7 +28,6 @@ from detnas_nni.cost.latency import checked, draw_apart, no_garbage_collection, 
 from detnas_nni.cost.latency_table import Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, device_name
 from detnas_nni.errors import LatencyError, UsageError
-from search_spaces import is_fixed
 
 _log = logging.getLogger(__name__)
 
@@ -171,11 +170,9 @@ def measure_deployed(
         UsageError: a fixed net; a runtime or a provider that is not installed.
         LatencyError: the runtime cannot run a part of the trunk.
     """
-    if is_fixed(space):
-        raise UsageError(f"{space} is one fixed net: it has no candidates to measure")
     options, threads = dict(options or {}), torch.get_num_threads()
-    runner = Runner(runtime, threads)
     trunk = ChangingTrunk(space, options, resolution, "cpu")
+    runner = Runner(runtime, threads)
     image = torch.randn(batch_size, 3, resolution, resolution, generator=torch.Generator().manual_seed(seed))
     rng = np.random.default_rng(seed)
     apart = draw_apart(trunk.sizes, check, rng)

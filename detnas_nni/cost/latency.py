@@ -23,7 +23,6 @@ from detnas_nni.cost.latency_table import TORCH, Check, Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name
 from detnas_nni.errors import UsageError
 from detnas_nni.models.hardware import prepare
-from search_spaces import is_fixed
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +72,6 @@ def measure_latency(
 
     Raises `UsageError` for a fixed net or too few rounds, and `SpaceError` as `search_spaces.build_trunk`.
     """
-    if is_fixed(space):
-        raise UsageError(f"{space} is one fixed net: it has no candidates to measure")
     if rounds < _FEWEST_ROUNDS:
         raise UsageError(f"{rounds} rounds: at least {_FEWEST_ROUNDS} are needed")
     device, options = torch.device(device), dict(options or {})

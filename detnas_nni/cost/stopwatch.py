@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detnas_nni.errors import UsageError
 from detnas_nni.models.batchnorm import fold_batch_norm
-from search_spaces import layout
+from search_spaces import is_fixed, layout
 from search_spaces.trunk import TrunkSpace, layer_choices
 
 Mark = Any
@@ -127,11 +128,15 @@ class ChangingTrunk:
         options: of the trunk.
         resolution: side of the images that it will see, in pixels.
         device: where it computes.
+
+    Raises `UsageError` for a fixed net.
     """
 
     def __init__(
         self, space: str, options: Mapping[str, Any], resolution: int, device: torch.device | str
     ) -> None:
+        if is_fixed(space):
+            raise UsageError(f"{space} is one fixed net: it has no candidates to measure")
         self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
