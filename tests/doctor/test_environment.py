@@ -37,6 +37,14 @@ def test_a_package_that_is_missing_is_named(packages_first):
     assert found.text == "is not installed; a-package-that-nobody-has>=2 is needed"
 
 
+def test_what_an_extra_asks_for_may_be_missing_but_not_of_another_version(packages_first):
+    extras = ["a-package-that-nobody-has>=2 ; extra == 'more'", "numpy<1 ; extra == 'more'", "pillow"]
+    install(packages_first, "detnas-nni", "0.1.0", *extras)
+    [found] = environment.packages()
+    assert (found.name, found.status) == ("numpy", "problem")
+    assert found.text.endswith("is installed; numpy<1 is needed")
+
+
 # What a broken torch and torchvision do when they are imported.
 @pytest.mark.parametrize(
     ("code", "reason"),
