@@ -98,7 +98,11 @@ class TrialWatch:
         self._proposals: set[str] = set()
         self._ended_at: dict[str, float] = {}
         self._undecided: set[str] = set()
-        """trials that have ended, and may have a last word yet"""
+        """trials that have ended, and may have a last word or a metric yet"""
+        self._awaited: set[str] = set()
+        """those of them that ended badly: their last word does not come through NNI"""
+        self._settling_since: float | None = None
+        self._settled_for = 0.0
         self._listener = Listener()
         self._lost: dict[str, Trial] = {}
         self._moved_at = 0.0
@@ -130,16 +134,20 @@ class TrialWatch:
     def settle(self) -> None:
         """Return when the trials that have ended by now, and have said so, are dealt with.
 
-        Also those whose last word is waited for: their candidates may come before any other.
+        Also those whose last word is waited for: their candidates may come before any other. Not those whose
+        metric is waited for: NNI's dispatcher brings that after it has got an answer to this request.
         """
         with self._looked:
             # A look that goes on now may have begun before the last end.
             next_look = self._looks_begun + 1
+            self._settling_since = time.monotonic()
             self._call.set()
             self._looked.wait_for(
-                lambda: self._stopped or (self._looks_ended >= next_look and not self._undecided),
+                lambda: self._stopped or (self._looks_ended >= next_look and not self._awaited),
                 timeout=_SETTLED,
             )
+            self._settled_for += time.monotonic() - self._settling_since
+            self._settling_since = None
 
     def reported(self, trial: str, parameter_id: int, value: dict[str, Any]) -> None:
         """NNI has brought a trial's final metric."""
@@ -194,6 +202,7 @@ class TrialWatch:
         if ops is not None and outcome is not None:
             self._engine.finish(ops, outcome)
         self._undecided.discard(trial.id)
+        self._awaited.discard(trial.id)
         match self._state(trial, taken, outcome):
             case _State.RUNS:
                 self._propose(trial)
@@ -202,6 +211,8 @@ class TrialWatch:
                 self._lose(trial)
             case _State.MAY_SPEAK:
                 self._undecided.add(trial.id)
+                if trial.status != "SUCCEEDED":
+                    self._awaited.add(trial.id)
             case _State.LOST:
                 self._lose(trial)
                 self._end(trial, self._reason(trial, taken))
@@ -259,8 +270,14 @@ class TrialWatch:
             return False
         if trial.status != "SUCCEEDED" and not self._died_with_its_machine(trial, taken):
             return False
-        ended_at = self._ended_at.setdefault(trial.id, time.monotonic())
-        return time.monotonic() - ended_at < _GRACE
+        clock = self._time_for_metrics() if trial.status == "SUCCEEDED" else time.monotonic()
+        return clock - self._ended_at.setdefault(trial.id, clock) < _GRACE
+
+    def _time_for_metrics(self) -> float:
+        """A clock, in seconds, that stands while a request is settled: no metric can come meanwhile."""
+        with self._looked:
+            now = time.monotonic() if self._settling_since is None else self._settling_since
+            return now - self._settled_for
 
     def _died_with_its_machine(self, trial: Trial, taken: Taken | None) -> bool:
         """Whether nobody saw a trial end. Of a dead machine's trials NNI says that a user canceled them."""

@@ -90,6 +90,22 @@ def run_two_at_a_time(manager, finish, last_first=False):
 # A search through the dispatcher.
 
 
+def test_a_metric_that_waits_in_nnis_queue_behind_a_request_is_not_missed(tuner, config, monkeypatch):
+    monkeypatch.setattr(watch_module, "_GRACE", 3)
+    with Manager(tuner) as manager:
+        manager.start()
+        manager.request(2)
+        first, second = manager.proposed(), manager.proposed()
+        # NNI's REST API already says of it that it has ended well.
+        manager.statuses[first.job] = "SUCCEEDED"
+        manager.request(1)
+        for trial in (first, second):
+            manager.report(trial, metrics_of(trial))
+            manager.end(trial)
+        assert wait_for(lambda: len(journal_of(config)) == 2)
+    assert [e.error for e in journal_of(config).evaluations] == [None, None]
+
+
 def test_a_search_runs_to_its_end_and_writes_its_result(tuner, config):
     with Manager(tuner) as manager:
         manager.start()
