@@ -58,7 +58,7 @@ def _step(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def _loading(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for case, figures in found["rate"].items():
         for use in ("training", "evaluation"):
-            yield f"{case}, {use}: images a second over plain", figures[use]["ratio_bgr"]
+            yield f"{case}, {use}: images per second over plain", figures[use]["ratio_bgr"]
 
 
 def _start(found: dict[str, Any]) -> Iterator[tuple[str, float]]:

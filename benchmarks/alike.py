@@ -1,4 +1,4 @@
-"""The small space with 2, 4 or 8 candidates a block, all alike: any path of any of them costs the same.
+"""The small space with 2, 4 or 8 candidates per block, all alike: any path of any of them costs the same.
 
 Spaces for `supernet_step.py`, named as "alike:of_4".
 """
@@ -13,7 +13,7 @@ from search_spaces.sizes import SIZES, STAGES
 
 
 def of_2() -> nn.Module:
-    """The small trunk with two candidates a block, all alike."""
+    """The small trunk with two candidates per block, all alike."""
     return TrunkOfAlike(2)
 
 

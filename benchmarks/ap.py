@@ -5,8 +5,8 @@
 takes three minutes and prints one JSON object. Seconds are of CPU, medians over the repeats, each in a
 process of its own and the two in turn; they hold all from the lists of dicts to the twelve numbers, the index
 of the ground truth too. Memory is by how much the process grew at its largest. The scene has COCO's
-proportions: 80 categories, about 7 objects an image of 3 categories, 1 in 100 a crowd, and detections half of
-which lie near an object.
+proportions: 80 categories, about 7 objects per image of 3 categories, 1 in 100 a crowd, and detections,
+half of which lie near an object.
 """
 
 import argparse

@@ -8,11 +8,11 @@ needs a GPU and prints one JSON object. For each space:
   one-shot strategy; `by_hand` a plain loop over the same paths; `fixed` our training of one net, and
   `fixed_by_hand` a plain loop over that net, without a supernet around it. The ratios are of medians, from
   trainings that ran one after the other; `kernels` is the GPU's share of the time (torch's profiler);
-- `candidate`: a candidate's calibration and detection, images a second, in the precision and memory layout
+- `candidate`: a candidate's calibration and detection, images per second, in the precision and memory layout
   named; images are in memory, decoded, 640x480 before they are resized. `seconds` is what these make of the
   paper's 4,000 calibration images and 5,000 measured ones: an extrapolation, without AP.
 
-Weights are random, those of the last classifier 20 times as large: about 1,400 boxes an image then have a
+Weights are random, those of the last classifier 20 times as large: about 1,400 boxes per image then have a
 score that counts, and each image its 100 detections, as in a picture full of objects.
 """
 

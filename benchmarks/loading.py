@@ -3,7 +3,7 @@
     python benchmarks/loading.py
 
 takes about half an hour on two cores, `--only rate` three minutes, and prints one JSON object:
-- `rate`: images a second of one core, from the files to a batch, by us and by torchvision's two plain paths:
+- `rate`: images per second of one core, from files to a batch, by us and by torchvision's two plain paths:
   `pil` (ImageFolder's reader, then the transforms) and `decode_jpeg` (torchvision.io, then the transforms),
   both with what our nets take at the end (`bgr`: BGR in 0..255) and with what torchvision's do (`rgb`: RGB in
   0..1). The ratios are ours to the faster of the two, medians over rounds in which all take turns; above 1 we

@@ -13,7 +13,7 @@ by each protocol, all on the whole search split:
 The reference takes most of the time: `--reference FILE` has its figures from what this script printed before
 about the same candidates.
 
-For each protocol: seconds a candidate (of CPU, on a CPU) over the reference's, Kendall's τ with the
+For each protocol: seconds per candidate (of CPU, on a CPU) over the reference's, Kendall's τ with the
 reference's fitness, and where the candidate that it ranks first stands in the reference, from 1.
 """
 

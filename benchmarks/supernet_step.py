@@ -3,9 +3,9 @@
     python benchmarks/supernet_step.py
 
 takes ten minutes on a busy machine and prints one JSON object:
-- `pretrain` and `finetune`: seconds a step of our training (Lightning under NNI's one-shot strategy; paths
+- `pretrain` and `finetune`: seconds per step of our training (Lightning under NNI's one-shot strategy; paths
   drawn in bins of MACs for pre-training, logging on) and of the loop by hand, and where the time goes;
-- `candidates`: how a step grows with 2, 4 and 8 candidates a block, of which any path costs the same;
+- `candidates`: how a step grows with 2, 4 and 8 candidates per block, of which any path costs the same;
 - `path_microseconds`: of drawing a path, with and without the bins.
 
 Trainings are processes of their own that take turns of two steps; a ratio is of turns in the same round:
@@ -118,7 +118,7 @@ def beside_by_hand(step: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def growth(options: argparse.Namespace) -> dict[str, Any]:
-    """A step of pre-training with more and more candidates a block, all alike."""
+    """A step of pre-training with more and more candidates per block, all alike."""
     figures = {}
     for training in (ours, by_hand):
         trainings = {

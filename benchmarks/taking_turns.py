@@ -92,7 +92,7 @@ class Course:
     """What a training's turns took, and what it has come to."""
 
     turns: list[dict[str, float]]
-    """seconds a step of each round, of CPU as `cpu` and by the clock on the wall as `wall`"""
+    """seconds per step of each round, of CPU as `cpu` and by the clock on the wall as `wall`"""
     microseconds: dict[str, int]
     """a step's by part"""
     weights: str

@@ -54,7 +54,7 @@ def add_init(commands: Commands) -> None:
         help="of the trunk: crops, folder, supernet, imagenet, none",
     )
     command.add_argument(
-        "--classification", type=Path, metavar="DIR", help="labelled images, a folder a class"
+        "--classification", type=Path, metavar="DIR", help="labelled images, a folder per class"
     )
     command.add_argument("--supernet", type=Path, metavar="FILE", help="a trained classification supernet")
     command.add_argument("--hours", type=hours, metavar="H", help="cut the schedules to so much time")
@@ -186,7 +186,7 @@ def add_data(commands: Commands) -> None:
         "crops",
         _crops,
         "cut the training boxes out, to pre-train on",
-        "Cut the boxes of the config's training images, without those held out, into a folder a class and "
+        "Cut the boxes of the config's training images, without those held out, into a folder per class and "
         "one of background: labelled images for `detnas pretrain` where there is no ImageNet.",
         "detnas data crops -c experiments/bccd/detnas.yaml --out runs/bccd/crops",
     )

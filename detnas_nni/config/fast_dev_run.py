@@ -4,7 +4,7 @@ Where an update of the weights takes more iterations, it is so many.
 
 The data is the configured data, read, checked and held out in full; then a handful of images of each split
 is used. Image sizes, nets and losses are the configured ones. On a GPU the batch sizes are, too, so that
-memory is tried; on a CPU a batch is two images a process.
+memory is tried; on a CPU a batch is two images per process.
 """
 
 from __future__ import annotations

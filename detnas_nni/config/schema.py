@@ -485,7 +485,7 @@ class Search(Section):
         "front.json has",
     )
     seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
-    population: Positive = Field(50, description="candidates a generation [P]")
+    population: Positive = Field(50, description="candidates per generation [P]")
     generations: Positive = Field(20, description="generations; evaluations = population x generations [P]")
     parents: Positive = Field(10, description="best candidates so far that breed (detnas) [P]")
     mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas, pareto) [P]")
@@ -612,7 +612,7 @@ class Hardware(Section):
         "search's folder until it ends, if they take no more GB; 0 decodes them for each candidate",
     )
     threads: int | None = Field(
-        None, ge=1, description="torch's CPU threads a process; fix it for equal results"
+        None, ge=1, description="torch's CPU threads per process; fix it for equal results"
     )
 
 

@@ -42,8 +42,8 @@ def keep_decoded(
     """Have a data set take its images from a file of decoded ones, which is made if it is not there.
 
     The set's transform must give the same for an image each time. Images that cannot be read are not kept,
-    and met as ever. Nothing is kept, and the set stays as it was, if the images take more than `limit` bytes,
-    the disk has no room, or they are no whole numbers from 0 to 255.
+    and are handled as without a cache. Nothing is kept, and the set stays as it was, if the images take more
+    than `limit` bytes, the disk has no room, or they are no whole numbers from 0 to 255.
 
     Args:
         dataset: the set.

@@ -46,7 +46,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
 
     Args:
         size: images in the data set.
-        batch_size: images a step on one rank.
+        batch_size: images per step on one rank.
         steps: steps of the whole training; also the length, if it starts later: Lightning counts batches from
             the start of the training when it resumes.
         seed: the config's seed.

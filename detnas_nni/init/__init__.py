@@ -23,7 +23,7 @@ from detnas_nni.init.sources import Sources
 from detnas_nni.init.values import render, settings
 from search_spaces import search_space_json
 
-_ARE_HERE = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
+_MIN_IMAGES = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     refused = [problem.text for problem in told if problem.refused]
     if refused:
         raise DataError(f"the steps would refuse this data: {refused[0]}")
-    if len(found.train) < _ARE_HERE:
+    if len(found.train) < _MIN_IMAGES:
         raise DataError(
-            f"{found.train.name}: {len(found.train)} training images; with fewer than {_ARE_HERE} neither a "
-            "supernet learns anything nor can a search tell candidates apart"
+            f"{found.train.name}: {len(found.train)} training images; with fewer than {_MIN_IMAGES} neither "
+            "a supernet learns anything nor can a search tell candidates apart"
         )
     pretraining = choose(
         found, kind=request.pretrain, folder=request.classification, supernet=request.supernet

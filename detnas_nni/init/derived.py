@@ -140,12 +140,12 @@ class Derived:
     @cached_property
     def input(self) -> InputSize:
         found, limits = self.found, _GPU if self.machine.gpus else _CPU
-        return input_size(found.image_sizes, found.box_sizes, found.sizes_of_boxes_images, limits)
+        return input_size(found.image_sizes, found.box_sizes, found.image_size_per_box, limits)
 
     @cached_property
     def resized_sides(self) -> np.ndarray:
         """(B,) √area of the training boxes as the net sees them, pixels."""
-        scales = resize_scales(self.found.sizes_of_boxes_images, self.input.min_size, self.input.max_size)
+        scales = resize_scales(self.found.image_size_per_box, self.input.min_size, self.input.max_size)
         return np.sqrt(self.found.box_sizes.prod(axis=1)) * scales
 
     @cached_property

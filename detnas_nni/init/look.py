@@ -107,12 +107,12 @@ class Look:
         return stacked[:, 2:] - stacked[:, :2]
 
     @cached_property
-    def sizes_of_boxes_images(self) -> np.ndarray:
+    def image_size_per_box(self) -> np.ndarray:
         """(B, 2) width and height of the image that each of `box_sizes` is in."""
-        return np.repeat(self.image_sizes, self.boxes_an_image, axis=0)
+        return np.repeat(self.image_sizes, self.boxes_per_image, axis=0)
 
     @cached_property
-    def boxes_an_image(self) -> np.ndarray:
+    def boxes_per_image(self) -> np.ndarray:
         """(N,) boxes that are trained on."""
         return np.array([int(record.trainable().sum()) for record in self.train.records])
 
@@ -184,8 +184,8 @@ def describe(found: Look) -> list[str]:
         f"              COCO's small (< 32²) {small:.0%}, medium {1 - small - large:.0%}, "
         f"large (≥ 96²) {large:.0%}"
     )
-    per_image = found.boxes_an_image
-    lines.append(f"boxes an image   median {np.median(per_image):.0f}, max {per_image.max()}")
+    per_image = found.boxes_per_image
+    lines.append(f"boxes per image   median {np.median(per_image):.0f}, max {per_image.max()}")
     return lines
 
 

@@ -192,5 +192,5 @@ def _how(derived: Derived, speeds: Speeds) -> str:
         f"an estimate, from {speeds.took:.0f} s of measurement on {derived.machine}{several}: {pretrain}"
         f"{speeds.finetune.steps} steps of finetune ({speeds.finetune.step:.2f} s each; retrain is taken to "
         f"be alike) and parts of two candidates' evaluation, with the configured net, image size and batch, "
-        f"on {speeds.images} images a split and untrained weights. What else runs on the machine counts"
+        f"on {speeds.images} images per split and untrained weights. What else runs on the machine counts"
     )

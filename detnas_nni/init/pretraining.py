@@ -17,7 +17,7 @@ ENOUGH_CROPS = 300
 """Crops from which a pre-training on them is proposed; with fewer it learns them by heart."""
 
 _SAID = {
-    "crops": "on your own crops: the boxes of the training images are cut out, a folder a class and one of "
+    "crops": "on your own crops: the boxes of the training images are cut out, a folder per class and one of "
     "background, and the supernet is first trained to tell them apart. It costs one step more and no "
     "other data, and is no ImageNet: a start from a given supernet (--supernet) is to be preferred",
     "folder": "on your labelled images, as the paper does on ImageNet",

@@ -44,7 +44,7 @@ _BATCHES = 2  # of calibration, a candidate
 
 @dataclass(frozen=True)
 class TrainingPace:
-    """Of a training: seconds until its first step, seconds a step, and how many steps were timed."""
+    """Of a training: seconds until its first step, seconds per step, and how many steps were timed."""
 
     start: float
     step: float

@@ -95,7 +95,7 @@ def _detector(derived: Derived) -> Tree:
         "anchor_ratios": Value(anchor_ratios(found.box_sizes), "[R], unless the boxes are very long"),
     }
     if derived.is_small_net:
-        most = int(np.quantile(found.boxes_an_image, 0.99))
+        most = int(np.quantile(found.boxes_per_image, 0.99))
         proposals = int(np.clip(round(4 * most / 20) * 20, 60, 400))
         tree |= {
             "fpn_channels": Value(48, "for the tiny space, as in experiments/quickstart"),
@@ -108,7 +108,7 @@ def _detector(derived: Derived) -> Tree:
                 int(np.clip(2 * most, 32, 128)), "2 x those boxes; a quarter may be objects"
             ),
         }
-    most = int(found.boxes_an_image.max())
+    most = int(found.boxes_per_image.max())
     if most > 100:
         tree["detections_per_image"] = Value(most, "boxes of the fullest image; COCO's AP counts 100 alone")
     return tree
@@ -201,7 +201,7 @@ def _hardware(derived: Derived) -> Tree:
         return {
             "device": Value("cuda"),
             "devices": Value(machine.gpus, "GPUs of this machine"),
-            "workers": Value(workers, f"loader processes a GPU; {machine.cores} cores"),
+            "workers": Value(workers, f"loader processes per GPU; {machine.cores} cores"),
         }
     return {
         "device": Value("cpu", "no GPU was found, or none was asked for"),

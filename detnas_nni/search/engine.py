@@ -199,7 +199,7 @@ class JournaledEngine(Middleware):
             return False
         model.error = None
         model.metrics.clear()
-        # NNI's sequential engine runs it right here, within the end of the try before; so NNI means it.
+        # NNI's sequential engine runs it at once, inside the callback of the try before.
         self.engine.submit_models(model)
         return True
 

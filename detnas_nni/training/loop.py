@@ -124,7 +124,7 @@ def train(
         state = _fit(model, job, run, world, paths, devices)
         if world.is_main:
             save_weights(run.result, _info(job, run, architecture), state)
-            run.checkpoints.clear()  # the way is done; the result stands
+            run.checkpoints.clear()  # not needed once the result is on disk
             _log.info("%s: the weights are in %s", run.folder.name, run.result)
         barrier()
 

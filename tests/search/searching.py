@@ -103,7 +103,7 @@ def pareto(
     objectives: tuple[str, ...] = ("macs",),
     **numbers: Any,
 ) -> ParetoEvolution:
-    """The evolution of a front, 20 candidates a generation."""
+    """The evolution of a front, 20 candidates per generation."""
     numbers = {"population": 20, "generations": 10, "mutations": 8, "crossovers": 8} | numbers
     costs = partial(objective_costs, cost_table(space), objectives)
     return ParetoEvolution(proposer(seed, space, **(limits or {})), costs, **numbers)
@@ -112,7 +112,7 @@ def pareto(
 def strategy(
     name: str, seed: int = 0, space: str = "tiny", evaluations: int = 200, **limits: int
 ) -> Strategy:
-    """A strategy by its name in the config, with 20 candidates a generation."""
+    """A strategy by its name in the config, with 20 candidates per generation."""
     if name == "detnas":
         return detnas(seed, space, limits, generations=evaluations // 20)
     if name == "pareto":

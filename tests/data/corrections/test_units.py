@@ -43,7 +43,7 @@ def shares(form: Callable[[Numbers], list[float]]) -> Callable[[Numbers], list[f
 
 
 def coco(root: Path, boxes: np.ndarray, form: Callable[[Numbers], list[float]]) -> tuple[Path, Path]:
-    """A COCO file with two boxes an image, each written in a form."""
+    """A COCO file with two boxes per image, each written in a form."""
     (root / "images").mkdir(parents=True, exist_ok=True)
     images = []
     for number in range(len(boxes) // 2):
