@@ -24,6 +24,7 @@ from detnas_nni.training.weights import load_weights
 from detnas_nni.util.lock import FolderLock
 from tests.audit.test_audit_selection import EVENLY
 from tests.report.journals import write_journal
+from tests.varied import SEED
 
 SHORT = {"finetune": {"steps": 1}, "retrain": {"init": "scratch"}}
 
@@ -63,8 +64,13 @@ def test_every_part_is_tried_from_the_journal_to_the_report(
     assert f"\n{folder}/audit/audit.json\n" in printed
     result = read_result(folder / "audit/audit.json")
     assert printed.rstrip().endswith(result.verdict.sentence)
-    assert (result.complete, result.init, result.seeds, result.figures.n) == (True, "supernet", (0, 1), 3)
-    assert [sorted(net.aps) for net in result.nets] == [["0", "1"]] * 3
+    assert (result.complete, result.init, result.seeds, result.figures.n) == (
+        True,
+        "supernet",
+        (SEED, SEED + 1),
+        3,
+    )
+    assert [sorted(net.aps) for net in result.nets] == [[str(SEED), str(SEED + 1)]] * 3
     trained = lines_of(folder / "audit/nets.jsonl")
     assert len(trained) == 6
     for line in trained:

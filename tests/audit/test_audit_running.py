@@ -20,8 +20,9 @@ from detnas_nni.util.processes import Process, descendants
 from tests.processes import ended
 from tests.report.journals import write_journal
 from tests.trainings import checkpoints
+from tests.varied import SEED
 
-NET = NetTraining((0, 1, 2, 3, 0, 1, 2, 3, 0), 0)
+NET = NetTraining((0, 1, 2, 3, 0, 1, 2, 3, 0), SEED)
 
 
 @pytest.mark.parametrize("changes", [{}, {"retrain": {"finetune": {"batch_size": 1, "lr": 1e-5}}}])
@@ -32,7 +33,7 @@ def test_a_training_reads_the_config_that_the_audit_has(
     own = config_of(config, NET, tmp_path / "run/audit", None)
     write_files(own, NET, {"default": 0.25})
     assert own.run_dir == folder_of(config, NET, tmp_path / "run/audit")
-    assert own.run_dir.name.endswith("-seed0")
+    assert own.run_dir.name.endswith(f"-seed{SEED}")
     assert load_config(own.run_dir / NET_CONFIG) == own
     assert Architecture.from_json(own.run_dir / NET_ARCHITECTURE).ops == NET.ops
     assert read_document(own.run_dir / NET_ARCHITECTURE)["metrics"] == {"default": 0.25}
@@ -46,8 +47,8 @@ def test_it_differs_in_its_folders_and_its_seed_alone(
     put_back = {"run_dir": config.run_dir, "pretrain_dir": None, "finetune_dir": None}
     assert own.model_copy(update=put_back) == config
     assert (own.pretrain_dir, own.finetune_dir) == (config.run_dir / "pretrain", config.run_dir / "finetune")
-    other = config_of(config, NetTraining(NET.ops, 1), tmp_path / "audit", None)
-    assert other.seed == 1 and other.run_dir != own.run_dir
+    other = config_of(config, NetTraining(NET.ops, SEED + 1), tmp_path / "audit", None)
+    assert other.seed == SEED + 1 and other.run_dir != own.run_dir
     assert other.retrain.classifier_dir is None  # what is kept there was trained with the config's seed
     elsewhere = make_config(tmp_path / "run", finetune_dir="/supernet")
     assert config_of(elsewhere, NET, tmp_path / "audit", None).finetune_dir == Path("/supernet")

@@ -145,10 +145,7 @@ def test_the_results_are_those_of_the_test_splits(finished: Path, final: Final) 
     classifier, detector = (folder(finished) / f"{part}/net.pt" for part in ("classifier", "detector"))
     results = read(folder(finished) / "results.json")
     assert results["detection"] == measure_weights(config, detector, "test")
-    assert results["detection"]["default"] > 0
-    assert results["detection"] != measure_weights(config, detector, "search")
     assert results["classification"] == measure_weights(config, classifier, "test")
-    assert results["classification"] != measure_weights(config, classifier, "search")
 
 
 def test_the_results_say_what_was_trained_how_and_with_what(finished: Path) -> None:

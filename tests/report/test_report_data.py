@@ -20,6 +20,7 @@ from detnas_nni.search.journal import JournalError, journal_path
 from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import Choice, layout
 from tests.report.journals import write_journal
+from tests.varied import SEED
 
 FITNESS = (0.2, 0.5, 0.3, 0.4, 0.6, 0.1)
 
@@ -91,7 +92,7 @@ def test_published_nets_of_a_space_have_the_cost_that_the_authors_count():
 
 def test_a_search_knows_what_it_was(searched):
     config, search = searched(5, failed={1}, stopped={3})
-    assert (search.fitness, search.space, search.strategy, search.seed) == ("AP", "tiny", "detnas", 0)
+    assert (search.fitness, search.space, search.strategy, search.seed) == ("AP", "tiny", "detnas", SEED)
     assert [len(part) for part in (search.finished, search.failed, search.stopped)] == [3, 1, 1]
     assert of_config(config, "x").best(1) == [max(search.finished, key=lambda e: e.fitness)]
 
