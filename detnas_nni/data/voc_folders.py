@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ _XML = ("annotations", "annotation", "xmls", "xml", "labels", "annots")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
 
 _SPLITS = ("train", "valid", "val", "test")
+
+_FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1|\+1)")  # blanks, or a tab
 
 _MAX_LINK = 4096  # bytes; no path is longer
 _MAX_SET = 100_000_000  # bytes of a list; VOC's have 0.3 MB
@@ -107,8 +110,8 @@ def readings_of_line(line: str) -> Iterator[str]:
 
     The lists of single classes have the flags: whether the class is in the image, which is in the set anyway.
     """
-    name, _, flag = line.rpartition(" ")
-    for reading in (line, name.strip()) if flag in ("-1", "0", "1", "+1") and name.strip() else (line,):
+    flagged = _FLAGGED.fullmatch(line)
+    for reading in (line,) if flagged is None else (line, flagged[1]):
         yield reading
         stem, dot, suffix = reading.rpartition(".")
         if dot + suffix.lower() in (*IMAGE_SUFFIXES, ".xml"):
