@@ -239,6 +239,59 @@ def test_suffixes_in_other_letters_are_the_picture(tmp_path: Path) -> None:
     assert told(images, "names in other forms") == 1
 
 
+def test_the_pictures_of_annotations_train_are_in_images_train(tmp_path: Path) -> None:
+    made = write_voc(tmp_path / "made", OBJECTS)
+    for split in ("train", "val"):
+        shutil.copytree(made / "JPEGImages", tmp_path / "images" / split)
+        shutil.copytree(made / "Annotations", tmp_path / "annotations" / split)
+    write_image(tmp_path / "images/train/c.png", 31, 17)
+    images = read_voc(tmp_path / "annotations/train")
+    assert boxes(images) == EXPECTED and told(images, "pictures without XML") == 1
+    assert {record.file.parent for record in images.records} == {tmp_path / "images/train"}
+
+
+def test_pictures_in_folders_below_keep_their_own_boxes(tmp_path: Path) -> None:
+    """Two cameras with the same names; XML files and pictures side by side, or in two trees."""
+    made = write_voc(tmp_path / "made", OBJECTS)
+    for number, (xml, pictures) in enumerate(((".", "."), ("Annotations", "JPEGImages"))):
+        root = tmp_path / f"set{number}"
+        for camera, name in (("left", "a"), ("right", "b")):
+            for folder in (root / xml / camera, root / pictures / camera):
+                folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(made / f"JPEGImages/{name}.jpg", root / pictures / camera / "0.jpg")
+            shutil.copy(made / f"Annotations/{name}.xml", root / xml / camera / "0.xml")
+        found = {record.file.parent.name: record.boxes.tolist() for record in read_voc(root).records}
+        assert found == {"left": EXPECTED["a.jpg"], "right": EXPECTED["b.jpg"]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gb2312", "shift_jis", "iso-8859-1"])
+def test_xml_files_are_read_in_the_encoding_that_they_declare(tmp_path: Path, encoding: str) -> None:
+    root = laid_out(tmp_path, "side by side")
+    name = "ca\u00f1a" if encoding == "iso-8859-1" else "\u732b"
+    declared = "utf-8" if encoding == "utf-8-sig" else encoding
+    text = f"<?xml version='1.0' encoding='{declared}'?>\n" + (root / "a.xml").read_text()
+    (root / "a.xml").write_bytes(text.replace("cat", name).encode(encoding))
+    images = read_voc(root)
+    assert boxes(images) == EXPECTED and set(images.classes) == {"dog", name}
+
+
+def test_what_all_files_lack_is_said_once_with_how_many_share_it(tmp_path: Path) -> None:
+    objects = {name: [voc_object("cat", ("4,5", 5, 20, 25))] for name in ("first", "second", "third", "last")}
+    root = write_voc(tmp_path, {**objects, "good": OBJECTS["a"]})
+    with pytest.raises(
+        DataError,
+        match=r"`Annotations/first.xml: object\[0\].bndbox.xmin` is '4,5', expected a "
+        r"finite number \(and 3 more like it\). 4 problems in all, 0 allowed",
+    ):
+        read_voc(root, "train")
+    shutil.rmtree(root / "JPEGImages")
+    (root / "JPEGImages").mkdir()
+    with pytest.raises(
+        DataError, match=r"is 'first', expected the name of an image .* \(and 4 more like it\)"
+    ):
+        read_voc(root, "train")
+
+
 def test_splits_side_by_side_are_not_thrown_together(tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
     for name in ("train", "valid", "test"):

@@ -149,7 +149,11 @@ def suspected(boxes: np.ndarray, sizes: np.ndarray) -> Kind | None:
         boxes: corners, not cut at the images' edges.
         sizes: (N, 2) width and height of each box's image.
     """
-    if len(boxes) < ENOUGH or (boxes < 0).any():
+    if (
+        len(boxes) < ENOUGH
+        or (boxes < 0).any()
+        or (boxes[:, 2:] > (1 + EDGE) * sizes).any(axis=1).mean() > STRAY
+    ):
         return None
     starts, ends = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     for unit, kind in SUSPECTED.items():
