@@ -115,8 +115,8 @@ class _Reader:
         if names and self._beyond and set(names) == set(range(len(names))) and not self._used[0]:
             raise DataError(
                 f"{self._source.root}: {self._beyond:,} lines have the class id {len(names)}, of "
-                f"{len(names)} classes in {self._names.source}, and none has 0: the ids seem to be counted from 1. Count "
-                "them from 0, or name the class that is missing."
+                f"{len(names)} classes in {self._names.source}, and none has 0: the ids seem to be counted "
+                "from 1. Count them from 0, or name the class that is missing."
             )
 
     def _is_orphan(self, file: PurePosixPath) -> bool:
