@@ -80,7 +80,7 @@ def _add_rare(command: argparse.ArgumentParser) -> None:
     for name, choices in {  # keys of the config's data.detection, and their values
         "--exif": ("auto", "shown", "stored"),
         "--box-form": ("auto", "xywh", "xyxy", "cxcywh"),
-        "--box-units": ("auto", "pixels", "shares", "percent"),
+        "--box-units": ("auto", "pixels", "shares", "percent", "thousandths"),
         "--crowds": ("ignored", "objects"),
     }.items():
         command.add_argument(name, choices=choices, default=choices[0], help=argparse.SUPPRESS)

@@ -198,8 +198,10 @@ class DetectionData(_GrownSection):
         description="what a box's four numbers are; by default what the format says, unless only another "
         "form is possible",
     )
-    box_units: Literal["auto", "pixels", "shares", "percent"] = Field(
-        "auto", description="their unit; by default shares of the image if all of a file's lie within 0..1"
+    box_units: Literal["auto", "pixels", "shares", "percent", "thousandths"] = Field(
+        "auto",
+        description="their unit; by default shares of the image if all of a file's lie within 0..1, percent "
+        "or thousandths where pixels are not possible",
     )
     crowds: Literal["ignored", "objects"] = Field(
         "ignored",

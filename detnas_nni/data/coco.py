@@ -9,6 +9,7 @@ from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
 from detnas_nni.data.corrections.segments import number
 from detnas_nni.data.corrections.values import (
     ALIKE_IDS,
+    FOREIGN,
     TEXT_NUMBERS,
     BadValueError,
     Beside,
@@ -197,7 +198,7 @@ def _read_boxes(
                     and -_FAR < width < _FAR
                     and -_FAR < height < _FAR
                     and type(area) in _NUMBERS
-                    and 0 <= area < MAX_AREA
+                    and 0 < area < MAX_AREA
                     and entry.get("iscrowd", 0) == 0
                     and not marked[keys]
                 ):
@@ -242,6 +243,9 @@ def _read_closely(
         return
     if read.otherwise is not None:
         problems.correct(read.otherwise, f"`{key}.bbox` is {show(entry.get('bbox'))}")
+    if marks.foreign:
+        problems.correct(FOREIGN, f"`{key}.{marks.foreign}")
+        marks = marks._replace(foreign="")
     if conventions.crowds == "objects":
         marks = marks._replace(crowd=False)
     area = number(entry.get("area"))
@@ -250,7 +254,7 @@ def _read_closely(
         label,
         read.values,
         position,
-        area=area if area is not None and 0 <= area < MAX_AREA else float("nan"),
+        area=area if area is not None and 0 < area < MAX_AREA else float("nan"),
         beside=None if marks == Beside() else marks,
         around=read.around,
     )

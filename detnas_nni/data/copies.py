@@ -53,9 +53,13 @@ _SERIES = tuple(
         r"(.*?)[._ -]*(?:frame|frm)[._ -]*\d+",
         # video3_0012, clip-3-12, drive.mp4-12: a number behind what is said to be a film
         r"(.*(?:video|clip|movie|seq|sequence|mp4|avi|mov|mkv|webm)[._ -]*\d*?)[._ -]+\d+",
+        # aug_0_photo, flipped_photo, Copy of photo
+        r"(?:aug|augmented|[hv]?flip|flipped|copy of)(?:[._ -]*\d+)?[._ -]+(.+)",
+        # photo - Copy (2), photo_BURST003
+        r"(.+?)[._ -]+(?:copy ?\(\d+\)|burst[._ -]*\d+)",
         # photo_flipped, photo_rot90, photo_bright2
-        r"(.+?)[._ -]+(?:h?flip|vflip|flipped|rot|rotated|bright\w*|dark\w*|blur\w*|noisy?\w*|contrast\w*)"
-        r"[._ -]*\d*",
+        r"(.+?)[._ -]+(?:h?flip|vflip|flipped|rot|rotated?|rotation|bright\w*|dark\w*|blur\w*|noisy?\w*"
+        r"|contrast\w*)[._ -]*\d*",
     )
 )
 _GRID = re.compile(r"(.+?)[_-](\d{1,5})[_-](\d{1,5})")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from detnas_nni.data.corrections.orientation import Exif
-from detnas_nni.data.corrections.units import Form, Reading, Units
+from detnas_nni.data.corrections.scales import Units
+from detnas_nni.data.corrections.units import Form, Reading
 from detnas_nni.data.corrections.values import Beside, Id
 from detnas_nni.data.records import DetectionSet
 

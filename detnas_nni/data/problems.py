@@ -1,6 +1,7 @@
 """What is wrong with an annotation file: collected, counted, then corrected, tolerated or an error."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ MISSING, CLIPPED, OUTSIDE = "missing files", "clipped boxes", "boxes outside"
 
 ZERO_AREA = "zero-area boxes"
 """Dropped without being a problem: a tool's accidental click."""
+
+_OWN = re.compile(r"\d+|^.*\.xml|(?<= of ).*$")
 
 _SHOWN = 3  # problems quoted in full; a damaged file may have a hundred thousand of them
 
@@ -103,8 +106,9 @@ class Problems:
 
     def add(self, key: str, value: object, expected: str, reason: str) -> None:
         """Note a problem: the entry at `key` is left out and counted under `reason`."""
-        # Entries that fail alike differ in the numbers of their keys, and in what is there in place of them.
-        kind = "".join(letter for letter in key if not letter.isdigit())
+        # Entries that fail alike differ in the numbers of their keys, in the names of files that have one
+        # entry each, and in what is there in place of them.
+        kind = _OWN.sub("", key)
         self.add_text(
             f"`{key}` is {show(value)}, expected {expected}", reason, kind=f"{kind} {expected[:12]}"
         )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from detnas_nni.data.corrections import orientation, units
+from detnas_nni.data.corrections import orientation, scales, units
 from detnas_nni.data.corrections.orientation import Exif, Frames
 from detnas_nni.data.corrections.units import Form, Reading
 from detnas_nni.data.corrections.values import CROWDS, DIFFICULT, IGNORED, Id, numbered
@@ -176,9 +176,9 @@ def _corners(
             problems.correct(kind, f"`{key}` {before}, read as the corners {after}", int(which.sum()))
 
     if reading.units != "pixels":
-        told(units.SHARES if reading.units == "shares" else units.PERCENT, ordinary)
-    elif conventions.box_units == "auto" and units.may_be_percent(boxes[ordinary], sizes[ordinary]):
-        told(units.MAYBE_PERCENT, ordinary)
+        told(scales.READ[reading.units], ordinary)
+    elif conventions.box_units == "auto":
+        told(scales.suspected(boxes[ordinary], sizes[ordinary]), ordinary)
     told(units.kind_of(entries.declared, reading), ordinary)
     told(units.SWAPPED, swapped)
     if reading != Reading(entries.declared, "pixels"):

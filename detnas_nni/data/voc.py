@@ -1,20 +1,27 @@
 """Reads Pascal VOC annotations (XML), http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from detnas_nni.data.corrections.categories import OTHER_CASE, folded
 from detnas_nni.data.corrections.places import OTHER_PLACES, ImageFiles
 from detnas_nni.data.corrections.segments import number
-from detnas_nni.data.corrections.values import BadValueError, Beside, beside
+from detnas_nni.data.corrections.values import (
+    FOREIGN,
+    FROM_SEGMENTS,
+    BadValueError,
+    Beside,
+    flag,
+)
 from detnas_nni.data.entries import DEFAULT, Conventions, Entries, size_in_pixels
 from detnas_nni.data.problems import MISSING, Kind, Problems
 from detnas_nni.data.reading import finish
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.data.voc_folders import VocFolders, read_image_set, readings_of_line, voc_folders
+from detnas_nni.data.voc_objects import VocBox, read_box
 from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
 from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
@@ -28,6 +35,12 @@ WITHOUT_XML = Kind(
     "objects)",
     corrects=False,
 )
+TWINS = Kind(
+    "pictures of one name",
+    "picture has the name of another that an XML file is of, but for the suffix; left out",
+    "pictures have the names of others that XML files are of, but for the suffix; left out",
+    corrects=False,
+)
 SET_LINES = Kind(
     "lines of image sets",
     "line of the image set has more than a name (a suffix, a flag); read",
@@ -36,16 +49,12 @@ SET_LINES = Kind(
 
 _MAX_XML = 10_000_000  # bytes; VOC's own files have 2 kB an image
 
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_TURNED = ("cx", "cy", "w", "h", "angle")  # roLabelImg's box, its angle in radians
-
 
 class _Object(NamedTuple):
     key: str
     image: int
     name: str
-    corners: tuple[float, float, float, float]
-    beside: Beside | None
+    box: VocBox
 
 
 class _BadFileError(Exception):
@@ -99,8 +108,15 @@ def read_voc(
         found.read_lines(lines)
     labels = _labels(found, classes, source, problems)
     for position, entry in enumerate(found.objects):
-        label = labels[entry.name]
-        found.entries.add_box(entry.image, label, entry.corners, position, beside=entry.beside)
+        box, marks = entry.box, entry.box.beside._replace(foreign="")
+        found.entries.add_box(
+            entry.image,
+            labels[entry.name],
+            box.values,
+            position,
+            beside=None if marks == Beside() else marks,
+            around=box.around,
+        )
     names = list(classes) if classes is not None else list(labels)
     shift = 1.0 if one_based else 0.0
     return finish(found.entries, names, range(1, len(names) + 1), problems, conventions, shift=shift)
@@ -130,7 +146,11 @@ class _Set:
         stems = sorted(name[:-4] for name in self._xml.all_names(".xml"))
         self.entries.listed = len(stems)
         for number_, stem in enumerate(stems, start=1):
-            picture = self._picture(stem)
+            try:
+                picture = self._picture(stem)
+            except _BadFileError as error:
+                self._problems.add_text(str(error), "bad images", kind="several pictures")
+                continue
             tree = self._tree(stem) if picture is not None else self._tree_with_picture(stem)
             if tree is None:
                 continue
@@ -148,7 +168,7 @@ class _Set:
             else:
                 taken.add(picture)
                 self._add(number_, stem, picture, tree)
-        self._rest(taken, len(stems))
+        self._rest(taken, stems)
 
     def read_lines(self, lines: list[tuple[int, str]]) -> None:
         """The pictures that an image set lists."""
@@ -166,11 +186,15 @@ class _Set:
                 self._problems.add(key, text, "a name that no other line has", "bad images")
                 continue
             seen.add(name)
-            picture = self._picture(name)
+            try:
+                picture = self._picture(name, text)
+            except _BadFileError as error:
+                self._problems.add_text(str(error), "bad images", kind="several pictures")
+                continue
             if picture is None:
                 self._miss(key, text)
                 continue
-            if self._backgrounds and f"{name}.xml" not in self._xml:
+            if self._backgrounds and self._xml_name(name) is None:
                 self.entries.add_image(line, picture, None)
                 continue
             tree = self._tree(name)
@@ -180,17 +204,24 @@ class _Set:
     def _named(self, line: str) -> str:
         """The name that a line means: its first reading of which there is an XML file or a picture."""
         for reading in readings_of_line(line):
-            if f"{reading}.xml" in self._xml or self._beside(reading) is not None:
+            if f"{reading}.xml" in self._xml or self._beside(reading):
                 if reading != line:
                     self._problems.correct(SET_LINES, f"{show(line)} is {reading}")
                 return reading
         return line
 
-    def _picture(self, name: str) -> Path | None:
-        """The picture of an XML file's name."""
-        file = self._beside(name)
-        if file is not None:
-            return self._folders.pictures / file
+    def _picture(self, name: str, line: str = "") -> Path | None:
+        """The picture of an XML file's name. _BadFileError if there are several, and nothing names one.
+
+        Args:
+            name: less its suffix.
+            line: of the image set, which may have the suffix.
+        """
+        beside = self._beside(name)
+        if len(beside) > 1:
+            beside = self._named_one(name, line, beside)
+        if beside:
+            return self._folders.pictures / beside[0]
         meant = self._pictures.resolve({0: name}, set(), stems=True).get(0)
         if meant is not None:
             self._problems.correct(
@@ -198,8 +229,23 @@ class _Set:
             )
         return meant
 
-    def _beside(self, name: str) -> str | None:
-        return next((name + suffix for suffix in _SUFFIXES if name + suffix in self._pictures), None)
+    def _beside(self, name: str) -> list[str]:
+        return [name + suffix for suffix in _SUFFIXES if name + suffix in self._pictures]
+
+    def _named_one(self, name: str, line: str, beside: list[str]) -> list[str]:
+        """Of a.jpg and a.png the one that the set's line names, or the XML file in `filename`."""
+        xml, own = self._xml_name(name), ""
+        if xml is not None:
+            own = _parse(self._folders.xml / xml, self._place + xml).findtext("filename") or ""
+        for text in (line, own):
+            called = folded(text.replace("\\", "/").rsplit("/", 1)[-1])
+            found = [file for file in beside if folded(file.rsplit("/", 1)[-1]) == called]
+            if len(found) == 1:
+                return found
+        raise _BadFileError(
+            f"`{self._place}{name}.xml` may be of {' or '.join(beside)}, and its `filename` is {show(own)}; "
+            "expected the name of one of them. Remove the other picture, or write the name there"
+        )
 
     def _tree_with_picture(self, stem: str) -> tuple[Element, Path | None] | None:
         """An XML file and the picture that it names itself."""
@@ -219,10 +265,19 @@ class _Set:
     def _tree(self, name: str) -> Element | None:
         """An XML file's content; None, and a problem, if it has none."""
         try:
-            return _parse(self._folders.xml / f"{name}.xml", f"{self._place}{name}.xml")
+            file = self._xml_name(name) or f"{name}.xml"
+            return _parse(self._folders.xml / file, self._place + file)
         except _BadFileError as error:
             self._problems.add_text(str(error), "bad images", kind=str(error).replace(name, ""))
             return None
+
+    def _xml_name(self, name: str) -> str | None:
+        """The XML file of a name, with its suffix in whatever case."""
+        return f"{name}.xml" if f"{name}.xml" in self._xml else self._capital_xml.get(name)
+
+    @cached_property
+    def _capital_xml(self) -> dict[str, str]:
+        return {file[:-4]: file for file in self._xml.all_names(".xml") if not file.endswith(".xml")}
 
     def _miss(self, key: str, name: str) -> None:
         # Looked for once: what is said of the first is said of all.
@@ -241,27 +296,38 @@ class _Set:
 
     def _add_object(self, entry: Element, key: str, image: int) -> None:
         label, problems = (entry.findtext("name") or "").strip(), self._problems
+        if flag(entry.findtext("deleted")):  # LabelMe's first editor keeps what its users have removed
+            problems.drop("deleted objects")
+            return
         if not label:
             problems.add(f"{key}.name", entry.findtext("name"), "the name of a class", "bad boxes")
             return
         try:
-            corners, marks = _corners(entry), beside(_marks(entry))
+            box = read_box(entry)
         except BadValueError as error:
             problems.add(f"{key}.{error.key}", error.value, error.expected, "bad boxes")
             return
-        degrees = _degrees(entry)
-        if degrees:
-            marks = marks._replace(rotation=degrees)
-        self.objects.append(_Object(key, image, label, corners, None if marks == Beside() else marks))
+        if box.around:
+            problems.correct(FROM_SEGMENTS, f"`{key}`")
+        if box.beside.foreign:
+            problems.correct(FOREIGN, f"`{key}.{box.beside.foreign}")
+        self.objects.append(_Object(key, image, label, box))
 
-    def _rest(self, taken: set[Path], last: int) -> None:
+    def _rest(self, taken: set[Path], stems: list[str]) -> None:
         """The pictures without an XML file: taken as backgrounds, or told."""
         suffixes = tuple(IMAGE_SUFFIXES)
         others = sorted(name for name in self._pictures.all_names(*suffixes))
         files = [self._folders.pictures / name for name in others]
         left = [file for file in files if file not in taken]
-        for own, file in enumerate(left, start=last + 1):
-            if self._backgrounds:
+        twins = {file.with_suffix("") for file in taken}
+        # Of a picture whose XML file is damaged nobody knows that nothing is on it.
+        annotated = {self._folders.pictures / stem for stem in stems}
+        for own, file in enumerate(left, start=len(stems) + 1):
+            if file.with_suffix("") in twins:
+                self._problems.correct(TWINS, file.name)
+            elif file.with_suffix("") in annotated:
+                continue
+            elif self._backgrounds:
                 self.entries.add_image(own, file, None)
             else:
                 self._problems.correct(WITHOUT_XML, file.name)
@@ -277,43 +343,6 @@ def _parse(file: Path, shown: str) -> Element:
         raise _BadFileError(f"{shown} cannot be read ({error.strerror})") from None
     except BadXmlError as error:
         raise _BadFileError(f"{shown} {error}") from None
-
-
-def _corners(entry: Element) -> tuple[float, float, float, float]:
-    """A box's four numbers, of a rotated one before it is rotated. BadValueError if one is missing."""
-    if entry.find("bndbox") is None and entry.find("robndbox") is not None:
-        x, y, width, height, _ = _numbers(entry, "robndbox", _TURNED)
-        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    return tuple(_numbers(entry, "bndbox", _CORNERS))
-
-
-def _numbers(entry: Element, place: str, keys: Sequence[str]) -> list[float]:
-    values = []
-    for key in keys:
-        text = entry.findtext(f"{place}/{key}")
-        value = number(text)
-        if value is None:
-            raise BadValueError(f"{place}.{key}", text, "a finite number")
-        values.append(value)
-    return values
-
-
-def _degrees(entry: Element) -> float:
-    """The angle of a rotated box, which roLabelImg gives in radians."""
-    angle = number(entry.findtext("robndbox/angle"))
-    return 0.0 if angle is None or entry.find("bndbox") is not None else math.degrees(angle)
-
-
-def _marks(entry: Element) -> Mapping[str, Any]:
-    """What stands beside a box, as `values.beside` takes it."""
-    marks: dict[str, Any] = {
-        child.tag: child.text for child in entry if len(child) == 0 and child.tag != "name"
-    }
-    attributes = [
-        {"name": attribute.findtext("name"), "value": attribute.findtext("value")}
-        for attribute in entry.iterfind("attributes/attribute")
-    ]
-    return {**marks, "attributes": attributes} if attributes else marks
 
 
 def _labels(found: _Set, classes: Sequence[str] | None, source: Path, problems: Problems) -> dict[str, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from detnas_nni.errors import DataError
 from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 
 # VOC's own name first; then labelImg's habits, and those of tools that imitate it.
-_XML = ("annotations", "annotation", "xmls", "xml", "labels", "annots")
-_PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "photos")
+XML_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "annots", "anns", "ann")
+_PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "frames")
 
 _SPLITS = ("train", "valid", "val", "test")
+
+_FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1|\+1)")  # blanks, or a tab
 
 _MAX_LINK = 4096  # bytes; no path is longer
 _MAX_SET = 100_000_000  # bytes of a list; VOC's have 0.3 MB
@@ -36,6 +40,8 @@ class VocFolders:
 def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
     """The folders of a set: VOC's own, `images` and `annotations`, or one folder for both.
 
+    Of `annotations/train` the pictures are in `images/train`, as far as they are not beside the XML files.
+
     Args:
         root: the set's folder.
         pictures: the folder of the images, where it is known.
@@ -52,7 +58,9 @@ def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
             "file each, side by side, or in the folders JPEGImages and Annotations, or images and "
             "annotations"
         ) from None
-    xml = next((children[name] for name in _XML if name in children and _has_xml(children[name])), None)
+    xml = next(
+        (children[name] for name in XML_FOLDERS if name in children and _has_xml(children[name])), None
+    )
     if xml is None and _has_xml(root):
         xml = root
         parts = [name for name in _SPLITS if name in children and _has_xml(children[name])]
@@ -63,8 +71,8 @@ def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
             )
     if xml is None:
         raise DataError(
-            f"{root}: has no XML file in {', '.join(_XML[:3])} or beside the pictures; expected a Pascal VOC "
-            "folder: pictures with an XML file each"
+            f"{root}: has no XML file in {', '.join(XML_FOLDERS[:3])} or beside the pictures; expected a "
+            "Pascal VOC folder: pictures with an XML file each"
         )
     if pictures is None:
         pictures = _pictures(children, xml, root)
@@ -107,8 +115,8 @@ def readings_of_line(line: str) -> Iterator[str]:
 
     The lists of single classes have the flags: whether the class is in the image, which is in the set anyway.
     """
-    name, _, flag = line.rpartition(" ")
-    for reading in (line, name.strip()) if flag in ("-1", "0", "1", "+1") and name.strip() else (line,):
+    flagged = _FLAGGED.fullmatch(line)
+    for reading in (line,) if flagged is None else (line, flagged[1]):
         yield reading
         stem, dot, suffix = reading.rpartition(".")
         if dot + suffix.lower() in (*IMAGE_SUFFIXES, ".xml"):
@@ -121,26 +129,33 @@ def _name(entry: os.DirEntry[str]) -> str:
 
 
 def _has_xml(folder: Path) -> bool:
-    """Whether there is an XML file in a folder, or in one right below it."""
-    try:
-        with os.scandir(folder) as entries:
-            below = []
-            for entry in entries:
-                if entry.name.lower().endswith(".xml"):
-                    return True
-                if entry.is_dir():
-                    below.append(Path(entry.path))
-        return any(file.suffix.lower() == ".xml" for path in below for file in path.iterdir())
-    except OSError:
-        return False
+    return _has_file(folder, (".xml",))
+
+
+def _has_file(folder: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether there is a file with one of these suffixes in a folder or below it."""
+    return any(name.lower().endswith(suffixes) for _, _, names in os.walk(folder) for name in names)
 
 
 def _pictures(children: dict[str, Path], xml: Path, root: Path) -> Path:
     if "jpegimages" in children:
         return _behind_link(root, children["jpegimages"])
     if xml == root:
-        return root
+        return root if _has_file(root, IMAGE_SUFFIXES) else _opposite(root)
     return next((children[name] for name in _PICTURES if name in children), root)
+
+
+def _opposite(root: Path) -> Path:
+    """The folder of pictures of a folder of XML files: images/train for annotations/train, or images."""
+    for above in (root, root.parent):
+        if above.name.lower() not in XML_FOLDERS or above.parent == above:
+            continue
+        with suppress(OSError), os.scandir(above.parent) as entries:
+            there = {entry.name.lower(): Path(entry.path) for entry in sorted(entries, key=_name)}
+            for folder in (there[name] for name in _PICTURES if name in there):
+                inner = folder / root.relative_to(above)
+                return inner if inner.is_dir() else folder
+    return root
 
 
 def _behind_link(root: Path, folder: Path) -> Path:

@@ -12,11 +12,10 @@ from detnas_nni.data.formats.convert import NOTE, convert
 from detnas_nni.data.formats.dataset import TEST, TRAIN, VAL, split_of
 from detnas_nni.data.formats.recognise import Recognised, recognise
 from detnas_nni.data.formats.source import Wishes
+from detnas_nni.data.voc_folders import XML_FOLDERS
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources, coco_sources, experiment_name, plain_path, voc_sources
 from detnas_nni.init.write import DATA, expect_free
-
-_VOC_FOLDERS = ("annotations", "xml", "xmls", "labels")  # that lie beside one of pictures
 
 
 def recognised_sources(
@@ -104,10 +103,16 @@ def _voc(found: Recognised, image_set: str | None, one_based: bool, backgrounds:
 def _roots_of_splits(found: Recognised) -> dict[str, PurePosixPath]:
     """The folder of each split, train among them: of one folder, or of train, valid and test."""
     by_split: dict[str | None, set[PurePosixPath]] = {}
-    for file in found.files:
-        folder = file.parent
-        root = folder.parent if folder.name.casefold() in _VOC_FOLDERS else folder
+    apart: set[PurePosixPath] = set()
+    for folder in dict.fromkeys(file.parent for file in found.files):
+        root = _voc_root(folder)
+        if root == folder:
+            apart.add(root)
         by_split.setdefault(split_of(root.parts), set()).add(root)
+    # Folders of pictures with their XML files, for each day or camera, say, are one set.
+    by_split = {
+        split: {_common(folders)} if folders <= apart else folders for split, folders in by_split.items()
+    }
     if len(by_split) == 1:
         by_split = dict(zip([TRAIN], by_split.values(), strict=True))
     if None in by_split or TRAIN not in by_split or any(len(folders) > 1 for folders in by_split.values()):
@@ -117,6 +122,23 @@ def _roots_of_splits(found: Recognised) -> dict[str, PurePosixPath]:
             "expected one, or train, valid and test. Give the path of the one to take."
         )
     return {split: folders.pop() for split, folders in by_split.items()}
+
+
+def _voc_root(folder: PurePosixPath) -> PurePosixPath:
+    """The folder of a set that a folder of XML files is of; of annotations/train it is that folder itself."""
+    for at, part in enumerate(folder.parts):
+        if part.casefold() in XML_FOLDERS:
+            below = folder.parts[at + 1 :]
+            return PurePosixPath(*folder.parts[: at + 2 if split_of(below[:1]) else at])
+    return folder
+
+
+def _common(folders: set[PurePosixPath]) -> PurePosixPath:
+    """The folder that all are below, or the one that there is."""
+    first, *others = sorted(folders)
+    return next(
+        above for above in (first, *first.parents) if all(folder.is_relative_to(above) for folder in others)
+    )
 
 
 _SETS = PurePosixPath("ImageSets/Main")

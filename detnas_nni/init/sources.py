@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detnas_nni.config import CocoSplit, VocSplit
-from detnas_nni.data.voc_folders import voc_folders
+from detnas_nni.data.voc_folders import read_image_set, readings_of_line, voc_folders
 from detnas_nni.errors import DataError, UsageError
+from detnas_nni.util.user_files import leaves_folder
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ def voc_sources(
             others[option] = split(None, Path(given[0])) if is_folder else split(given[0])
         elif option in there and option != image_set and (option, image_set) != ("val", "trainval"):
             # trainval has the images of val
+            if not _has_annotations(root, option):
+                chosen.append(f"left out: the image set {option}, none of whose pictures has an XML file")
+                continue
             chosen.append(f"found: the image set {option} (--{option} names another)")
             others[option] = split(option)
     return _settled(
@@ -115,6 +119,14 @@ def voc_sources(
         chosen=chosen,
         name=name or experiment_name(plain_path(root).name),
     )
+
+
+def _has_annotations(root: Path, image_set: str) -> bool:
+    """Whether an image set has an XML file: VOC gave out the names of the test pictures without theirs."""
+    folder = voc_folders(root).xml
+    lines = read_image_set(root / "ImageSets" / "Main" / f"{image_set}.txt")
+    readings = (reading for _, line in lines for reading in readings_of_line(line))
+    return any((folder / f"{reading}.xml").is_file() for reading in readings if not leaves_folder(reading))
 
 
 def plain_path(path: str | Path) -> Path:

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
+
+# Of several bytes a letter, which expat does not know, and what Python calls the widest of their family.
+_EAST_ASIAN = {
+    **dict.fromkeys(("gb2312", "gbk", "gb18030", "cp936"), "gb18030"),
+    **dict.fromkeys(("big5", "cp950"), "big5hkscs"),
+    **dict.fromkeys(("shift_jis", "sjis", "cp932", "windows-31j"), "cp932"),
+    "euc-jp": "euc_jp",
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "cp949"), "cp949"),
+}
+_DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
 
 
 class BadXmlError(Exception):
@@ -13,7 +24,8 @@ class BadXmlError(Exception):
 def parse_xml(content: bytes) -> Element:
     """The root, without expanding entities: a DOCTYPE is refused, no annotation needs one.
 
-    Blank lines before the XML declaration, which expat calls an error, are passed over.
+    Blank lines before the XML declaration, which expat calls an error, are passed over; East Asian encodings
+    of several bytes a letter, which expat does not know, are decoded first.
 
     Raises:
         BadXmlError: it has a DOCTYPE, or is not XML.
@@ -22,15 +34,21 @@ def parse_xml(content: bytes) -> Element:
     def refuse(*_: object) -> None:
         raise BadXmlError("has a DOCTYPE, expected plain XML without one")
 
+    content = content.lstrip() if content[:1].isspace() else content
+    encoding = None
     builder = TreeBuilder()
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        parser.Parse(content.lstrip() if content[:1].isspace() else content, True)
+        declared = _DECLARED.match(content)
+        if declared is not None and declared[1].decode().lower() in _EAST_ASIAN:
+            content = content.decode(_EAST_ASIAN[declared[1].decode().lower()]).encode()
+            encoding = "utf-8"  # before what the declaration says
+        parser = expat.ParserCreate(encoding)
+        parser.buffer_text = True
+        parser.StartDoctypeDeclHandler = refuse
+        parser.StartElementHandler = builder.start
+        parser.EndElementHandler = builder.end
+        parser.CharacterDataHandler = builder.data
+        parser.Parse(content, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the latter two: an unknown encoding
         raise BadXmlError(f"is not XML ({error})") from None
     return builder.close()

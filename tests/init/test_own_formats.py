@@ -8,6 +8,7 @@ import yaml
 
 from detnas_nni.cli import main
 from detnas_nni.data.coco import read_coco
+from detnas_nni.data.voc import read_voc
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init.recognised import recognised_sources
 from tests.data.data_builders import coco_content, voc_object, write_image, write_voc
@@ -118,6 +119,48 @@ def test_a_voc_folder_with_sets_is_read_by_them(tmp_path: Path) -> None:
     found, said = sources(tmp_path / "VOCdevkit")
     assert (found.form, found.train.root, found.train.image_set) == ("voc", root, "default")
     assert "taken for Pascal VOC: VOC2007/Annotations/a.xml is of it" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("xml", "pictures"),
+    [
+        ("annotations/{}", "images/{}"),
+        ("{}/annotations", "{}/images"),
+        ("{}", "{}"),
+        ("{}/labels", "{}/images"),
+        ("{}/ann", "{}/pics"),
+    ],
+)
+def test_voc_splits_in_folders_of_their_own_are_three_splits(tmp_path: Path, xml: str, pictures: str) -> None:
+    for number, split in enumerate(("train", "valid", "test")):
+        picture(tmp_path / pictures.format(split) / f"{split}.jpg", (100, 80))
+        box = voc_object("cat", (number, 2, 9, 9))
+        text = f"<annotation><size/>{box}</annotation>"
+        write(tmp_path / xml.format(split) / f"{split}.xml", text)
+    found, _ = sources(tmp_path)
+    read = {name: read_voc(split.root) for name, split in found.splits.items()}
+    assert {name: images.records[0].file.name for name, images in read.items()} == {
+        "train": "train.jpg",
+        "search": "valid.jpg",
+        "test": "test.jpg",
+    }
+    assert [images.records[0].boxes[0].tolist() for images in read.values()] == [
+        [number, 2, 9, 9] for number in range(3)
+    ]
+
+
+def test_folders_of_days_with_pictures_and_xml_files_are_one_set(tmp_path: Path) -> None:
+    for number, day in enumerate(("monday", "tuesday")):
+        for name in ("a", "b"):
+            picture(tmp_path / f"set/{day}/{name}.jpg", (100, 80))
+            box = voc_object("cat", (number, 2, 9, 9))
+            write(tmp_path / f"set/{day}/{name}.xml", f"<annotation><size/>{box}</annotation>")
+    found, _ = sources(tmp_path)
+    records = read_voc(found.train.root).records
+    assert [(record.file.parent.name, record.boxes[0, 0]) for record in records] == [
+        *[("monday", 0)] * 2,
+        *[("tuesday", 1)] * 2,
+    ]
 
 
 def test_two_voc_folders_are_asked_for(tmp_path: Path) -> None:

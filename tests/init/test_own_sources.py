@@ -61,6 +61,15 @@ def test_image_sets_can_be_named(tmp_path: Path) -> None:
         found_in(root)
 
 
+def test_an_image_set_whose_pictures_have_no_xml_file_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    """VOC gave out the names of the test pictures first."""
+    root = voc_folder(tmp_path, "train", "test")
+    (root / "Annotations/test_a.xml").unlink()
+    assert found_in(root) == {"train": "train"}
+    sources = voc_sources(root, None, None, None, False, None)
+    assert "left out: the image set test, none of whose pictures has an XML file" in sources.chosen
+
+
 def test_what_is_no_voc_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone: cannot be read .*expected a Pascal VOC folder"):
         found_in(tmp_path / "gone")

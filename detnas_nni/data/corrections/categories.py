@@ -28,6 +28,11 @@ SAME_NAMES = Kind(
     "category has the name of another; they are one class",
     "categories have the name of another; they are one class",
 )
+TWICE = Kind(
+    "categories listed twice",
+    "category is listed twice with the same id and name; taken once",
+    "categories are listed twice with the same id and name; taken once",
+)
 NUMBER_NAMES = Kind(
     "numbers as names", "class name is a number; read as text", "class names are numbers; read as text"
 )
@@ -101,13 +106,7 @@ def read_categories(
     found = [_read(entry, position, source, problems) for position, entry in enumerate(entries)]
     if not found:
         raise DataError(f"{source}: `categories` is empty; expected at least one category.")
-    seen: Ids[int] = Ids()
-    for position, category in enumerate(found):
-        if not seen.add(category.own, position):
-            raise DataError(
-                f"{source}: `categories[{position}].id` is {show(category.own)}, expected an id used only "
-                "once."
-            )
+    found = _once(found, source, problems)
     asked = set(classes or ())
     kept = _without_roots(found, annotations, asked, problems)
     by_name = _by_name(kept, problems)
@@ -137,6 +136,22 @@ def _read(entry: Any, position: int, source: Path, problems: Problems) -> _Categ
     if not isinstance(name, str) or not name.strip():
         raise DataError(f"{source}: `{key}.name` is {show(name)}, expected the name of a class.")
     return _Category(own, name, entry.get("supercategory"))
+
+
+def _once(found: list[_Category], source: Path, problems: Problems) -> list[_Category]:
+    """The categories less those that stand there again, as merged files have them."""
+    kept: dict[str | None, _Category] = {}
+    for position, category in enumerate(found):
+        first = kept.setdefault(written(category.own), category)
+        if folded(first.name) != folded(category.name):
+            raise DataError(
+                f"{source}: `categories[{position}].id` is {show(category.own)}, expected an id used only "
+                f"once: it is of {show(first.name)} and of {show(category.name)}. Give one of them another "
+                "id, in its annotations, too."
+            )
+        if first is not category:
+            problems.correct(TWICE, f"`categories[{position}]`, {show(category.name)}")
+    return list(kept.values())
 
 
 def _without_roots(

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
+from detnas_nni.data.corrections.scales import (
+    EDGE,
+    ENOUGH,
+    STRAY,
+    SUSPECT,
+    SUSPECT_SHARE,
+    WHOLE,
+    Units,
+    decide_units,
+)
 from detnas_nni.data.problems import Kind
 from detnas_nni.errors import DataError
 
 Form = Literal["xywh", "xyxy", "cxcywh"]
-Units = Literal["pixels", "shares", "percent"]
+Forms = Form | Literal["xyxy swapped"]
 
 FORMS: dict[Form, str] = {
     "xywh": "x, y, width, height",
@@ -24,24 +35,6 @@ FORMS: dict[Form, str] = {
     "cxcywh": "the centre's x and y, width, height",
 }
 
-SHARES = Kind(
-    "shares",
-    "box is in shares of the image (within 0..1); multiplied by its size",
-    "boxes are in shares of the image (all lie within 0..1, or end little beyond); multiplied by its size",
-)
-MAYBE_PERCENT = Kind(
-    "suspected percent",
-    "box is read in pixels, and ends within 100 of a larger image: percent of it? "
-    "(box_units: percent, or --box-units percent, reads it so)",
-    "boxes are read in pixels, and all end within 100 of larger images, some right there: percent of them? "
-    "(box_units: percent, or --box-units percent, reads them so)",
-    corrects=False,
-)
-PERCENT = Kind(
-    "percent",
-    "box is in percent of the image; multiplied by its size",
-    "boxes are in percent of the image; multiplied by its size",
-)
 CORNERS = Kind(
     "corners for sides",
     "box is written as x1, y1, x2, y2 in place of x, y, width, height",
@@ -76,17 +69,9 @@ _OTHERWISE: dict[tuple[Form, Form], Kind] = {
 }
 _CANDIDATES: dict[Form, tuple[Form, ...]] = {"xywh": ("xyxy", "cxcywh"), "xyxy": ("xywh", "cxcywh")}
 
-# How far a box may stick out and still be meant so: of rounding, and of boxes drawn over the edge.
-_PIXELS, _SHARE = 2.0, 0.02
+_PIXELS = 2.0  # by which a box may stick out and still be meant so
 _MOST = 0.5  # of the images that have boxes
 _LEAST = 3  # boxes that stick out, before anything is thought of it
-_SUSPECT, _SUSPECT_SHARE = 2, 0.05  # boxes that stick out, too few for a decision and too many for chance
-_ENOUGH = 8  # boxes of a file, to suspect anything: of fewer, all may fit another form by chance
-_STRAY = 0.01  # of boxes that may be wrong in the right reading
-_LARGER_THAN_PERCENT = 150  # pixels
-_WHOLE: dict[Units, float] = {"shares": 1.0, "percent": 100.0}
-_HALF = 0.5  # of boxes in shares that lie wholly inside their images
-_TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be meant
 
 
 @dataclass(frozen=True)
@@ -127,40 +112,37 @@ def decide(
     """
     lies = (values[:, 2:] != 0).any(axis=1)
     values, sizes, image = values[lies], sizes[lies], image[lies]
+    forms = (declared, *_CANDIDATES[declared]) if form == "auto" else (form,)
+    frames = _Frames(values, sizes, image, forms[0], turned)
     if units == "auto":
-        units = "shares" if _are_shares(values, sizes, source) else "pixels"
+        known = None if hint is None else hint.units
+        ends = lambda other: np.maximum(*_ends(values, other))  # noqa: E731
+        units = decide_units(values, ends, sizes, image, forms, frames.impossible, source, known)
     if form != "auto":
         return Reading(form, units)
     if not len(values):
         return Reading(declared, units)
-    if units != "pixels":
-        sizes = np.full_like(sizes, _WHOLE[units])
-    wrong = _impossible(values, declared, sizes, units)
+    wrong = frames.impossible(declared, units)
     follows = hint is not None and hint.form != declared
-    if wrong.sum() < _SUSPECT and not follows:
+    if wrong.sum() < SUSPECT and not follows:
         return Reading(declared, units)
-    turnable = np.zeros(len(values), dtype=bool)
-    if units == "pixels":
-        out = np.unique(image[wrong])
-        turnable = np.isin(image, out[turned(out)])
 
-    def impossible(candidate: Form | Literal["xyxy swapped"]) -> np.ndarray:
-        return _in_either_frame(values, candidate, sizes, image, turnable, units)
+    def impossible(candidate: Forms) -> np.ndarray:
+        return frames.impossible(candidate, units)
 
-    wrong = impossible(declared)
-    others = [other for other in _CANDIDATES[declared] if impossible(other).mean() <= _STRAY]
+    others = [other for other in _CANDIDATES[declared] if impossible(other).mean() <= STRAY]
     if follows and hint.form in others:
         return Reading(hint.form, units)
     most = len(np.unique(image[wrong])) > _MOST * len(np.unique(image))
-    enough = len(values) >= _ENOUGH and wrong.sum() >= _SUSPECT and wrong.mean() >= _SUSPECT_SHARE
+    enough = len(values) >= ENOUGH and wrong.sum() >= SUSPECT and wrong.mean() >= SUSPECT_SHARE
     if not others and declared == "xywh" and enough:
         in_order = ~impossible("xyxy")
         reversed_ = (values[:, 2:] <= values[:, :2]).all(axis=1)
-        fits = impossible("xyxy swapped").mean() <= _STRAY
-        if most and fits and reversed_.mean() >= 1 - _STRAY:
+        fits = impossible("xyxy swapped").mean() <= STRAY
+        if most and fits and reversed_.mean() >= 1 - STRAY:
             others = ["xyxy"]  # the second corner first, which sorting makes good
         # Boxes that are only drawn over the edge lie there, and as corners are hardly ever in order.
-        elif in_order[wrong].mean() >= 1 - _SUSPECT_SHARE or (most and fits):
+        elif in_order[wrong].mean() >= 1 - SUSPECT_SHARE or (most and fits):
             raise DataError(
                 f"{source}: {int(wrong.sum()):,} of {len(values):,} boxes stick out of their image if they "
                 f"are {FORMS[declared]}, and look like {FORMS['xyxy']}; not all of the others can be that. "
@@ -196,18 +178,10 @@ def corners(values: np.ndarray, reading: Reading, sizes: np.ndarray) -> tuple[np
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, reading.form)
         if reading.units != "pixels":
-            scale = sizes / _WHOLE[reading.units]
+            scale = sizes / WHOLE[reading.units]
             first, second = first * scale, second * scale
         swapped = (second < first).any(axis=1)
         return np.hstack([np.minimum(first, second), np.maximum(first, second)]), swapped
-
-
-def may_be_percent(boxes: np.ndarray, sizes: np.ndarray) -> bool:
-    """Whether boxes (N, 4) in pixels all end within 100 of larger images, with some that end right there."""
-    if len(boxes) < _ENOUGH or (sizes < _LARGER_THAN_PERCENT).any():
-        return False
-    ends = boxes[:, 2:].max(axis=0)
-    return bool((ends <= 100 * (1 + _SHARE)).all() and (ends >= 90).all() and (boxes >= 0).all())
 
 
 def upright(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
@@ -223,11 +197,11 @@ def upright(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 
 def sticks_out(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which boxes (N,) bool reach out of their images by more than rounding explains."""
-    slack = np.maximum(_PIXELS, _SHARE * sizes)
+    slack = np.maximum(_PIXELS, EDGE * sizes)
     return ((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes + slack)).any(axis=1)
 
 
-def _ends(values: np.ndarray, form: Form | Literal["xyxy swapped"]) -> tuple[np.ndarray, np.ndarray]:
+def _ends(values: np.ndarray, form: Forms) -> tuple[np.ndarray, np.ndarray]:
     if form.startswith("xyxy"):
         return values[:, :2], values[:, 2:]
     if form == "cxcywh":
@@ -235,52 +209,52 @@ def _ends(values: np.ndarray, form: Form | Literal["xyxy swapped"]) -> tuple[np.
     return values[:, :2], values[:, :2] + values[:, 2:]
 
 
-def _are_shares(values: np.ndarray, sizes: np.ndarray, source: object) -> bool:
-    """Whether boxes are in shares: at least half lie within 0..1, and the others, drawn over the edge, near.
-
-    Boxes of under one pixel in the upper left corner are none, so among others they are of other units.
-    """
-    if not len(values) or np.median(sizes.min(axis=1)) < _TINY:
-        return False
-    within = ((values >= -_SHARE) & (values <= 1 + _SHARE)).all(axis=1)
-    near = ((values >= -1) & (values <= 2)).all(axis=1)
-    if near.all():
-        return bool(within.mean() >= _HALF)
-    count = int((within & (values != np.rint(values)).any(axis=1)).sum())
-    if count >= _SUSPECT and count >= _SUSPECT_SHARE * len(values):
-        raise DataError(
-            f"{source}: {count:,} of {len(values):,} boxes lie within 0..1, as shares of the image do, and "
-            f"{int((~near).sum()):,} are far larger, as pixels are. One file cannot be read both ways: mend "
-            "the boxes, or say what all of them are by --box-units (data.detection.box_units in the config), "
-            "pixels or shares."
-        )
-    return False
-
-
-def _impossible(
-    values: np.ndarray, form: Form | Literal["xyxy swapped"], sizes: np.ndarray, units: Units
-) -> np.ndarray:
+def _impossible(values: np.ndarray, form: Forms, sizes: np.ndarray, units: Units) -> np.ndarray:
     """Which boxes (N,) bool cannot be meant in a form: they stick out, or their corners are not in order."""
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, form)
         low, high = np.minimum(first, second), np.maximum(first, second)
-        slack = np.maximum(_PIXELS, _SHARE * sizes) if units == "pixels" else _SHARE * _WHOLE[units]
+        slack = np.maximum(_PIXELS, EDGE * sizes) if units == "pixels" else EDGE * WHOLE[units]
         wrong = ((low < -slack) | (high > sizes + slack)).any(axis=1)
         return wrong | (second < first).any(axis=1) if form == "xyxy" else wrong
 
 
-def _in_either_frame(
-    values: np.ndarray,
-    form: Form | Literal["xyxy swapped"],
-    sizes: np.ndarray,
-    image: np.ndarray,
-    turnable: np.ndarray,
-    units: Units,
-) -> np.ndarray:
-    """`_impossible`, where the boxes of an image that EXIF turns may all be in the other frame."""
-    wrong = _impossible(values, form, sizes, units)
-    if not turnable.any():
-        return wrong
-    other = _impossible(values, form, sizes[:, ::-1], units)
-    bad_there = np.unique(image[other])
-    return wrong & ~(turnable & ~np.isin(image, bad_there))
+class _Frames:
+    """Which boxes cannot be meant in a form and a unit, also where EXIF gives an image two frames.
+
+    Args:
+        values: (N, 4) as they are written.
+        sizes: (N, 2) width and height of each box's image.
+        image: (N,) the image of each.
+        form: whose boxes say which images are looked at for a second frame.
+        turned: as `decide` takes it.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        sizes: np.ndarray,
+        image: np.ndarray,
+        form: Form,
+        turned: Callable[[np.ndarray], np.ndarray],
+    ) -> None:
+        self._values, self._sizes, self._image = values, sizes, image
+        self._form, self._turned = form, turned
+
+    def impossible(self, form: Forms, units: Units) -> np.ndarray:
+        """(N,) bool; the boxes of an image that EXIF turns may all be in the other frame."""
+        sizes = self._sizes if units == "pixels" else np.full_like(self._sizes, WHOLE[units])
+        wrong = _impossible(self._values, form, sizes, units)
+        if units != "pixels" or not self._turnable.any():
+            return wrong
+        other = _impossible(self._values, form, sizes[:, ::-1], units)
+        return wrong & ~(self._turnable & ~np.isin(self._image, np.unique(self._image[other])))
+
+    @cached_property
+    def _turnable(self) -> np.ndarray:
+        """Which boxes (N,) bool are of images with two frames, of those that boxes stick out of."""
+        wrong = _impossible(self._values, self._form, self._sizes, "pixels")
+        if wrong.sum() < SUSPECT:
+            return np.zeros(len(wrong), dtype=bool)
+        out = np.unique(self._image[wrong])
+        return np.isin(self._image, out[self._turned(out)])

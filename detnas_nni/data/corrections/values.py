@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from detnas_nni.data.corrections.segments import around_segmentation, number
 from detnas_nni.data.problems import Kind
+from detnas_nni.util.text import show
 
 Id = int | str
 Value = TypeVar("Value")
@@ -57,6 +58,13 @@ DIFFICULT = Kind(
     corrects=False,
 )
 
+FOREIGN = Kind(
+    "attributes of one's own",
+    "attribute has the name of a mark (ignore, difficult, rotation) and a value that is none; left alone",
+    "attributes have the name of a mark (ignore, difficult, rotation) and a value that is none; left alone",
+    corrects=False,
+)
+
 _YES = {"1", "1.0", "true", "yes", "y", "t", "on"}
 _NO = {"", "0", "0.0", "false", "no", "n", "f", "off", "none", "null", "unspecified"}
 
@@ -85,12 +93,15 @@ class Beside(NamedTuple):
     Attributes:
         crowd, ignore, difficult: as marked.
         rotation: degrees, clockwise about the box's centre.
+        foreign: the first key with a mark's name and a value that is none, and this value; empty if there is
+            no such.
     """
 
     crowd: bool = False
     ignore: bool = False
     difficult: bool = False
     rotation: float = 0.0
+    foreign: str = ""
 
 
 class BadValueError(Exception):
@@ -125,22 +136,35 @@ def may_be_marked(keys: Iterable[str]) -> bool:
 def beside(entry: Mapping[str, Any]) -> Beside:
     """What stands beside a box, in the entry itself or among its attributes.
 
+    People call attributes of their own `ignore` or `rotation`, too: a word there, such as "shadow" or "left",
+    is not for us.
+
     Raises:
-        BadValueError: a flag is neither yes nor no, or the rotation is no number.
+        BadValueError: a number, or COCO's own `iscrowd`, is neither yes nor no.
     """
-    found: dict[str, bool | float] = {}
+    found: dict[str, Any] = {}
     for key, name, value in _marks(entry):
-        if name == "rotation":
-            degrees = 0.0 if value in (None, "") else number(value)
-            if degrees is None:
-                raise BadValueError(key, value, "a number of degrees")
-            found[name] = float(degrees)
+        read = _degrees(value) if name == "rotation" else flag(value)
+        if read is not None:
+            found[name] = float(read) if name == "rotation" else bool(found.get(name)) or read
+        elif name == "rotation" or _is_foreign(key, name, value):
+            found.setdefault("foreign", f"{key}` is {show(value)}")
         else:
-            read = flag(value)
-            if read is None:
-                raise BadValueError(key, value, "0 or 1")
-            found[name] = bool(found.get(name)) or read
+            raise BadValueError(key, value, "0 or 1")
     return Beside(**found)
+
+
+def _degrees(value: object) -> float | None:
+    return 0.0 if value in (None, "") else number(value)
+
+
+def _is_foreign(key: str, name: str, value: object) -> bool:
+    """Whether a value that is neither yes nor no is of a user's own attribute, not a mark gone wrong."""
+    if name == "crowd" and "." not in key:
+        return False
+    return (isinstance(value, str) and number(value) is None) or (
+        "." in key and isinstance(value, list | Mapping)
+    )
 
 
 def _marks(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:

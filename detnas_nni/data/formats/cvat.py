@@ -13,6 +13,7 @@ from detnas_nni.data.formats.dataset import (
     MarkedBox,
     Picture,
     corners_around,
+    marked,
     pairs,
     settle_splits,
     split_of,
@@ -131,7 +132,11 @@ class _Reader:
         except _BadValueError as error:
             note.wrong(where, f"{key}.{error.key}", error.value, error.expected)
             return None
-        return MarkedBox(self._classes.id_of(name), corners)
+        attributes = [
+            {"name": attribute.get("name"), "value": attribute.text}
+            for attribute in shape.iterfind("attribute")
+        ]
+        return marked(MarkedBox(self._classes.id_of(name), corners), attributes)
 
     def _corners(self, shape: Element) -> Corners:
         note = self._source.note

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from detnas_nni.data.corrections.values import BadValueError, beside
 from detnas_nni.data.formats.note import Note
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -143,6 +144,22 @@ def with_ignored(picture: Picture, regions: Sequence[Corners], classes: Mapping[
     "each."""
     crowds = [MarkedBox(category, corners, crowd=True) for corners in regions for category in classes]
     return picture._replace(boxes=picture.boxes + crowds)
+
+
+def marked(box: MarkedBox, attributes: object) -> MarkedBox:
+    """A box with what its attributes say: `ignore` counts like a crowd, as in COCO's files, and `difficult`.
+
+    Args:
+        box: without.
+        attributes: values by name, or a list of objects with a name and a value.
+    """
+    try:
+        found = beside({"attributes": attributes})
+    except BadValueError:  # a number from 1 to 5, say: an attribute of the user's own
+        return box
+    return box._replace(
+        crowd=box.crowd or found.crowd or found.ignore, difficult=box.difficult or found.difficult
+    )
 
 
 def corners_around(points: Iterable[tuple[float, float]]) -> Corners:

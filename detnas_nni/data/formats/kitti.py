@@ -29,10 +29,17 @@ _BOX = slice(4, 8)
 
 def is_kitti(line: str) -> bool:
     """Whether a line of text may be one of KITTI."""
-    words = line.split()
+    words = _columns(line)
     if len(words) not in (COLUMNS, COLUMNS + 1) or number(words[0]) is not None:
         return False
     return all(number(word) is not None for word in words[1:])
+
+
+def _columns(line: str) -> list[str]:
+    """The columns of a line; a class's name may have blanks in it, as `Person sitting` has."""
+    words = line.split()
+    name = next((at for at, word in enumerate(words) if number(word) is not None), len(words))
+    return [" ".join(words[:name]), *words[name:]] if name > 1 else words
 
 
 def read(source: Source) -> Dataset:
@@ -79,7 +86,7 @@ def _boxes(
     """The boxes of a file, and its regions to ignore."""
     boxes, ignored = [], []
     for line_number, line in lines:
-        words = line.split()
+        words = _columns(line)
         key = f"line {line_number}"
         if len(words) not in (COLUMNS, COLUMNS + 1):
             source.note.wrong(file, key, line, f"{COLUMNS} columns, or {COLUMNS + 1} with a score")

@@ -18,6 +18,7 @@ from detnas_nni.data.formats.dataset import (
     MarkedBox,
     Picture,
     corners_around,
+    marked,
     settle_splits,
     split_of,
     with_ignored,
@@ -37,7 +38,8 @@ from detnas_nni.data.formats.source import Source
 
 _IGNORE = "__ignore__"  # labelme's own word for what is neither an object nor background
 _SHAPELESS = ("point", "line", "linestrip", "points", "multipoints")
-_NEEDED = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2, "rotation": 3}
+_ROTATED = ("rotation", "oriented_rectangle")  # X-AnyLabeling's word, and labelme's own
+_NEEDED = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2, **dict.fromkeys(_ROTATED, 3)}
 
 
 def is_labelme(content: object) -> bool:
@@ -121,18 +123,15 @@ def _shapes(
             note.wrong(where, f"{key}.points", shape.get("points"), f"{needed} or more points of a {kind}")
             continue
         if kind != "rectangle":
-            note.count(ROTATED if kind == "rotation" else OUTLINES)
+            note.count(ROTATED if kind in _ROTATED else OUTLINES)
         if name == _IGNORE:
             source.note.count(IGNORED)
             ignored.append(corners)
             continue
         group = shape.get("group_id")
         category = classes.id_of(name)
-        difficult = shape.get("difficult") is True
-        yield (
-            None if group is None else (category, repr(group)[:100]),
-            MarkedBox(category, corners, difficult=difficult),
-        )
+        box = MarkedBox(category, corners, difficult=shape.get("difficult") is True)
+        yield None if group is None else (category, repr(group)[:100]), marked(box, shape.get("flags"))
 
 
 def _corners(points: object, kind: str, needed: int) -> Corners | None:

@@ -84,14 +84,15 @@ def _pictures(
         if image_id is None or not 0 <= image_id < _MAX_ID or image_id in found or image_id in absent:
             note.wrong(where, f"{key}.id", image, "a whole number used only once")
             continue
-        name = _file_name(image)
-        if name is None:
+        names = _file_names(image)
+        if not names:
             note.wrong(where, f"{key}.coco_url", image.get("coco_url"), "a picture's address, or `file_name`")
             absent.add(image_id)
             continue
-        path = source.pictures.look(name, file.parent, split=split)
+        looked = (source.pictures.look(name, file.parent, split=split) for name in names)
+        path = next(filter(None, looked), None)
         if path is None:
-            note.entry(NOT_HERE, f"{where}: `{key}` is {name!r:.200}")
+            note.entry(NOT_HERE, f"{where}: `{key}` is {names[0]!r:.200}")
             absent.add(image_id)
             continue
         picture = source.pictures.root / path
@@ -121,14 +122,16 @@ def _pictures(
     return iter(found.values())
 
 
-def _file_name(image: dict[str, Any]) -> str | None:
-    """`file_name`, or the last two parts of `coco_url`: "
-    "http://images.cocodataset.org/train2017/000000391895.jpg."""
-    for key in ("file_name", "coco_url"):
-        value = image.get(key)
-        if isinstance(value, str) and value:
-            return value if key == "file_name" else "/".join(value.split("/")[-2:])
-    return None
+def _file_names(image: dict[str, Any]) -> list[str]:
+    """`file_name`, which version 0.5 has after COCO's of 2014, and the last two parts of `coco_url`.
+
+    http://images.cocodataset.org/train2017/000000391895.jpg is train2017/000000391895.jpg.
+    """
+    name, address = image.get("file_name"), image.get("coco_url")
+    found = [name] if isinstance(name, str) and name else []
+    if isinstance(address, str) and address:
+        found.append("/".join(address.split("/")[-2:]))
+    return found
 
 
 def _add_box(

@@ -20,6 +20,7 @@ from detnas_nni.data.formats.dataset import (
     MarkedBox,
     Picture,
     corners_around,
+    marked,
     settle_splits,
     split_of,
 )
@@ -225,7 +226,7 @@ class _Reader:
                 continue
             if kind != "rect":
                 note.count(OUTLINES)
-            yield MarkedBox(self._classes.id_of(name), corners)
+            yield marked(MarkedBox(self._classes.id_of(name), corners), region.attributes)
 
     def _class_of(self, attributes: object) -> str | None:
         if self._class_key is None:

@@ -70,7 +70,9 @@ class _Reader:
             category: self._same.setdefault(name, category) for category, name in (names.listed or {}).items()
         }
         self._used: Counter[int] = Counter()
+        self._beyond = 0  # lines whose id would be the last one's if ids were counted from 1
         self._texts = frozenset(source.listing.of(".txt"))
+        self._by_folded = {str(text).casefold(): text for text in sorted(self._texts, reverse=True)}
         self._apart = source.pictures.root != source.root  # the user names the pictures' folder
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         for text in sorted(self._texts):
@@ -101,10 +103,21 @@ class _Reader:
             if boxes is not None:
                 read.append((split, Picture(pictures.root / file, size, boxes)))
         self._source.note_unlabelled(kept, without)
+        self._refuse_ids_from_one()
         orphans = self._texts.difference(filter(None, labels.values()))
         for orphan in sorted(file for file in orphans if self._is_orphan(file)):
             note.entry(MISSING, f"{self._source.root / orphan} has labels, and no picture has that name")
         return Dataset(self._classes(), settle_splits(read, note), note)
+
+    def _refuse_ids_from_one(self) -> None:
+        """All classes would be taken for their neighbours."""
+        names = self._names.listed
+        if names and self._beyond and set(names) == set(range(len(names))) and not self._used[0]:
+            raise DataError(
+                f"{self._source.root}: {self._beyond:,} lines have the class id {len(names)}, of "
+                f"{len(names)} classes in {self._names.source}, and none has 0: the ids seem to be counted "
+                "from 1. Count them from 0, or name the class that is missing."
+            )
 
     def _is_orphan(self, file: PurePosixPath) -> bool:
         """Whether a text file that belongs to no picture is one of labels all the same."""
@@ -132,7 +145,8 @@ class _Reader:
             if folder.parts[at].casefold() == "images":
                 places.insert(0, PurePosixPath(*folder.parts[:at], "labels", *folder.parts[at + 1 :]))
                 break
-        return next((place / name for place in places if place / name in self._texts), None)
+        asked = (str(place / name).casefold() for place in places)  # Labels/A.TXT, too
+        return next((self._by_folded[path] for path in asked if path in self._by_folded), None)
 
     def _lines(self, file: Path) -> list[tuple[int, str]] | None:
         try:
@@ -162,6 +176,7 @@ class _Reader:
         category = self._category(words[0])
         if category is None:
             note.wrong(file, f"{key}, class", words[0], self._expected_class())
+            self._beyond += whole(words[0]) == len(self._names.listed or ())
             return None
         values = [number(word) for word in words[1:]]
         if None in values:

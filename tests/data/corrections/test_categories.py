@@ -119,3 +119,16 @@ def test_a_class_that_only_another_split_has_is_refused_with_its_name(tmp_path: 
         splits(tmp_path, [CAT, DOG], [{"id": 3, "name": "emu"}, DOG])
     with pytest.raises(DataError, match=r"no category 'cats'.*nearest 'cat'"):
         splits(tmp_path / "typo", [CAT, DOG], [CAT, DOG], classes=("cats", "dog"))
+
+
+@pytest.mark.parametrize("again", [CAT, {"id": 3, "name": "cat"}, {"id": "3", "name": "cat "}])
+def test_a_category_listed_twice_is_taken_once(tmp_path: Path, again: dict[str, Any]) -> None:
+    images = read(tmp_path, [DOG, CAT, again])
+    assert images.classes == ("cat", "dog") and images.own_category_ids == (3, 9)
+    assert labels(images) == [1, 2, 1, 2]
+    assert told(images, "categories listed twice") == 1 and "categories[2]" in images.corrections[0].text
+
+
+def test_one_id_of_two_names_is_refused_with_both(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"`categories\[2\].id` is 9, expected .*of 'dog' and of 'emu'"):
+        read(tmp_path, [DOG, CAT, {"id": 9, "name": "emu"}])

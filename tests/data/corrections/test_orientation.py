@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.entries import Conventions
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
-from tests.data.scenes import Box, as_stored, coco_of, red_in_boxes, save_scene, told, write_json
+from tests.data.scenes import Box, as_stored, coco_of, red_in_boxes, save_scene, scene, told, write_json
 
 OBLONG, SQUARE = (96, 64), (80, 80)
 # Of the oblong: beyond the width of the other frame; of both: off the middle, so that no turn leaves them.
@@ -43,7 +44,7 @@ def photos(
 
 
 @pytest.mark.parametrize("sized", ["shown", "stored"])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 def test_boxes_as_people_see_them_are_on_the_objects(tmp_path: Path, sized: str, suffix: str) -> None:
     images = photos(tmp_path, (*OTHERS, *QUARTERS, 1), sized=sized, suffix=suffix)
     assert min(red_in_boxes(images)) > 0.95
@@ -132,3 +133,40 @@ def test_an_image_without_a_size_that_cannot_be_read_is_a_problem(tmp_path: Path
     images = read_coco(tmp_path / "images", file, max_bad=1)
     assert [record.file.name for record in images.records] == ["0.png"]
     assert images.records[0].boxes[:, 0].tolist() == [70, 10]
+
+
+def test_boxes_as_stored_of_photos_without_a_size_are_recognised(tmp_path: Path) -> None:
+    entries, of_images = [], []
+    for number, orientation in enumerate((*QUARTERS, 1)):
+        save_scene(tmp_path / "images" / f"{number}.jpg", OBLONG, BOXES, orientation)
+        entries.append({"id": number, "file_name": f"{number}.jpg"})
+        of_images.append([as_stored(box, OBLONG, orientation) for box in BOXES])
+    images = read_coco(tmp_path / "images", write_json(tmp_path / "a.json", coco_of(entries, of_images)))
+    assert min(red_in_boxes(images)) > 0.95
+    assert told(images, "sizes of the other way up") == 4 and told(images, "suspected percent") == 0
+
+
+def test_squares_without_a_size_are_turned_and_told(tmp_path: Path) -> None:
+    entries = []
+    for number, orientation in enumerate((*OTHERS, *QUARTERS)):
+        save_scene(tmp_path / "images" / f"{number}.png", SQUARE, SQUARE_BOXES, orientation)
+        entries.append({"id": number, "file_name": f"{number}.png"})
+    file = write_json(tmp_path / "a.json", coco_of(entries, [SQUARE_BOXES] * 7))
+    images = read_coco(tmp_path / "images", file, conventions=Conventions(scan=True))
+    assert min(red_in_boxes(images)) > 0.95
+    assert told(images, "orientations that nothing tells") == 7 and told(images, "sizes of pictures") == 7
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "images").mkdir()
+    scene(OBLONG, BOXES).save(tmp_path / "images/0.jpg", exif=exif, quality=95)
+    entry = {"id": 0, "file_name": "0.jpg", "width": OBLONG[0], "height": OBLONG[1]}
+    images = read_coco(
+        tmp_path / "images",
+        write_json(tmp_path / "a.json", coco_of([entry], [BOXES])),
+        conventions=Conventions(scan=True),
+    )
+    assert min(red_in_boxes(images)) > 0.95 and images.corrections == ()

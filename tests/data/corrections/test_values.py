@@ -84,7 +84,7 @@ def test_what_is_no_number_is_a_problem_with_key_and_value(tmp_path: Path, value
 
 @pytest.mark.parametrize(
     "change",
-    [of_first(area=area) for area in ("big", "150", -3, None, [], float("nan"))]
+    [of_first(area=area) for area in ("big", "150", -3, 0, 0.0, None, [], float("nan"))]
     + [of_first(iscrowd=None), of_first(iscrowd="0"), of_first(iscrowd=False), of_first(segmentation=None)]
     + [of_first(attributes={"occluded": True, "truncated": "yes"}), of_first(attributes=None)]
     + [of_first(score="high", id="x", ignore=None, attributes={"rotation": ""})],
@@ -148,10 +148,49 @@ def test_difficult_in_all_its_spellings_in_voc(tmp_path: Path, text: str, diffic
     assert read_voc(root, "train").records[0].difficult.tolist() == [difficult]
 
 
-@pytest.mark.parametrize(("mark", "value"), [("iscrowd", 2), ("ignore", "maybe"), ("difficult", [1])])
+@pytest.mark.parametrize(
+    ("mark", "value"), [("iscrowd", "maybe"), ("iscrowd", 2), ("ignore", 2), ("difficult", [1])]
+)
 def test_a_mark_that_is_neither_yes_nor_no_is_a_problem(tmp_path: Path, mark: str, value: Any) -> None:
     with pytest.raises(DataError, match=rf"`annotations\[0\].{mark}` is .*expected 0 or 1"):
         changed(tmp_path, of_first(**{mark: value}))
+
+
+OWN = [
+    {"attributes": {"rotation": "left"}},
+    {"attributes": {"rotation": True}},
+    {"attributes": {"ignore": "shadow", "occluded": True}},
+    {"attributes": {"difficult": ["blurred", "dark"]}},
+    {"attributes": [{"name": "Difficult", "value": "rather"}]},
+    {"ignore": "shadow"},
+]
+
+
+@pytest.mark.parametrize("own", OWN)
+def test_an_attribute_of_ones_own_with_the_name_of_a_mark_is_left_alone(
+    tmp_path: Path, own: dict[str, Any]
+) -> None:
+    images = changed(tmp_path, of_first(**own), conventions=Conventions(strict=True))
+    assert boxes(images) == PLAIN
+    assert sum(record.trainable().sum() for record in images.records) == 4
+    assert told(images, "attributes of one's own") == 1
+
+
+def test_a_mark_beside_an_attribute_of_ones_own_counts(tmp_path: Path) -> None:
+    images = changed(tmp_path, of_first(ignore="shadow", attributes={"difficult": "yes", "rotation": "up"}))
+    assert images.records[0].difficult.tolist() == [True] and images.records[0].crowd.tolist() == [False]
+
+
+def test_attributes_of_ones_own_in_voc_are_left_alone(tmp_path: Path) -> None:
+    entry = voc_object("cat", BOX, difficult="1").replace(
+        "</object>",
+        "<ignore>shadow</ignore><attributes><attribute><name>rotation</name><value>left</value></attribute>"
+        "</attributes></object>",
+    )
+    images = read_voc(write_voc(tmp_path, {"a": [entry]}), "train")
+    assert images.records[0].boxes.tolist() == [list(BOX)]
+    assert images.records[0].difficult.tolist() == [True] and not images.records[0].crowd.any()
+    assert told(images, "attributes of one's own") == 1
 
 
 # Ids.

@@ -132,3 +132,21 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"annotations.xml: has a DOCTYPE, expected plain XML without one"):
         converted(tmp_path / "set", tmp_path / "out")
+
+
+def test_attributes_that_change_the_ground_truth_are_applied_and_others_left_alone(tmp_path: Path) -> None:
+    picture(tmp_path / "set/images/a.jpg", (100, 80))
+    marks = [("ignore", "true"), ("difficult", "true"), ("ignore", "shadow"), ("difficult", "3"), ("x", "1")]
+    boxes = "".join(
+        f'<box label="cat" xtl="{at}" ytl="2" xbr="40" ybr="30">'
+        f'<attribute name="{name}">{value}</attribute></box>'
+        for at, (name, value) in enumerate(marks)
+    )
+    image = f'<image id="0" name="a.jpg" width="100" height="80">{boxes}</image>'
+    write(tmp_path / "set/annotations.xml", f"<annotations><version>1.1</version>{image}</annotations>")
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert seen.splits["train"]["a.jpg"] == [
+        ("cat", 0, 2, 40, 28, "crowd"),
+        ("cat", 1, 2, 39, 28, "difficult"),
+        *[("cat", at, 2, 40 - at, 28) for at in (2, 3, 4)],
+    ]

@@ -81,3 +81,12 @@ def test_labels_without_a_picture_are_named(tmp_path: Path) -> None:
     lines(root / "training/label_2/000007.txt", row("Car"))
     seen = converted(root, tmp_path / "out")
     assert "000007.txt, by its own name, names 'training/image_2/000007'" in seen.complaints
+
+
+def test_a_name_with_blanks_moves_no_column(tmp_path: Path) -> None:
+    picture(tmp_path / "set/training/image_2/000000.png", (100, 80))
+    row = "Person sitting 0.00 0 1.5 10 20 40 50 1 2 3 4 5 6 1.5"
+    lines(tmp_path / "set/training/label_2/000000.txt", row, f"{row} 0.75")
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert seen.splits["train"] == {"000000.png": [("Person sitting", 10, 20, 30, 30)] * 2}
+    assert "1 box has a confidence" in seen.remarks

@@ -148,3 +148,22 @@ def test_a_file_that_is_no_json_or_whose_picture_is_gone_is_named(tmp_path: Path
     assert "gone.json: `imagePath` names 'gone.jpg', which is not below" in seen.complaints
     assert "1 annotation file cannot be read" in seen.complaints
     assert "b.json: is not JSON in UTF-8" in seen.complaints
+
+
+def test_flags_and_oriented_rectangles_of_newer_versions_are_read(tmp_path: Path) -> None:
+    picture(tmp_path / "set/a.jpg", (100, 80))
+    turned = [[10, 20], [20, 10], [40, 30], [30, 40]]
+    shapes = [
+        {"label": "cat", "points": turned, "shape_type": "oriented_rectangle", "flags": {}},
+        {"label": "cat", "points": [[1, 2], [9, 9]], "shape_type": "rectangle", "flags": {"difficult": True}},
+        {"label": "cat", "points": [[1, 2], [9, 9]], "shape_type": "rectangle", "flags": {"ignore": True}},
+    ]
+    content = {"imagePath": "a.jpg", "imageWidth": 100, "imageHeight": 80, "shapes": shapes}
+    write(tmp_path / "set/a.json", content)
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert seen.splits["train"]["a.jpg"] == [
+        ("cat", 10, 10, 30, 30),
+        ("cat", 1, 2, 8, 7, "difficult"),
+        ("cat", 1, 2, 8, 7, "crowd"),
+    ]
+    assert "1 rotated box" in seen.remarks

@@ -89,3 +89,26 @@ def test_categories_that_contradict_each_other_are_refused(tmp_path: Path) -> No
     )
     with pytest.raises(DataError, match=r"`categories\[1\]` is .*whose id or name stands twice"):
         converted(tmp_path / "set", tmp_path / "out")
+
+
+def test_pictures_of_version_05_are_found_under_the_name_of_2014_or_by_their_address(tmp_path: Path) -> None:
+    for name in ("train2017/000000000009.jpg", "COCO_train2014_000000000025.jpg"):
+        picture(tmp_path / "set" / name, (100, 80))
+    images = [
+        {
+            "id": number,
+            "width": 100,
+            "height": 80,
+            "file_name": f"COCO_train2014_{number:012d}.jpg",
+            "coco_url": f"http://images.cocodataset.org/train2017/{number:012d}.jpg",
+            "not_exhaustive_category_ids": [],
+        }
+        for number in (9, 25)
+    ]
+    annotations = [{"image_id": number, "category_id": 1, "bbox": [number, 2, 10, 20]} for number in (9, 25)]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    write(tmp_path / "set/lvis_v0.5_train.json", content)
+    assert converted(tmp_path / "set", tmp_path / "out").splits["train"] == {
+        "000000000009.jpg": [("cat", 9, 2, 10, 20)],
+        "COCO_train2014_000000000025.jpg": [("cat", 25, 2, 10, 20)],
+    }

@@ -233,3 +233,49 @@ def test_a_tiff_is_as_large_as_people_see_it(tmp_path: Path) -> None:
     for name in ("a.tif", "a.jpg"):
         Image.new("RGB", (60, 40)).save(tmp_path / name, exif=exif)
         assert Pictures(listing, Note()).size(tmp_path / name) == (40, 60)
+
+
+def test_capitals_in_the_names_of_folders_and_suffixes_are_passed_over(tmp_path: Path) -> None:
+    for name, label in (("a", "a.txt"), ("b", "B.TXT")):
+        picture(tmp_path / f"set/Images/{name}.JPG", (100, 80))
+        lines(tmp_path / f"set/Labels/{label}", "0 0.5 0.5 0.5 0.25")
+    lines(tmp_path / "set/classes.txt", "cat")
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert seen.splits["train"] == {name: [("cat", 25, 30, 50, 20)] for name in ("a.JPG", "b.JPG")}
+
+
+def test_ids_that_count_from_one_are_refused(tmp_path: Path) -> None:
+    """Each class would be taken for the next one, and the last be left out."""
+    picture(tmp_path / "set/images/a.jpg", (100, 80))
+    lines(tmp_path / "set/labels/a.txt", "1 0.5 0.5 0.5 0.25", "2 0.5 0.5 0.5 0.5")
+    lines(tmp_path / "set/classes.txt", "cat", "dog")
+    with pytest.raises(DataError, match=r"1 lines have the class id 2, of 2 classes .*counted from 1"):
+        converted(tmp_path / "set", tmp_path / "out")
+    lines(tmp_path / "set/labels/a.txt", "0 0.5 0.5 0.5 0.25", "2 0.5 0.5 0.5 0.5")
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert seen.splits["train"] == {"a.jpg": [("cat", 25, 30, 50, 20)]}
+    assert "is '2', expected one of the 2 ids" in seen.complaints
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "path: ROOT\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n",
+        "path: /content/drive/My Drive/set\ntrain: images/train\nval: images/val\nnames: {0: cat}\n",
+        "train: C:\\data\\set\\images\\train\nval: C:\\data\\set\\images\\val\nnames: [cat]\n",
+        "train: ../images/train\nval: ../images/val\nnc: 1\nnames: ['cat']\n",
+        "path: .\ntrain: [images/train]\nval: [images/val]\nnames: {'0': cat}\n",
+        "train: train.txt\nval: val.txt\nnames: [cat]\n",
+    ],
+)
+def test_every_way_to_name_the_folders_leads_to_the_same_boxes(tmp_path: Path, index: str) -> None:
+    root = tmp_path / "set"
+    for split in ("train", "val"):
+        picture(root / f"images/{split}/{split}.jpg", (100, 80))
+        lines(root / f"labels/{split}/{split}.txt", "0 0.5 0.5 0.5 0.25")
+    lines(root / "train.txt", "/home/me/set/images/train/train.jpg")
+    lines(root / "val.txt", ".\\images\\val\\val.jpg")
+    write(root / "data.yaml", index.replace("ROOT", str(root)))
+    assert converted(root, tmp_path / "out").splits == {
+        split: {f"{split}.jpg": [("cat", 25, 30, 50, 20)]} for split in ("train", "val")
+    }
