@@ -22,6 +22,7 @@ from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
 from detnas_nni.errors import DetNASError
+from detnas_nni.models import check_freeze
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
@@ -64,6 +65,7 @@ def examine_run(config: Config, path: str) -> list[Finding]:
     return [
         *(_state(training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
+        *_freeze(config),
         *_latency(config, path),
         _next(config, path, trainings),
         *_disk(config, trainings),
@@ -114,6 +116,22 @@ def _start(config: Config) -> Iterator[Finding]:
         text = "is pretrain, but there is no data.classification to pre-train on"
         remedy = "--set finetune.init=scratch   # or name a supernet as finetune.weights"
         yield Finding("finetune.init", "problem", text, remedy)
+
+
+def _freeze(config: Config) -> Iterator[Finding]:
+    """Whether the trunk has the stages that are to be frozen."""
+    for key, settings in (("finetune", config.finetune), ("retrain.finetune", config.retrain.finetune)):
+        if settings is None or not settings.freeze:
+            continue
+        key = f"{key}.freeze"
+        try:
+            check_freeze(config.space.name, settings.freeze, key)
+        except DetNASError as error:
+            yield Finding(key, "problem", str(error), f"--set {key}=0")
+        else:
+            yield Finding(
+                key, "ok", f"the stem and {settings.freeze} of the trunk's stages stay as they start"
+            )
 
 
 def _latency(config: Config, path: str) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detnas_nni.config import Config
 from detnas_nni.cost.table import cost_table
-from detnas_nni.models import DetectorSpace
+from detnas_nni.models import DetectorSpace, check_freeze
 from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
@@ -54,6 +54,7 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
 
     A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
     """
+    check_freeze(config.space.name, config.finetune.freeze, "finetune.freeze")
     run = finetune_run(config)
     with joined(config.hardware) as world:
         if not run.is_finished(fresh):
