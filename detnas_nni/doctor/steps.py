@@ -18,6 +18,7 @@ from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.run_folder import BEST
 from detnas_nni.cost.limits import latency_table
+from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
@@ -27,7 +28,7 @@ from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
-from search_spaces import is_fixed
+from search_spaces import SpaceError, is_fixed
 
 PARAMETERS = {
     **{"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6},
@@ -66,6 +67,7 @@ def examine_run(config: Config, path: str) -> list[Finding]:
         *(_state(training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
         *_freeze(config),
+        *_space(config),
         *_latency(config, path),
         _next(config, path, trainings),
         *_disk(config, trainings),
@@ -132,6 +134,18 @@ def _freeze(config: Config) -> Iterator[Finding]:
             yield Finding(
                 key, "ok", f"the stem and {settings.freeze} of the trunk's stages stay as they start"
             )
+
+
+def _space(config: Config) -> Iterator[Finding]:
+    """Whether a trunk of the user's own has what a search needs of it."""
+    try:
+        found = check_searchable(config)
+    except SpaceError as error:
+        yield Finding("space.name", "problem", str(error), "mend the trunk (docs/extending.md)")
+        return
+    if found is not None:
+        status = "ok" if found.not_exported is None else "warning"
+        yield Finding("space.name", status, str(found))
 
 
 def _latency(config: Config, path: str) -> Iterator[Finding]:
