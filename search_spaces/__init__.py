@@ -52,7 +52,8 @@ def build_trunk(space: str, **options: Any) -> "nn.Module":
     labelled LayerChoices whose forward turns (N, 3, H, W) into an ordered dict of features (N, C, h, w), and
     whose `out_channels` maps each feature's name to its C. An attribute `classifier_channels` (the width of
     the convolution before a classifier's last layer, None for no such convolution) may be there; the last
-    feature's C is set if it is not. A trunk may have a method `classifier_conv` that gives that convolution.
+    feature's C is set if it is not. A trunk may have a method `classifier_conv` that gives that convolution,
+    and a method `first_stages(n)` that gives the modules that run up to the end of its stage n.
     The ShuffleNetV2 sizes take `shuffle`: "interleave" (default) or "even_odd"; the others take no options.
 
     Raises `SpaceError` for an unknown name, a factory that cannot be imported, options that the trunk does

@@ -65,6 +65,10 @@ class EfficientNetLiteTrunk(ModelSpace):
             features[name] = x
         return features
 
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """The modules that run up to the end of a stage, the stem among them; to freeze them."""
+        return [self.stem, self.first, *list(self.stages.values())[:count]]
+
     def classifier_conv(self) -> nn.Sequential:
         """The published convolution between the trunk and the classifier's last layer."""
         last = list(self.out_channels.values())[-1]

@@ -1,4 +1,8 @@
-"""MACs and parameters of every candidate of a space, counted by NNI's profiler."""
+"""MACs and parameters of every candidate of a space.
+
+MACs of the built-in spaces are counted by NNI's profiler, those of a trunk of the user's own by runs of it
+(`counting.py`), which give the same numbers for the built-in ones.
+"""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,8 @@ from nni.nas.profiler.pytorch.flops import FlopsProfiler, FlopsResult, register_
 from nni.nas.profiler.pytorch.utils import MutableShape, ShapeTensor, register_shape_inference_formula
 from torch import Tensor, nn
 
-from search_spaces import layout
+from search_spaces import BUILT_IN, layout
+from search_spaces.counting import RunMacs
 from search_spaces.efficientnetlite import Normalise, SamePad
 from search_spaces.errors import SpaceError
 from search_spaces.trunk import TrunkSpace, layer_choices, throwaway
@@ -49,29 +54,24 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
     - `classifier_channels`: channels of a classifier's last convolution, None where it has none;
     - `classifier_conv_params`: of the trunk's own such convolution, where it brings one.
 
-    MACs are multiply-adds of convolutions and linear layers; parameters are all that the modules have.
-    Raises `SpaceError` if the trunk cannot be traced, gives other features than it says, or has costs that
-    do not add up over its blocks.
+    MACs are multiply-adds of convolutions and matrix products; parameters are all that the modules have.
+    Raises `SpaceError` if the trunk cannot be run or counted, gives other features than it says, or has costs
+    that do not add up over its blocks.
     """
     with throwaway(space) as trunk_space:
-        image = torch.empty(1, 3, resolution, resolution)
+        # Not what happens to be in memory: operators may compute places from values.
+        image = torch.zeros(1, 3, resolution, resolution)
+        macs = (_ProfiledMacs if space in BUILT_IN else RunMacs)(trunk_space, image, space)
         last_feature = _features(trunk_space, image, space)[-1].shape[1:]
-        macs = _MacsCounter(trunk_space, image, space)
         outside, params = _parameters(trunk_space, space)
-    zeros = [0] * len(params)
-    base_macs = macs.count(zeros)
-    blocks = [
-        [
-            # One block changed at a time: the profiler counts whole trunks only.
-            [macs.count([*zeros[:index], op, *zeros[index + 1 :]]) - base_macs, of_op - of_block[0]]
-            for op, of_op in enumerate(of_block)
+        blocks = [
+            [list(more) for more in zip(_from_first(macs_row), _from_first(params_row), strict=True)]
+            for macs_row, params_row in zip(macs.blocks, params, strict=True)
         ]
-        for index, of_block in enumerate(params)
-    ]
-    _check_sums(macs, base_macs, blocks, space)
+        _check_sums(macs, blocks, space)
     own = getattr(trunk_space.trunk, "classifier_conv", None)
     return {
-        "base": [base_macs, outside + sum(of_block[0] for of_block in params)],
+        "base": [macs.base, outside + sum(of_block[0] for of_block in params)],
         "blocks": blocks,
         "last_feature": list(last_feature),
         "classifier_channels": trunk_space.trunk.classifier_channels,
@@ -79,8 +79,8 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
     }
 
 
-class _MacsCounter:
-    """NNI's profiler as a function of ops."""
+class _ProfiledMacs:
+    """As `RunMacs`, by NNI's profiler."""
 
     def __init__(self, trunk_space: TrunkSpace, image: Tensor, space: str) -> None:
         self._choices = layout(space)
@@ -93,6 +93,13 @@ class _MacsCounter:
             raise SpaceError(
                 f"NNI's FlopsProfiler cannot trace the trunk of {space!r} ({type(error).__name__}: {error})"
             ) from error
+        zeros = [0] * len(self._choices)
+        self.base = self.count(zeros)
+        # One block changed at a time: the profiler counts whole trunks only.
+        self.blocks = [
+            [self.count([*zeros[:index], op, *zeros[index + 1 :]]) for op in range(len(choice.candidates))]
+            for index, choice in enumerate(self._choices)
+        ]
 
     def count(self, ops: Sequence[int]) -> int:
         blocks = zip(self._choices, ops, strict=True)
@@ -122,16 +129,21 @@ def _parameters(trunk_space: TrunkSpace, space: str) -> tuple[int, list[list[int
     return outside, [of_label[choice.label] for choice in choices]
 
 
+def _from_first(numbers: list[int]) -> list[int]:
+    return [number - numbers[0] for number in numbers]
+
+
 def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _check_sums(macs: _MacsCounter, base: int, blocks: list[list[list[int]]], space: str) -> None:
-    """Eight architectures, drawn with a fixed seed, against the profiler's count of the whole trunk."""
+def _check_sums(macs: _ProfiledMacs | RunMacs, blocks: list[list[list[int]]], space: str) -> None:
+    """Eight architectures, drawn with a fixed seed, against the count of the whole trunk."""
     draw = random.Random(0)
     for _ in range(8):
         ops = [draw.randrange(len(of_block)) for of_block in blocks]
-        if macs.count(ops) != base + sum(of_block[op][0] for of_block, op in zip(blocks, ops, strict=True)):
+        more = sum(of_block[op][0] for of_block, op in zip(blocks, ops, strict=True))
+        if macs.count(ops) != macs.base + more:
             raise SpaceError(
                 f"the MACs of {space!r} do not add up over its blocks: the choice in one changes the shape "
                 "that another sees; the candidates of a block have to give the same shape"

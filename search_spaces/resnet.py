@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from search_spaces.errors import SpaceError
@@ -43,3 +43,7 @@ class ResNetTrunk(ResNet):
             x = layer(x)
             features[name] = x
         return features
+
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """The modules that run up to the end of a stage, the stem among them; to freeze them."""
+        return [self.conv1, self.bn1, *(self.layer1, self.layer2, self.layer3, self.layer4)[:count]]

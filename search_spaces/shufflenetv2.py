@@ -67,6 +67,10 @@ class ShuffleNetV2Trunk(ModelSpace):
             features[name] = x
         return features
 
+    def first_stages(self, count: int) -> list[nn.Module]:
+        """The modules that run up to the end of a stage, the stem among them; to freeze them."""
+        return [self.stem, *list(self.stages.values())[:count]]
+
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:

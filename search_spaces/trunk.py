@@ -1,6 +1,7 @@
 """Build a trunk by name, ours or anybody's, and read off what can be chosen in it."""
 
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +27,10 @@ def build_trunk(space: str, **options: Any) -> nn.Module:
             ShuffleNetV2Trunk if space in SIZES else EfficientNetLiteTrunk if space in LITE else ResNetTrunk
         )
         return _call(partial(family, space), space, options)
-    trunk = _call(_load_factory(space), space, options)
+    try:
+        trunk = _call(_load_factory(space), space, options)
+    except ValueError as error:
+        raise _explained(error, space) from error
     if not isinstance(trunk, nn.Module):
         raise SpaceError(f"{space!r} gave {type(trunk).__name__}, not an nn.Module")
     channels = getattr(trunk, "out_channels", None)
@@ -48,6 +52,26 @@ def _call(factory: Callable[..., nn.Module], space: str, options: Mapping[str, A
         return factory(**options)
     except TypeError as error:
         raise SpaceError(f"{space!r} cannot be called with the options {options}: {error}") from error
+
+
+def _explained(error: ValueError, space: str) -> Exception:
+    """What NNI's words on a label mean; another error as it is."""
+    if "Label must be specified" in str(error):
+        return SpaceError(
+            f"the trunk of {space!r} has a LayerChoice without a label; give each block one of its own, such "
+            'as label="block_00"'
+        )
+    conflict = re.search(r"Cannot find a valid default sample .* for (.+?)\. Please", str(error))
+    if conflict is not None:
+        return _of_one_label(conflict[1], space)
+    return error
+
+
+def _of_one_label(label: str, space: str) -> SpaceError:
+    return SpaceError(
+        f"the trunk of {space!r} has LayerChoices of the same label, {label!r}, with different candidates; "
+        "give each block a label of its own"
+    )
 
 
 def _load_factory(space: str) -> Callable[..., nn.Module]:
@@ -100,13 +124,16 @@ def throwaway(space: str) -> Iterator[TrunkSpace]:
 def layer_choices(trunk: nn.Module, space: str) -> dict[str, LayerChoice]:
     """Every LayerChoice of an unfixed trunk by its module name, in module order.
 
-    `SpaceError` if there is none in a trunk that is no fixed net of ours, or if one sits in a candidate of
-    another: costs would not be additive.
+    `SpaceError` if there is none in a trunk that is no fixed net of ours, if two of one label have different
+    candidates, or if one sits in a candidate of another: costs would not be additive.
     """
     found = {name: module for name, module in trunk.named_modules() if isinstance(module, LayerChoice)}
     if not found and not is_fixed(space):
         raise SpaceError(f"the trunk of {space!r} has no LayerChoice: there is nothing to search")
+    candidates: dict[str, list[str | int]] = {}
     for name, module in found.items():
+        if candidates.setdefault(module.label, module.names) != module.names:
+            raise _of_one_label(module.label, space)
         for other in found:
             if name.startswith(f"{other}."):
                 raise SpaceError(

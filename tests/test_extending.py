@@ -79,9 +79,9 @@ def make(make_config: Callable[..., Config], tmp_path: Path) -> Callable[..., Co
     return make
 
 
-def setting(section: str) -> dict[str, Any]:
-    """The section of an example, as the page gives it."""
-    [found] = [block[section] for block in SETTINGS if section in block]
+def setting(section: str, module: str = "") -> dict[str, Any]:
+    """The section of an example, of the one that names the module, as the page gives it."""
+    [found] = [block[section] for block in SETTINGS if section in block and module in str(block[section])]
     return found
 
 
@@ -95,17 +95,43 @@ def searched(config: Config) -> list[tuple[int, ...]]:
 
 
 def test_the_examples_are_short_and_the_page_says_how_to_name_them() -> None:
-    assert list(EXAMPLES) == ["mobile_space.py", "hill_climbing.py", "fcos_detector.py"]
+    assert list(EXAMPLES) == ["mobile_space.py", "resnet_space.py", "hill_climbing.py", "fcos_detector.py"]
     assert all(text.count("\n") < 60 for text in EXAMPLES.values())
-    named = [setting("space")["name"], setting("search")["strategy"], setting("detector")["name"]]
+    spaces = [setting("space", module)["name"] for module in ("mobile", "resnet")]
+    named = [*spaces, setting("search")["strategy"], setting("detector")["name"]]
     assert [f"{name.partition(':')[0]}.py" for name in named] == list(EXAMPLES)
 
 
 def test_a_space_is_trained_searched_and_retrained(make: Callable[..., Config]) -> None:
-    config = make(space=setting("space"), finetune={"init": "scratch"}, retrain={"init": "supernet"})
+    config = make(
+        space=setting("space", "mobile"), finetune={"init": "scratch"}, retrain={"init": "supernet"}
+    )
     assert [len(choice.candidates) for choice in layout(config.space.name)] == [4] * 6
     finetune(config)
     assert load_weights(config.run_dir / "finetune/supernet.pt").info.space == "mobile_space:mobile"
+    searched(config)
+    [results] = retrain(config, [config.search_dir / "best_architecture.json"])
+    assert 0 <= read_document(results)["detection"]["default"] <= 1
+
+
+def test_a_trained_net_of_torchvision_is_searched_from_its_weights(make: Callable[..., Config]) -> None:
+    """Here from random ones, which are to be had without a download."""
+    space = setting("space", "resnet")
+    assert space.pop("options") == {"pretrained": True}
+    finetuning = {**setting("finetune"), "steps": 2, "lr": 1e-30, "weight_decay": 0.0}
+    config = make(
+        space=space,
+        finetune=finetuning,
+        retrain={**setting("retrain"), "finetune": {"steps": 1}},
+        search={"population": 2, "generations": 1, "mutations": 0, "crossovers": 0},
+    )
+    assert [len(choice.candidates) for choice in layout(space["name"])] == [3, 3, 2, 3, 2, 3, 2, 3]
+    trunk = load_weights(finetune(config)).trunk_state
+    # The narrower candidate is made of the trained one, and nothing was put over it.
+    kept, whole = (
+        trunk[f"stages.c2.0.{name}.conv1.weight"].flatten(1).tolist() for name in ("narrower", "trained")
+    )
+    assert len(kept) == 32 and all(row in whole for row in kept)
     searched(config)
     [results] = retrain(config, [config.search_dir / "best_architecture.json"])
     assert 0 <= read_document(results)["detection"]["default"] <= 1

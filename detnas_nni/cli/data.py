@@ -57,6 +57,9 @@ def add_init(commands: Commands) -> None:
         "--classification", type=Path, metavar="DIR", help="labelled images, a folder per class"
     )
     command.add_argument("--supernet", type=Path, metavar="FILE", help="a trained classification supernet")
+    command.add_argument(
+        "--no-search", action="store_true", help="plan a published net's training alone, to compare with"
+    )
     command.add_argument("--hours", type=hours, metavar="H", help="cut the schedules to so much time")
     command.add_argument("--no-timing", action="store_true", help="measure no steps; a plan without times")
     command.add_argument(
@@ -129,6 +132,7 @@ def _init(options: argparse.Namespace) -> None:
         pretrain=options.pretrain,
         classification=options.classification,
         supernet=options.supernet,
+        search=not options.no_search,
         hours=options.hours,
         timing=not options.no_timing,
         device=options.device,

@@ -281,6 +281,8 @@ def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) ->
     if problem["type"] == "missing":
         return f"{source}: {key}: missing; it has no default"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error" and not location:  # of several sections; it names their keys itself
+        return f"{source}: {message}"
     given = problem["input"]
     shown = "" if isinstance(given, dict) else f", got {given!r}"
     return f"{source}: {key}: {message}{shown if len(shown) <= _LENGTH else f'{shown[:_LENGTH]}…'}"

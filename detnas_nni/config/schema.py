@@ -300,7 +300,7 @@ _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
 # Keys that came after the first trainings, and what those were done with. A training that does the same is
 # the same training, so that the folders and checkpoints of before are still gone on with.
-_LATER = {"sampling": "uniform", "average_last": None}
+_LATER = {"sampling": "uniform", "average_last": None, "freeze": 0}
 
 Sampling = Literal["uniform", "balanced", "fair"]
 
@@ -386,6 +386,12 @@ class Finetune(Training):
         description="a classification supernet to start from in place of this experiment's own pre-training, "
         "such as one that `detnas import-reference` wrote; with `init: imagenet` the published state dict, "
         "in place of the installed package's",
+    )
+    freeze: int = Field(
+        0,
+        ge=0,
+        description="keep the stem and so many first stages of the trunk as they start, BN statistics "
+        "included: 1 to 4 in the built-in spaces, 0 for nothing; for few images and a trained start",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
@@ -668,6 +674,20 @@ class Config(Section):
     retrain: Retrain = Field(Retrain(), description="the final net's training")
     hardware: Hardware = Field(Hardware(), description="what it runs on")
     reproduces: Reproduces | None = Field(None, description="what of the paper this is")
+
+    @model_validator(mode="after")
+    def _frozen_stages_are_trained(self) -> Config:
+        final = self.retrain.finetune or self.finetune
+        for key, settings, init, others in (
+            ("finetune", self.finetune, self.finetune.init, "imagenet or pretrain"),
+            ("retrain.finetune", final, self.retrain.init, "imagenet, supernet or classification"),
+        ):
+            if settings.freeze and init == "scratch":
+                raise ValueError(
+                    f"{key}.freeze is {settings.freeze}, but {key.split('.')[0]}.init is scratch: random "
+                    f"weights would stay as they are; set freeze to 0, or start from {others}"
+                )
+        return self
 
     @property
     def search_seed(self) -> int:

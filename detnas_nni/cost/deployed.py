@@ -91,9 +91,7 @@ class Runner:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(
-                _exported(net, inputs), options, providers=[self._provider]
-            )
+            session = onnxruntime.InferenceSession(exported(net, inputs), options, providers=[self._provider])
             binding = session.io_binding()
             place = "cpu" if self._provider == PROVIDERS["onnxruntime"] else "cuda"
             for about, value in zip(session.get_inputs(), inputs, strict=True):
@@ -123,7 +121,8 @@ class _Outputs(nn.Module):
         return tuple(found.values()) if isinstance(found, Mapping) else (found,)
 
 
-def _exported(net: nn.Module, inputs: Sequence[Tensor]) -> bytes:
+def exported(net: nn.Module, inputs: Sequence[Tensor]) -> bytes:
+    """A module's ONNX file, for inputs of these shapes. Raises what torch's exporter does."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of what tracing takes for constant: the shapes, which here are

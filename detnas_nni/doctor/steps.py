@@ -18,15 +18,17 @@ from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.run_folder import BEST
 from detnas_nni.cost.limits import latency_table
+from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
 from detnas_nni.errors import DetNASError
+from detnas_nni.models import check_freeze
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
-from search_spaces import is_fixed
+from search_spaces import SpaceError, is_fixed
 
 PARAMETERS = {
     **{"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6},
@@ -64,6 +66,8 @@ def examine_run(config: Config, path: str) -> list[Finding]:
     return [
         *(_state(training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
+        *_freeze(config),
+        *_space(config),
         *_latency(config, path),
         _next(config, path, trainings),
         *_disk(config, trainings),
@@ -114,6 +118,34 @@ def _start(config: Config) -> Iterator[Finding]:
         text = "is pretrain, but there is no data.classification to pre-train on"
         remedy = "--set finetune.init=scratch   # or name a supernet as finetune.weights"
         yield Finding("finetune.init", "problem", text, remedy)
+
+
+def _freeze(config: Config) -> Iterator[Finding]:
+    """Whether the trunk has the stages that are to be frozen."""
+    for key, settings in (("finetune", config.finetune), ("retrain.finetune", config.retrain.finetune)):
+        if settings is None or not settings.freeze:
+            continue
+        key = f"{key}.freeze"
+        try:
+            check_freeze(config.space.name, settings.freeze, key)
+        except DetNASError as error:
+            yield Finding(key, "problem", str(error), f"--set {key}=0")
+        else:
+            yield Finding(
+                key, "ok", f"the stem and {settings.freeze} of the trunk's stages stay as they start"
+            )
+
+
+def _space(config: Config) -> Iterator[Finding]:
+    """Whether a trunk of the user's own has what a search needs of it."""
+    try:
+        found = check_searchable(config)
+    except SpaceError as error:
+        yield Finding("space.name", "problem", str(error), "mend the trunk (docs/extending.md)")
+        return
+    if found is not None:
+        status = "ok" if found.not_exported is None else "warning"
+        yield Finding("space.name", status, str(found))
 
 
 def _latency(config: Config, path: str) -> Iterator[Finding]:

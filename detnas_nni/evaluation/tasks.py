@@ -27,7 +27,7 @@ from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_eval, detection_eval
 from detnas_nni.errors import DataError
 from detnas_nni.metrics import GroundTruth, coco_box_ap, official_coco_box_ap, top1, voc_map
-from detnas_nni.models import ClassifierSpace, DetectorSpace
+from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze
 from detnas_nni.models.hardware import prepare
 from detnas_nni.training.runs import finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER
@@ -196,7 +196,10 @@ class DetectionTask(Task):
 
     def build(self) -> DetectorSpace:
         space = self.config.space
-        return DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+        net = DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+        # What the supernet was trained with unchanged is not calibrated anew either.
+        freeze(net.trunk, self.config.finetune.freeze, space=space.name)
+        return net
 
     def loss(self, net: nn.Module, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> Tensor:
         return sum(net(*batch).values())

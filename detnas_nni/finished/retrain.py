@@ -31,7 +31,7 @@ from detnas_nni.cost.table import counts
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
 from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.evaluation.tasks import Metrics
-from detnas_nni.models import DetectorSpace
+from detnas_nni.models import DetectorSpace, check_freeze
 from detnas_nni.search.best import versions
 from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.distributed import World, barrier, joined
@@ -156,6 +156,10 @@ class _FinalNet:
 
     def check_start(self) -> None:
         """Raise ConfigError or CheckpointError if there is nothing to start from, or it does not fit."""
+        retraining = self.config.retrain
+        settings = retraining.finetune or self.config.finetune
+        key = "finetune.freeze" if retraining.finetune is None else "retrain.finetune.freeze"
+        check_freeze(self.config.space.name, settings.freeze, key)
         if self.init != "classification":
             self.starting_weights()
         elif self.config.data.classification is None:

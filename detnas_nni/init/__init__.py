@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config, parse_config
 from detnas_nni.data.copies import groups_text
@@ -15,13 +18,16 @@ from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived, Machine, Schedule
-from detnas_nni.init.look import describe, look
-from detnas_nni.init.plan import Plan, fit, make_plan
+from detnas_nni.init.look import Look, describe, look
+from detnas_nni.init.plan import STOCK, Plan, fit, make_plan
 from detnas_nni.init.pretraining import Pretraining, choose
 from detnas_nni.init.problems import problems
 from detnas_nni.init.sources import Sources
 from detnas_nni.init.values import render, settings
-from search_spaces import search_space_json
+from search_spaces import LITE, search_space_json
+
+if TYPE_CHECKING:
+    from detnas_nni.init.timing import Speeds
 
 _MIN_IMAGES = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
 
@@ -35,6 +41,7 @@ class Request:
         conventions: how its annotations are to be read.
         out: the folder; experiments/NAME if None.
         pretrain, classification, supernet: as `pretraining.choose` takes them.
+        search: whether there is one; without, the published net of the lite family is trained alone.
         hours: the time for all steps together; None for no limit.
         timing: whether a few steps are measured.
         device: auto, cpu or cuda.
@@ -47,6 +54,7 @@ class Request:
     pretrain: str | None = None
     classification: Path | None = None
     supernet: Path | None = None
+    search: bool = True
     hours: float | None = None
     timing: bool = True
     device: str = "auto"
@@ -68,6 +76,8 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     """
     if request.hours is not None and not request.timing:
         raise UsageError("--hours needs the measurement that --no-timing leaves out; pass one of them")
+    if not request.search:
+        _expect_no_other_start(request)
     sources = request.sources
     out = Path("experiments") / sources.name if request.out is None else request.out
     if files.expect_free(out, request.overwrite):
@@ -93,26 +103,17 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
             f"{found.train.name}: {len(found.train)} training images; with fewer than {_MIN_IMAGES} neither "
             "a supernet learns anything nor can a search tell candidates apart"
         )
-    pretraining = choose(
-        found, kind=request.pretrain, folder=request.classification, supernet=request.supernet
-    )
-    say(f"Pre-training\n  {pretraining.reason}")
-    derived = Derived(found, Machine.here(request.device), pretraining)
-    draft = _Draft(derived, sources, files.Places(out, sources.name))
-    schedule, speeds, remarks = derived.schedule(), None, []
-    if request.timing:
-        say(f"Measuring a few steps on {derived.machine} …")
-        from detnas_nni.init.timing import measure  # NNI and Lightning take seconds
-
-        speeds = measure(draft.config(schedule, measured=True), crops=pretraining.kind == "crops")
-        if request.hours is not None:
-            schedule, remark = fit(derived, schedule, speeds, 3600 * request.hours)
-            remarks.append(remark)
+    places, limit = files.Places(out, sources.name), None if request.hours is None else 3600 * request.hours
+    derived, speeds = _start(request, found, places, limit, say)
+    draft, schedule, remarks = Draft(derived, sources, places), derived.schedule(), []
+    if speeds is not None and limit is not None:
+        schedule, remark = fit(derived, schedule, speeds, limit)
+        remarks.append(remark)
     plan = make_plan(
         derived,
         schedule,
-        draft.places.in_command(out / files.CONFIG),
-        draft.places.in_command(draft.places.run_dir),
+        places.in_command(out / files.CONFIG),
+        places.in_command(places.run_dir),
         speeds,
         remarks,
     )
@@ -123,8 +124,54 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     return out / files.CONFIG
 
 
+def _expect_no_other_start(request: Request) -> None:
+    """UsageError if there is no published net to train alone, or nothing to measure it on."""
+    others = {
+        f"--pretrain {request.pretrain}": request.pretrain not in (None, "imagenet"),
+        "--classification": request.classification is not None,
+        "--supernet": request.supernet is not None,
+    }
+    for option, given in others.items():
+        if given:
+            raise UsageError(
+                "--no-search trains a published net alone, from its ImageNet weights; leave out " + option
+            )
+    if "test" not in request.sources.splits:
+        raise UsageError("--no-search is a training whose net is measured on a test split; pass --test")
+
+
+def _start(
+    request: Request, found: Look, places: files.Places, limit: float | None, say: Callable[[str], None]
+) -> tuple[Derived, Speeds | None]:
+    """Where the trunk starts, and how long the steps take here; None if they are not measured."""
+    machine = Machine.here(request.device)
+
+    def measured(derived: Derived) -> Speeds:
+        from detnas_nni.init.timing import measure  # NNI and Lightning take seconds
+
+        config = Draft(derived, request.sources, places).config(derived.schedule(), measured=True)
+        return measure(config, crops=derived.pretraining.kind == "crops")
+
+    nothing_asked = request.pretrain is request.classification is request.supernet is None
+    if request.search and nothing_asked and request.timing:
+        from detnas_nni.init.proposal import propose
+
+        say(f"Measuring a few steps of two starts on {machine} …")
+        start = propose(found, machine, limit, measured)
+        say(f"Pre-training\n  {start.derived.pretraining.reason}")
+        return start.derived, start.speeds
+    kind = request.pretrain if request.search else "imagenet"
+    pretraining = choose(found, kind=kind, folder=request.classification, supernet=request.supernet)
+    derived = Derived(found, machine, pretraining, search=request.search)
+    say(f"Pre-training\n  {pretraining.reason}")
+    if not request.timing:
+        return derived, None
+    say(f"Measuring a few steps on {machine} …")
+    return derived, measured(derived)
+
+
 @dataclass(frozen=True)
-class _Draft:
+class Draft:
     """The files, for a schedule."""
 
     derived: Derived
@@ -154,6 +201,9 @@ class _Draft:
             "search.yaml": files.search_yaml(name, self.derived, search),
             "PLAN.md": files.plan_md(name, plan, told, corrected),
         }
+        if self.derived.pretraining.kind == "imagenet":
+            net = Architecture(self.derived.space, LITE[self.derived.space].published_ops)
+            texts[STOCK] = json.dumps(net.to_dict(), indent=2) + "\n"
         if self.derived.holdout and self.derived.found.groups:
             texts[files.COPIES] = groups_text(self.derived.found.groups)
         files.write(places.out, texts, search_space_json(self.derived.space))

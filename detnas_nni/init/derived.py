@@ -117,12 +117,14 @@ class Derived:
         machine: what it runs on.
         pretraining: where the trunk starts.
         seed: of the experiment.
+        search: whether there is one; without, the published net of the space is trained alone.
     """
 
     found: Look
     machine: Machine
     pretraining: Pretraining
     seed: int = 0
+    search: bool = True
 
     @cached_property
     def space(self) -> str:
@@ -195,13 +197,22 @@ class Derived:
         most = 224 if self.machine.gpus else 64
         return int(np.clip(round(1.3 * self.pretraining.side / 32) * 32, 64, most))
 
+    @property
+    def enough_steps(self) -> int:
+        """Steps of a detector's training that a small set gets, too, unless the time is short."""
+        if not self.is_small_net:
+            return 4000
+        return 300 if self.pretraining.kind == "imagenet" else 800
+
     def schedule(self) -> Schedule:
         """What is wanted where time is no matter, with the least that is worth its name."""
-        small = self.is_small_net
-        scratch, trained = self.pretraining.kind == "none", self.pretraining.kind == "imagenet"
+        small, scratch = self.is_small_net, self.pretraining.kind == "none"
         epochs = 24 if scratch else 12
-        least_steps = (300 if trained else 800) if small else 4000
-        finetune = max(round(epochs * self.train_images / self.finetune_batch), least_steps * (1 + scratch))
+        finetune = max(
+            round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
+        )
+        if not self.search:
+            finetune *= 2  # as many as the supernet and the final net have together
         pretrain = 0
         if self.pretraining.trains:
             epochs = 10 if self.pretraining.kind == "crops" else 30

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from detnas_nni.errors import DetNASError
 from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.timing import Speeds, TrainingPace
+
+STOCK = "published_net.json"
+"""The architecture of the published net that a space is built around, in the experiment's folder."""
 
 
 class TooShortError(DetNASError):
@@ -75,6 +79,11 @@ def make_plan(
         remarks: what is to be told beside how it was measured.
     """
     seconds = {} if speeds is None else estimate(derived, schedule, speeds)
+    stock = None
+    if derived.pretraining.kind == "imagenet":
+        net = Path(config).with_name(STOCK)
+        stock = f"detnas retrain -c {config} --arch {net} --init imagenet"
+        remarks = [*remarks, _other_way(derived, stock, speeds)]
     candidates = schedule.population * schedule.generations
     named = [
         ("crops", f"detnas data crops -c {config}", "cut the boxes out, to pre-train on"),
@@ -95,6 +104,8 @@ def make_plan(
             f"{schedule.finetune} steps, then AP on the test split",
         ),
     ]
+    if not derived.search:
+        named = [("retrain", stock, named[-1][2])]
     left_out = set()
     if derived.pretraining.kind != "crops":
         left_out.add("crops")
@@ -107,6 +118,20 @@ def make_plan(
         PlanStep(command, what, seconds.get(name)) for name, command, what in named if name not in left_out
     )
     return Plan(steps, (*([] if speeds is None else [_how(derived, speeds)]), *remarks))
+
+
+def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
+    """With a search what the published net alone takes, without one what a search takes."""
+    other = replace(derived, search=not derived.search)
+    seconds = None if speeds is None else sum(estimate(other, other.schedule(), speeds).values())
+    time = "" if seconds is None else f", about {hours(seconds)} in all"
+    if derived.search:
+        return (
+            "whether a search pays is for you to compare: `detnas init --no-search` plans the published "
+            f"net's training alone, with as many steps as both trainings here{time}; with the steps of one, "
+            f"in this folder: `{stock}`"
+        )
+    return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
 
 
 def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, float]:
@@ -128,7 +153,7 @@ def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, 
     if "test" in derived.found.splits:
         tested = len(derived.found.splits["test"]) * (speeds.detect + speeds.decode)
         seconds["retrain"] = training(speeds.finetune, schedule.finetune) + tested
-    return seconds
+    return seconds if derived.search else {"retrain": seconds["retrain"]}
 
 
 def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tuple[Schedule, str]:

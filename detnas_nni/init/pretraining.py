@@ -60,7 +60,7 @@ class Pretraining:
 def choose(
     found: Look, *, kind: str | None = None, folder: Path | None = None, supernet: Path | None = None
 ) -> Pretraining:
-    """What the user asked for, or what the data allows.
+    """What the user asked for, or what the data allows without ImageNet's weights.
 
     Raises:
         UsageError: the options contradict each other, or there are no crops to train on.

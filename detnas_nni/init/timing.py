@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,7 +80,11 @@ class Speeds:
     took: float
 
 
-def measure(config: Config, *, crops: bool) -> Speeds:
+Clock = Callable[[], float]
+"""Gives seconds: of the wall, or of the processor."""
+
+
+def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) -> Speeds:
     """Run a few real steps of the configured trainings and parts of a candidate's evaluation.
 
     All that is written goes to a folder of its own, which is removed. The nets are untrained: a trained
@@ -90,18 +94,20 @@ def measure(config: Config, *, crops: bool) -> Speeds:
     Args:
         config: the experiment.
         crops: whether it pre-trains on crops, which are cut from some images for this.
+        clock: of the seconds; `time.process_time` where other programs take turns.
     """
-    began = time.perf_counter()
+    began = clock()
     with tempfile.TemporaryDirectory(prefix="detnas-init-") as folder, quiet():
         short = on_one_device(config, Path(folder))
         crop = 0.0
         if crops:
-            short, crop = _with_crops(short, Path(folder) / "crops")
+            short, crop = _with_crops(short, Path(folder) / "crops", clock)
         pretrain = None
         if short.data.classification is not None:
-            pretrain = _of_paths(TimedClassification(short, short.pretrain), Path(folder) / "pretrain")
-        finetune = _of_paths(TimedDetection(short, short.finetune), Path(folder) / "finetune")
-        decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded")
+            job = TimedClassification(short, short.pretrain, clock=clock)
+            pretrain = _of_paths(job, Path(folder) / "pretrain")
+        finetune = _of_paths(TimedDetection(short, short.finetune, clock=clock), Path(folder) / "finetune")
+        decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded", clock)
     return Speeds(
         start=start_up(),
         crop=crop,
@@ -112,7 +118,7 @@ def measure(config: Config, *, crops: bool) -> Speeds:
         calibrate=calibrate,
         detect=detect,
         images=IMAGES,
-        took=time.perf_counter() - began,
+        took=clock() - began,
     )
 
 
@@ -123,13 +129,14 @@ class _EnoughError(Exception):
 class _Timed:
     """A job that notes when each step begins, and ends its training when enough have passed."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, clock: Clock = time.perf_counter) -> None:
         super().__init__(*args)
-        self.made = time.perf_counter()
+        self._clock = clock
+        self.made = clock()
         self.began: list[float] = []
 
     def losses(self, *args: Any) -> dict[str, torch.Tensor]:
-        self.began.append(time.perf_counter())
+        self.began.append(self._clock())
         counted = len(self.began) - 1 - _WARM_UP
         if counted >= _MOST or (counted >= _LEAST and self.began[-1] - self.began[_WARM_UP] > _SECONDS):
             raise _EnoughError
@@ -186,48 +193,48 @@ def on_one_device(config: Config, folder: Path) -> Config:
     )
 
 
-def _with_crops(config: Config, out: Path) -> tuple[Config, float]:
+def _with_crops(config: Config, out: Path, clock: Clock) -> tuple[Config, float]:
     """The config with crops of its first images, and the seconds that those of an image took."""
     images = open_detection(config.data.detection, config.seed, IMAGES).train
-    began = time.perf_counter()
+    began = clock()
     write_crops(images, out, seed=config.seed)
-    seconds = (time.perf_counter() - began) / len(images)
+    seconds = (clock() - began) / len(images)
     classification = config.data.classification.model_copy(update={"train": out, "holdout": 1})
     data = config.data.model_copy(update={"classification": classification})
     return config.model_copy(update={"data": data}), seconds
 
 
-def _candidate(config: Config, folder: Path) -> tuple[float, float, float, float]:
+def _candidate(config: Config, folder: Path, clock: Clock) -> tuple[float, float, float, float]:
     """Seconds to decode an image; of a candidate to build its net, and a calibration and a test image."""
     task = DetectionTask(config)
     batch = min(config.evaluation.calibration_batch_size, task.training_images)
     calibration = batch, _BATCHES, derive_seed(config.seed, "calibration")
     decoded = min(batch * _BATCHES, task.training_images) + task.measured_images
-    began = time.perf_counter()
+    began = clock()
     task.keep_decoded(folder, calibration)
-    decode = (time.perf_counter() - began) / decoded
+    decode = (clock() - began) / decoded
     sampler = PathSampler(config.space.name, config.seed)
     times: list[tuple[float, float, float]] = []
     for number in range(_CANDIDATES + 1):  # the first warms up
-        marks = [time.perf_counter()]
+        marks = [clock()]
         with model_context(sampler.path(number).choices):
             net = task.build()
         net.to(task.device).eval()
-        marks.append(_now(task.device))
+        marks.append(_now(task.device, clock))
         recalibrate(net, task.training_batches(*calibration), task.calibrate, None)
-        marks.append(_now(task.device))
+        marks.append(_now(task.device, clock))
         fold_batch_norm(net)
         task.measure(net)
-        marks.append(_now(task.device))
+        marks.append(_now(task.device, clock))
         times.append(tuple(b - a for a, b in pairwise(marks)))
     build, calibrate, detect = (statistics.mean(parts) for parts in zip(*times[1:], strict=True))
     return decode, build, calibrate / (batch * _BATCHES), detect / task.measured_images
 
 
-def _now(device: torch.device) -> float:
+def _now(device: torch.device, clock: Clock) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter()
+    return clock()
 
 
 def start_up() -> float:

@@ -54,10 +54,11 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
     tree["search"] = _search(schedule) | _limit(derived)
+    why = "quick; the paper's `classification` trains a classifier from scratch before"
     tree["retrain"] = {
-        "init": Value(
-            "supernet", "quick; the paper's `classification` trains a classifier from scratch before"
-        )
+        "init": Value("supernet", why)
+        if derived.search
+        else Value("imagenet", "the published net is trained alone")
     }
     tree["hardware"] = _hardware(derived)
     return tree

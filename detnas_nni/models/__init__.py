@@ -8,5 +8,6 @@ parameters less the candidate's. A trunk with nothing to choose gives the fixed 
 from detnas_nni.models.batchnorm import set_bn_momentum
 from detnas_nni.models.classifier import ClassifierSpace
 from detnas_nni.models.detector import DetectorSpace
+from detnas_nni.models.freezing import check_freeze, freeze
 
-__all__ = ["ClassifierSpace", "DetectorSpace", "set_bn_momentum"]
+__all__ = ["ClassifierSpace", "DetectorSpace", "check_freeze", "freeze", "set_bn_momentum"]

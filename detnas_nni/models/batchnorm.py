@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from detnas_nni.models.freezing import FrozenBatchNorm
+
 
 def set_bn_momentum(module: nn.Module, momentum: float | None) -> None:
     """Set the momentum of every batch normalisation of `module`, synchronised ones included, in place.
@@ -42,7 +44,7 @@ def fold_batch_norm(net: nn.Module) -> int:
         names = list(parent._modules)
         for name, following in pairwise(names):
             conv, norm = parent._modules[name], parent._modules[following]
-            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm)):
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm | FrozenBatchNorm)):
                 continue
             if uses[conv] == uses[norm] == 1 and norm.track_running_stats:
                 parent._modules[name] = fuse_conv_bn_eval(conv, norm)

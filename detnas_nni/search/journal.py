@@ -206,7 +206,10 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
     search["constraint"] = _limits(config, search["constraint"])
     if config.search.strategy in _BY_FITNESS_ALONE or search["objectives"] == _OBJECTIVES:
         del search["objectives"]
-    return {"config": config.fingerprint(*_SECTIONS, search=search), "supernet": supernet}
+    # Candidates are not calibrated where the supernet was frozen.
+    freeze = config.finetune.freeze if config.evaluation.task == "detection" else 0
+    frozen = {"freeze": freeze} if freeze else {}
+    return {"config": config.fingerprint(*_SECTIONS, search=search, **frozen), "supernet": supernet}
 
 
 def _limits(config: Config, constraint: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from detnas_nni.config import Config
+from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.table import cost_table
-from detnas_nni.models import DetectorSpace
+from detnas_nni.models import DetectorSpace, check_freeze
 from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
@@ -27,6 +28,7 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
     run = pretrain_run(config)
     with joined(config.hardware) as world:
         if not run.is_finished(fresh):
+            check_searchable(config)
             job = ClassificationJob(config, config.pretrain)
             train(job, run, world, net=_path_sampler(config, len(job.classes)), fresh=fresh)
     return run.result
@@ -54,9 +56,11 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
 
     A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
     """
+    check_freeze(config.space.name, config.finetune.freeze, "finetune.freeze")
     run = finetune_run(config)
     with joined(config.hardware) as world:
         if not run.is_finished(fresh):
+            check_searchable(config)
             train(
                 DetectionJob(config, config.finetune),
                 run,

@@ -17,7 +17,7 @@ from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, TrainBatches, train_loader
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
-from detnas_nni.models import ClassifierSpace, DetectorSpace, set_bn_momentum
+from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze, set_bn_momentum
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.distributed import World
 from detnas_nni.training.weights import CLASSIFIER
@@ -160,7 +160,9 @@ class DetectionJob(Job[cfg.Finetune]):
 
     def _model(self) -> DetectorSpace:
         space = self.config.space
-        return DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+        model = DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
+        freeze(model.trunk, self.settings.freeze, space=space.name)
+        return model
 
     def losses(
         self, model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]]]
@@ -168,10 +170,14 @@ class DetectionJob(Job[cfg.Finetune]):
         return model(*batch)
 
     def parameter_groups(self, model: ModelSpace) -> list[dict[str, Any]]:
-        """Biases, BN's β among them, have their own learning rate and decay; BN's γ is a weight [R]."""
+        """Biases, BN's β among them, have their own learning rate and decay; BN's γ is a weight [R].
+
+        What is frozen is in none of the groups.
+        """
         settings = self.settings
-        weights = [parameter for name, parameter in model.named_parameters() if not name.endswith("bias")]
-        biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+        trained = [named for named in model.named_parameters() if named[1].requires_grad]
+        weights = [parameter for name, parameter in trained if not name.endswith("bias")]
+        biases = [parameter for name, parameter in trained if name.endswith("bias")]
         return [
             {"params": weights, "weight_decay": settings.weight_decay},
             {

@@ -137,6 +137,16 @@ def test_a_wrong_type_is_refused_with_the_value(
             "detector: anchor_sizes needs one size for each of the 5 pyramid levels, got 2",
         ),
         ({"pretrain": {"macs_bins": [[5, 5]]}}, "pretrain: macs_bins: [5, 5) is not a range"),
+        ({"finetune": {"freeze": -1}}, "finetune.freeze: Input should be greater than or equal to 0, got -1"),
+        (
+            {"finetune": {"freeze": 2, "init": "scratch"}},
+            "finetune.freeze is 2, but finetune.init is scratch: random weights would stay as they are; set "
+            "freeze to 0, or start from imagenet or pretrain",
+        ),
+        (
+            {"retrain": {"init": "scratch", "finetune": {"freeze": 1}}},
+            "retrain.finetune.freeze is 1, but retrain.init is scratch: ",
+        ),
         (
             {"pretrain": {"sampling": "balanced", "macs_bins": [[5, 9]]}},
             "pretrain: sampling is balanced, which draws every candidate equally often, but macs_bins draws "
@@ -458,8 +468,9 @@ def test_a_fingerprint_is_that_of_before_a_key_was_there_where_the_key_changes_n
         return config.fingerprint("seed", "space", "finetune")
 
     # What the folders of trainings hold that were made before these keys were there.
-    assert fingerprint() == fingerprint(sampling="uniform", average_last=None) == "767f3d6135477765"
+    assert fingerprint() == fingerprint(sampling="uniform", average_last=None, freeze=0) == "767f3d6135477765"
     assert fingerprint(sampling="balanced") != fingerprint() != fingerprint(average_last=2)
+    assert fingerprint(freeze=1) not in (fingerprint(), fingerprint(freeze=2))
 
 
 def test_a_config_cannot_be_changed(make_config: Callable[..., Config], tmp_path: Path) -> None:

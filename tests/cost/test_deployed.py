@@ -9,7 +9,7 @@ import torch
 
 from detnas_nni.cli import main
 from detnas_nni.config.reading import load_config
-from detnas_nni.cost.deployed import _exported, _tables, measure_deployed, ridge
+from detnas_nni.cost.deployed import _tables, exported, measure_deployed, ridge
 from detnas_nni.cost.latency_table import Conditions, read_latency_table
 from detnas_nni.cost.limits import latency_table
 from detnas_nni.cost.stopwatch import ChangingTrunk
@@ -98,7 +98,7 @@ def test_what_is_measured_computes_what_the_net_does():
     trunk = ChangingTrunk("tiny", {}, 32, "cpu")
     trunk.become((0, 1, 2, 3, 0, 1, 2, 3, 0))
     image = torch.randn(1, 3, 32, 32)
-    session = onnxruntime.InferenceSession(_exported(trunk.net, [image]), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported(trunk.net, [image]), providers=["CPUExecutionProvider"])
     found = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     with torch.no_grad():
         expected = list(trunk.net(image).values())

@@ -49,6 +49,18 @@ def test_a_trunk_without_a_start_is_a_problem(make_config, tmp_path):
     assert set(statuses(examine_run(scratch, "my.yaml"))) == {"finetune", "next step", "disk"}
 
 
+def test_stages_that_are_not_there_cannot_be_frozen(make_config, tmp_path):
+    for key, sections in {
+        "finetune.freeze": lambda stages: {"finetune": {"freeze": stages}},
+        "retrain.finetune.freeze": lambda stages: {"retrain": {"finetune": {"freeze": stages}}},
+    }.items():
+        right = only(examine_run(make_config(tmp_path, **sections(4)), "my.yaml"), key)
+        wrong = only(examine_run(make_config(tmp_path, **sections(5)), "my.yaml"), key)
+        assert (right.status, wrong.status) == ("ok", "problem")
+        assert wrong.text.startswith(f"{key} is 5, but the trunk of 'tiny' has 4 stages")
+        assert wrong.remedy == f"--set {key}=0"
+
+
 def test_named_weights_are_opened(make_config, supernets, tmp_path):
     right = make_config(tmp_path, finetune={"weights": str(supernets / "pretrain" / "supernet.pt")})
     assert only(examine_run(right, "my.yaml"), "finetune.weights").status == "ok"

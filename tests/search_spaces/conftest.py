@@ -10,4 +10,5 @@ import pytest
 def foreign_trunks_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     # Each test sees a module of its own, whatever another one left behind.
-    sys.modules.pop("foreign", None)
+    for name in ("foreign", "ordinary"):
+        sys.modules.pop(name, None)

