@@ -69,6 +69,8 @@ def _numerics(aten: str | None, onednn: str | None, *, threads: int, seed: int) 
         "ATEN_CPU_CAPABILITY": aten,
         "ONEDNN_MAX_CPU_ISA": onednn,
         "OMP_NUM_THREADS": str(threads),
+        # Workers with several threads share the cores: one that waits must not spin.
+        "OMP_WAIT_POLICY": "passive",
         "DETNAS_TEST_THREADS": str(threads),
         "DETNAS_TEST_SEED": str(seed),
     }
