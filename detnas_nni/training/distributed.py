@@ -104,7 +104,7 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
         if first.exitcode < 0:
             raise DetNASError(
                 f"process {rank} of {hardware.devices} was ended by {signal.Signals(-first.exitcode).name}; "
-                "run the same command again to go on"
+                "run the same command again to resume"
             ) from None
         raise SystemExit(first.exitcode) from None
     finally:

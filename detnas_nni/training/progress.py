@@ -192,7 +192,7 @@ class Checkpoints(Callback):
         if ends:
             trainer.strategy.barrier()  # torchrun ends the others as soon as one has left
             if trainer.is_global_zero:
-                _log.warning("SIGTERM: saved at step %d; run the same command again to go on", step)
+                _log.warning("SIGTERM: saved at step %d; run the same command again to resume", step)
             raise SystemExit(128 + signal.SIGTERM)
 
     def _on_sigterm(self, *_: object) -> None:

@@ -77,7 +77,7 @@ def test_it_ends_a_search_in_process_with_its_loaders(search, config_file):
     [ended] = stop(config)
     assert f"process {search.child.pid} on " in ended and "`detnas search`" in ended
     assert search.is_gone(1)
-    assert "interrupted; run the same command again to go on" in search.child.stdout.read()
+    assert "interrupted; run the same command again to resume" in search.child.stdout.read()
     assert stop(config) == []
     with SearchSession(config):
         pass
