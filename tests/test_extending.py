@@ -149,7 +149,7 @@ def test_a_detector_is_trained_searched_and_told_from_others(make: Callable[...,
         ("gone:part", "search.strategy: cannot import 'gone' of 'gone:part' .*is it on PYTHONPATH"),
         ("faulty:gone", "search.strategy: the module 'faulty' has no callable 'gone'"),
         ("faulty:number", "search.strategy: the module 'faulty' has no callable 'number'"),
-        ("faulty:no_strategy", "search.strategy: 'faulty:no_strategy' gave str, expected a Strategy"),
+        ("faulty:no_strategy", "search.strategy: 'faulty:no_strategy' returned str, not an NNI Strategy"),
     ],
 )
 def test_a_strategy_that_is_none_is_named_and_leaves_no_folder(
@@ -170,7 +170,7 @@ def test_a_strategy_of_nnis_own_is_taken_and_held_to_the_constraint(
     with SearchSession(config) as session:
         assert isinstance(session.strategy, NNIRandom)
         evaluator = DetNASEvaluator(CandidateEvaluation(config))
-        with pytest.raises(ConstraintError, match="which does not keep MACs <= 20,000,000; propose by"):
+        with pytest.raises(ConstraintError, match="which breaks MACs <= 20,000,000; propose through"):
             session.run(SequentialExecutionEngine(), evaluator)
         assert all(session.feasible.contains(entry.ops) for entry in session.journal.evaluations)
 

@@ -174,7 +174,7 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
         ("finetune -c {config} --set data.detection=null", "no `data.detection`"),
         ("evaluate -c {config} --ops 1,2", "--ops 1,2: .*2 values; space 'tiny'"),
         ("evaluate -c {config}", "weights of a supernet need --arch or --ops"),
-        ("search -c {config} --set space.name=resnet50", "resnet50, one fixed net, .* nothing to search"),
+        ("search -c {config} --set space.name=resnet50", "resnet50, a fixed net, .* nothing to search"),
         ("retrain -c {config} --arch a.json --set data.detection=null", "no `data.detection`"),
     ],
 )

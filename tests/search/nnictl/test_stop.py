@@ -128,7 +128,7 @@ def test_a_trial_that_was_left_is_ended(trained_run, make_config):
     with SearchSession(config) as session, sleeping() as child:
         files_of(session).take(Taken("t", (0,) * 9, session.identity, Process.of(child.pid)))
         write_owner(config.search_dir, replace(session.lock.owner, process=dead()))
-        assert stop(config) == [f"{Process.of(child.pid)}, which was left of it"]
+        assert stop(config) == [f"{Process.of(child.pid)}, left over from it"]
         assert child.wait(5) == -signal.SIGTERM
 
 
