@@ -180,8 +180,8 @@ def test_a_strategy_of_nnis_own_is_taken_and_held_to_the_constraint(
     [
         ("gone:part", "detector.name: cannot import 'gone'"),
         ("faulty:no_detector", "detector.name: 'faulty:no_detector' gave str, no nn.Module"),
-        ("faulty:elsewhere", "has to keep the trunk that it is given as `backbone.trunk`"),
-        ("faulty:with_a_choice", "has a LayerChoice outside of the trunk"),
+        ("faulty:elsewhere", "has to keep the trunk that it is given in `backbone.trunk`"),
+        ("faulty:with_a_choice", "has a LayerChoice outside the trunk"),
     ],
 )
 def test_a_detector_that_is_none_is_named(name: str, message: str, make: Callable[..., Config]) -> None:

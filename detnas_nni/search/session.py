@@ -110,7 +110,7 @@ class SearchSession:
         """Search to the end on an engine and return the path of best_architecture.json.
 
         Raises:
-            EvaluationError: too many candidates failed, or all, or one met an error that every one would meet.
+            EvaluationError: too many candidates failed, or all, or one hit an error that all would hit.
             JournalError: the journal cannot be written.
             SearchStoppedError: the engine was shut down before the strategy had ended.
         """
