@@ -175,7 +175,7 @@ def test_a_detector_is_trained_searched_and_told_from_others(make: Callable[...,
         ("gone:part", "search.strategy: cannot import 'gone' of 'gone:part' .*is it on PYTHONPATH"),
         ("faulty:gone", "search.strategy: the module 'faulty' has no callable 'gone'"),
         ("faulty:number", "search.strategy: the module 'faulty' has no callable 'number'"),
-        ("faulty:no_strategy", "search.strategy: 'faulty:no_strategy' gave str, expected a Strategy"),
+        ("faulty:no_strategy", "search.strategy: 'faulty:no_strategy' returned str, not an NNI Strategy"),
     ],
 )
 def test_a_strategy_that_is_none_is_named_and_leaves_no_folder(
@@ -196,7 +196,7 @@ def test_a_strategy_of_nnis_own_is_taken_and_held_to_the_constraint(
     with SearchSession(config) as session:
         assert isinstance(session.strategy, NNIRandom)
         evaluator = DetNASEvaluator(CandidateEvaluation(config))
-        with pytest.raises(ConstraintError, match="which does not keep MACs <= 20,000,000; propose by"):
+        with pytest.raises(ConstraintError, match="which breaks MACs <= 20,000,000; propose through"):
             session.run(SequentialExecutionEngine(), evaluator)
         assert all(session.feasible.contains(entry.ops) for entry in session.journal.evaluations)
 
@@ -206,8 +206,8 @@ def test_a_strategy_of_nnis_own_is_taken_and_held_to_the_constraint(
     [
         ("gone:part", "detector.name: cannot import 'gone'"),
         ("faulty:no_detector", "detector.name: 'faulty:no_detector' gave str, no nn.Module"),
-        ("faulty:elsewhere", "has to keep the trunk that it is given as `backbone.trunk`"),
-        ("faulty:with_a_choice", "has a LayerChoice outside of the trunk"),
+        ("faulty:elsewhere", "has to keep the trunk that it is given in `backbone.trunk`"),
+        ("faulty:with_a_choice", "has a LayerChoice outside the trunk"),
     ],
 )
 def test_a_detector_that_is_none_is_named(name: str, message: str, make: Callable[..., Config]) -> None:

@@ -187,8 +187,8 @@ def test_an_undefined_metric_is_no_number(write_experiment: Write, tmp_path: Pat
     ("change", "message"),
     [
         ({"format": 2}, "key 'format' is 2, expected 1"),
-        ({"detection": None}, "key 'detection.default' is None, expected a share of one"),
-        ({"detection": {"default": 35.7}}, "key 'detection.default' is 35.7, expected a share of one"),
+        ({"detection": None}, "key 'detection.default' is None, expected a number from 0 to 1"),
+        ({"detection": {"default": 35.7}}, "key 'detection.default' is 35.7, expected a number from 0 to 1"),
         ({"classification": {"default": "x"}}, "key 'classification.default' is 'x'"),
         ({"ops": [0]}, "ops"),
     ],

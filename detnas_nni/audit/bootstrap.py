@@ -1,4 +1,4 @@
-"""Nets drawn anew with replacement, and statistics of all the draws at once.
+"""Nets resampled with replacement, and statistics of all draws at once.
 
 A draw is a row of weights, how often each net was drawn, so that a statistic of thousands of draws is a few
 matrix products.
@@ -17,11 +17,11 @@ RESAMPLES = 10_000
 _LEVEL = 0.95
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""Weights (B, N), of B draws of N nets, to the statistic of each draw (B,); NaN where it has none."""
+"""Weights (B, N), of B draws of N nets, to the statistic of each draw (B,); NaN where it is undefined."""
 
 
 def of_all(statistic: Statistic, n: int) -> float | None:
-    """The statistic of n nets as they are; None where it has none."""
+    """The statistic of the n nets themselves; None where it is undefined."""
     value = float(statistic(np.ones((1, n)))[0])
     return value if np.isfinite(value) else None
 
@@ -38,18 +38,18 @@ def resampled(statistic: Statistic, n: int, seed: int, *stream: str) -> np.ndarr
 
 
 def middle(values: np.ndarray) -> tuple[float, float]:
-    """The ends of the middle 95 % of those values that are there."""
+    """The ends of the middle 95 % of the values that are not NaN."""
     low, high = np.quantile(values[np.isfinite(values)], [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)
 
 
 def mean(values: np.ndarray) -> Statistic:
-    """Of the values' mean."""
+    """The mean of the values."""
     return lambda weights: weights @ values / weights.sum(axis=1)
 
 
 def tau(x: np.ndarray, y: np.ndarray) -> Statistic:
-    """Of Kendall's tau-b between two measures (N,); a net that is drawn twice is tied with itself."""
+    """Kendall's tau-b between two measures (N,); a net that is drawn twice is tied with itself."""
     first, second = signs(x), signs(y)
 
     def pairs(weights: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def tau(x: np.ndarray, y: np.ndarray) -> Statistic:
 
 
 def rho(x: np.ndarray, y: np.ndarray) -> Statistic:
-    """Of Spearman's rho between two measures (N,): Pearson's correlation of mean ranks."""
+    """Spearman's rho between two measures (N,): Pearson's correlation of mean ranks."""
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         first, second = (_centred_ranks(values, weights) for values in (x, y))
@@ -74,7 +74,7 @@ def rho(x: np.ndarray, y: np.ndarray) -> Statistic:
 
 
 def mean_tau_of_columns(table: np.ndarray, least: int) -> Statistic:
-    """Of the mean tau-b over pairs of columns (N, S), each over the rows that both have, `least` of them."""
+    """The mean tau-b over pairs of columns (N, S), each over the rows that both have, at least `least`."""
     taus: list[tuple[np.ndarray, Statistic]] = []
     for one, other in combinations(range(table.shape[1]), 2):
         both = np.isfinite(table[:, one]) & np.isfinite(table[:, other])
@@ -97,13 +97,13 @@ def signs(values: np.ndarray) -> np.ndarray:
 
 
 def _centred_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B, N): the rank of each net among a draw's, ties sharing their mean, less the draw's mean rank."""
+    """(B, N): the rank of each net in a draw, ties sharing their mean, minus the draw's mean rank."""
     below, equal = values[:, None] > values, values[:, None] == values
     ranks = weights @ below.T.astype(float) + (weights @ equal.T.astype(float) + 1) / 2
     return ranks - (weights * ranks).sum(axis=1, keepdims=True) / weights.sum(axis=1, keepdims=True)
 
 
 def _ratio(shared: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Shared over the root of the spread; NaN where nothing differs."""
+    """Shared divided by the root of the spread; NaN where nothing differs."""
     differs = spread > 1e-9
     return np.where(differs, shared / np.sqrt(np.where(differs, spread, 1.0)), np.nan)

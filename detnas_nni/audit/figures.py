@@ -1,7 +1,7 @@
-"""What an audit measures, and what that means in one sentence.
+"""What an audit measures, and its verdict in one sentence.
 
-The search's order, the costs' and the seeds' are each compared with AP after training. The rules that the
-sentence is made by stand in docs/audit.md, too.
+The rankings by the search, by cost and by other seeds are each compared with AP after training. The rules
+for the verdict are also in docs/audit.md.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from detnas_nni.audit.statistics import (
 )
 
 CHOICES = (1, 3)
-"""Of how many first choices of the search the regret is told."""
+"""The numbers of first choices for which regret is given."""
 
 SIGNIFICANT = 0.05
-"""p-value from which on an order may be chance's."""
+"""p-value from which on an order may be due to chance."""
 
 LITTLE, MUCH = 0.3, 0.5
-"""Tau below which an order is of little use, and from which on it is a good one."""
+"""Tau below which a ranking is of little use, and from which on it is good."""
 
 FEW = 10
-"""Nets below which no order is called good: the bootstrap's intervals of fewer are too narrow."""
+"""Nets below which no ranking is called good: bootstrap intervals from fewer are too narrow."""
 
 _NORMAL_95 = 1.96
 
@@ -47,12 +47,12 @@ AgainstCost = Literal["better", "worse", "cannot tell"]
 
 @dataclass(frozen=True)
 class Regret:
-    """What one loses who trains the search's first choices alone, against training all nets of the audit.
+    """What is lost by training only the search's first choices instead of all nets of the audit.
 
     Attributes:
         k: how many first choices.
-        search: the highest AP of all nets less the highest of those; None where the search's first has no AP.
-        chance: the same of k nets drawn at random, on average.
+        search: highest AP of all nets minus the highest of those; None if the search's first has no AP.
+        chance: the same for k nets drawn at random, on average.
     """
 
     k: int
@@ -65,7 +65,7 @@ class Figures:
     """The numbers of an audit; an estimate is None where it is not defined, as for fewer than three nets.
 
     Every net counts with its AP after one training, with the first seed, so that all are measured alike; the
-    other seeds tell how much the seed alone makes.
+    other seeds show the effect of the seed alone.
 
     Attributes:
         n: nets with an AP.
@@ -77,10 +77,10 @@ class Figures:
         seed_deviation: standard deviation of AP between seeds; None without nets of several seeds.
         macs: tau-b of MACs alone against AP.
         params: tau-b of parameters alone against AP.
-        over_macs: tau less that of MACs.
-        over_params: tau less that of parameters.
+        over_macs: tau minus that of MACs.
+        over_params: tau minus that of parameters.
         no_relation: how far from 0 tau is within 95 % of unrelated orders; None for fewer than two nets.
-        regret: at each of `CHOICES`, as far as there are so many nets.
+        regret: at each of `CHOICES` for which there are enough nets.
     """
 
     n: int
@@ -107,13 +107,13 @@ def figures(
     failed: int,
     chance: int,
 ) -> Figures:
-    """The figures of what is trained so far.
+    """The figures from what has been trained so far.
 
     Args:
         nets: the sample, in the search's order.
         first: the search's first choice, which regret is about; among the nets or not.
         seeds: those that nets were trained with, the first of them all.
-        ap: of a training, on the test split; None where there is none.
+        ap: gives a training's AP on the test split; None if it has none.
         failed: how many trainings ended with an error.
         chance: the seed of the bootstrap.
     """
@@ -143,7 +143,7 @@ def figures(
 def _regrets(
     known: Sequence[Candidate], aps: Sequence[float], first: Candidate, ap_of_first: float | None
 ) -> tuple[Regret, ...]:
-    """Of the known nets, and of the search's first choice where it is not among them."""
+    """Regret over the known nets, and the search's first choice if it is not among them."""
     if first not in known and ap_of_first is not None:
         known, aps = [first, *known], [ap_of_first, *aps]
     ranks = [-net.rank for net in known]
@@ -161,9 +161,9 @@ def _or_nan(value: float | None) -> float:
 @dataclass(frozen=True)
 class Verdict:
     """Attributes:
-    ranking: how the search's order agrees with that of training.
-    against_cost: whether it is better than ordering by cost alone, by MACs or parameters, whichever is
-        better; `cannot tell` also where one of the two has no order.
+    ranking: how the search's ranking agrees with that after training.
+    against_cost: whether it is better than ranking by cost alone, by MACs or parameters, whichever is
+        better; `cannot tell` also if one of the two gives no order.
     sentence: both, and what the search's first choice loses.
     """
 
@@ -173,7 +173,7 @@ class Verdict:
 
 
 def verdict(figures: Figures, measure: str = "AP") -> Verdict:
-    """What the figures mean; `measure` names what nets were measured by, AP or VOC mAP.
+    """What the figures mean; `measure` names the nets' metric, AP or VOC mAP.
 
     A pure function of the figures.
     """
@@ -191,7 +191,7 @@ def _ranking(figures: Figures) -> Ranking:
     if tau is None:
         return "cannot tell"
     if figures.tau_p >= SIGNIFICANT or tau.low <= 0 <= tau.high:
-        # Nothing was seen. That there is little to see, only an audit can say that would have seen more.
+        # Nothing was detected. Only an audit large enough to detect more can say that there is little.
         return "hardly" if tau.high < LITTLE and figures.no_relation < LITTLE else "cannot tell"
     if tau.high < 0:
         return "wrong"
@@ -208,7 +208,7 @@ def _against_cost(figures: Figures) -> AgainstCost:
 
 
 def _better_cost(figures: Figures) -> tuple[str, Estimate | None, Estimate | None]:
-    """The cost that orders the nets better: its name, its tau, and how far the search's is above it."""
+    """The cost that ranks the nets better: its name, its tau, and how far the search's is above it."""
     costs = [("MACs", figures.macs, figures.over_macs), ("parameters", figures.params, figures.over_params)]
     return max(costs, key=lambda cost: -math.inf if cost[1] is None else cost[1].value)
 
@@ -216,7 +216,7 @@ def _better_cost(figures: Figures) -> tuple[str, Estimate | None, Estimate | Non
 def _ranking_clause(figures: Figures, ranking: Ranking, measure: str) -> str:
     nets = f"{figures.n} net{'' if figures.n == 1 else 's'}"
     if figures.n < LEAST:
-        return f"cannot tell how well the search ranks: {nets} with a result, and {LEAST} are the least"
+        return f"cannot tell how well the search ranks: {nets} with a result, and at least {LEAST} are needed"
     tau = figures.tau
     if tau is None:
         return f"cannot tell how well the search ranks: all {nets} have the same {measure} or fitness"

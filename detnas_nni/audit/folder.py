@@ -1,6 +1,6 @@
-"""The folder of an audit: whose it is, what was planned in it.
+"""The folder of an audit: which audit it belongs to, and its plan.
 
-Audits with the same identity are the same one: their nets may stand in one folder.
+Audits with the same identity are the same audit: their nets may share one folder.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from detnas_nni.util.lock import FolderLock
 
 
 class AuditFolder:
-    """A folder that is one audit's, and this process's own while `claimed` lasts.
+    """A folder that belongs to one audit, and to this process alone while `claimed` lasts.
 
     Args:
-        path: the folder; it need not be there yet.
-        identity: what the audit is of.
+        path: the folder; it need not exist yet.
+        identity: what the audit depends on.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
@@ -50,11 +50,11 @@ class AuditFolder:
         try:
             if not lock.acquire():
                 raise AuditError(
-                    f"{self.path}: another process audits here, and two would train the same nets; wait for "
-                    "its end"
+                    f"{self.path}: another process audits here, and two would train the same nets; wait "
+                    "until it ends"
                 )
             if not is_free(self.path) and not self._owner.exists():
-                raise AuditError(f"{self.path}: exists, and is no audit's folder; move it away")
+                raise AuditError(f"{self.path}: exists, but is not an audit's folder; move it away")
             if fresh:
                 shutil.rmtree(self.path, ignore_errors=True)
             self._expect()
@@ -68,7 +68,7 @@ class AuditFolder:
     ) -> AuditPlan | None:
         """The plan that was made for the same request; None if there is none.
 
-        So an audit that was interrupted goes on with the same nets, although less time is left then.
+        So an interrupted audit resumes with the same nets, although less time is left then.
         """
         saved = _read(self._plan, ("request", "pick", "nets", "seeds"))
         if saved is None or saved["request"] != dict(request):
@@ -81,7 +81,7 @@ class AuditFolder:
         return AuditPlan(sample, saved["seeds"], seed)
 
     def save(self, request: Mapping[str, Any], plan: AuditPlan) -> None:
-        """Keep a plan, for who asks for the same again."""
+        """Keep a plan, for a later call with the same request."""
         values = {
             "request": dict(request),
             "pick": plan.sample.pick,
@@ -98,13 +98,13 @@ class AuditFolder:
         others = [f"another {names[key]}" for key, value in self.identity.items() if saved[key] != value]
         if others:
             raise AuditError(
-                f"{self.path}: holds an audit with {' and '.join(others)}; go on with the old one, pass "
+                f"{self.path}: holds an audit with {' and '.join(others)}; continue with the old one, pass "
                 "--fresh to start over, or choose another run_dir"
             )
 
 
 def _read(path: Path, keys: Iterable[str]) -> dict[str, Any] | None:
-    """What a file of the folder holds; None if it is not there."""
+    """What a file in the folder holds; None if it does not exist."""
     if not path.exists():
         return None
     try:
@@ -118,16 +118,16 @@ def _read(path: Path, keys: Iterable[str]) -> dict[str, Any] | None:
 
 
 def start_of(config: Config) -> str:
-    """Where trainings start: classification, supernet, scratch or file."""
+    """What trainings start from: classification, supernet, scratch or file."""
     return "file" if config.retrain.weights is not None else config.retrain.init
 
 
 def audit_identity(config: Config, architectures: list[Architecture]) -> dict[str, str]:
-    """Hashes of what the result of a training, and the order that it is compared with, depend on.
+    """Hashes of what a training's result, and the ranking that it is compared with, depend on.
 
     Args:
         config: the experiment.
-        architectures: that are trained; each has to fit the weights that trainings start from.
+        architectures: those to train; each has to fit the weights that trainings start from.
 
     Raises:
         CheckpointError, ConfigError: a net has nothing to start from, or it does not fit.
@@ -138,11 +138,11 @@ def audit_identity(config: Config, architectures: list[Architecture]) -> dict[st
 
 
 def search_identity_of(search_dir: Path) -> dict[str, str]:
-    """Of the search that a folder holds, as it wrote it down: `search`, its config's, and `supernet`."""
+    """The identity of the search in a folder, as recorded: `search`, its config's hash, and `supernet`."""
     try:
         values: Any = json.loads((search_dir / SEARCH).read_text(encoding="utf-8"))
         return {"search": str(values["config"]), "supernet": str(values["supernet"])}
-    except (OSError, ValueError, KeyError, TypeError):  # a journal may come alone, from elsewhere
+    except (OSError, ValueError, KeyError, TypeError):  # a journal may have been copied without it
         return {"search": "unknown", "supernet": "unknown"}
 
 

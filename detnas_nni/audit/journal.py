@@ -1,4 +1,4 @@
-"""What an audit has trained: one JSON object a line, the source that it is gone on with from."""
+"""What an audit has trained: one JSON object per line, from which it resumes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detnas_nni.errors import AuditError
 
 @dataclass(frozen=True)
 class NetTraining:
-    """A net that is trained on its own, by what it is and by its seed."""
+    """The training of a net on its own, identified by ops and seed."""
 
     ops: tuple[int, ...]
     seed: int
@@ -23,19 +23,19 @@ class NetTraining:
 
 @dataclass(frozen=True)
 class Trained:
-    """How the training of a net has ended: with its metrics, or with an error.
+    """How the training of a net ended: with its metrics, or with an error.
 
     Attributes:
         ops: the net.
         seed: its training's.
-        seconds: from the start of its process to the end, of the last try alone.
+        seconds: from the start of its process to the end, for the last attempt only.
         finished_at: UTC, ISO 8601.
         metrics: on the test split; `default` is AP, or VOC mAP.
         weights: the detector's file.
         error: why there are none.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # of a line that is read
+    __pydantic_config__ = ConfigDict(extra="forbid")  # for lines that are read
 
     ops: tuple[int, ...]
     seed: int
@@ -58,7 +58,7 @@ class Trained:
 
     @classmethod
     def from_json(cls, line: str) -> Trained:
-        """Raises ValueError for a line that is not as `to_json` writes it."""
+        """Raises ValueError for a line that `to_json` would not write."""
         try:
             trained = _LINE.validate_json(line, strict=True)
         except ValidationError as error:
@@ -66,7 +66,7 @@ class Trained:
             place = ".".join(map(str, first["loc"]))
             raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
         if (trained.metrics is None) == (trained.error is None):
-            raise ValueError("has to have either metrics or an error")
+            raise ValueError("needs either metrics or an error")
         if trained.metrics is not None and not math.isfinite(trained.metrics.get("default", math.nan)):
             raise ValueError("metrics.default: a finite number is needed")
         return trained
@@ -76,13 +76,13 @@ _LINE: TypeAdapter[Trained] = TypeAdapter(Trained)
 
 
 class NetJournal:
-    """The file of an audit's nets, appended and brought to the disk as each ends.
+    """The file of an audit's nets, appended and flushed to disk as each ends.
 
-    A net that failed may be tried again: the last line of a net and seed counts. A last line that a crash
-    tore counts as not written.
+    A net that failed may be tried again: the last line for a net and seed counts. A last line left incomplete
+    by a crash counts as not written.
 
     Args:
-        path: the file; it need not be there yet.
+        path: the file; it need not exist yet.
 
     Raises:
         AuditError: a line is damaged.
@@ -99,8 +99,8 @@ class NetJournal:
                 trained = Trained.from_json(line.decode())
             except ValueError as error:
                 raise AuditError(
-                    f"{path}: line {number} is damaged: {error}; mend it, take it out and its net is trained "
-                    "again, or pass --fresh to start over"
+                    f"{path}: line {number} is damaged: {error}; repair it, or remove it and its net is "
+                    "trained again, or pass --fresh to start over"
                 ) from None
             self._trained[trained.training] = trained
 
@@ -108,7 +108,7 @@ class NetJournal:
         return len(self._trained)
 
     def find(self, training: NetTraining) -> Trained | None:
-        """How a training has ended; None if it has not."""
+        """How a training ended; None if it has not."""
         return self._trained.get(training)
 
     def is_finished(self, training: NetTraining) -> bool:
@@ -117,13 +117,13 @@ class NetJournal:
         return trained is not None and trained.error is None
 
     def append(self, trained: Trained) -> None:
-        """Add how a training has ended, on the disk before this returns. Raises OSError if it cannot be."""
+        """Add how a training ended; it is on disk before this returns. Raises OSError if that fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = trained.to_json().encode() + b"\n"
         with self.path.open("ab", buffering=0) as file:
-            os.ftruncate(file.fileno(), self._whole)  # what a crash, or a full disk, has torn
+            os.ftruncate(file.fileno(), self._whole)  # what a crash or a full disk left incomplete
             written = 0
-            while written < len(line):  # a full disk takes a part, and refuses the rest
+            while written < len(line):  # a full disk takes part of it and refuses the rest
                 written += os.write(file.fileno(), line[written:])
             os.fsync(file.fileno())
         self._whole += len(line)

@@ -1,4 +1,4 @@
-"""Which of a search's candidates an audit trains, with how many seeds; what that can show, and its time."""
+"""Which candidates an audit trains, with how many seeds; what that can show, and how long it takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pick = Literal["spread", "uniform"]
 """How a sample is drawn: over the range of fitness, or every candidate with the same chance."""
 
 _LEAST_REPEATED = 4
-_REPEATED_SHARE = 4  # one net in so many is trained with several seeds
+_REPEATED_SHARE = 4  # one net in this many is trained with several seeds
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Sample:
 
     Attributes:
         pick: how they were drawn.
-        nets: in the search's order, the best first.
+        nets: in the search's order, best first.
         first: the search's first choice; only a uniform draw may have left it out.
         drawn_from: how many candidates with a result the search had.
     """
@@ -58,29 +58,29 @@ class Sample:
 
     @property
     def trained(self) -> tuple[Candidate, ...]:
-        """All that are trained: the search's first choice is, drawn or not, as regret is about it."""
+        """All that are trained; always the search's first choice, since regret is about it."""
         return self.nets if self.first in self.nets else (self.first, *self.nets)
 
     def repeated(self) -> tuple[Candidate, ...]:
-        """The nets that are trained with several seeds: a quarter, four at least, spread over the ranking."""
+        """The nets that are trained with several seeds: a quarter, at least four, spread over the ranking."""
         n = len(self.nets)
         count = min(n, max(_LEAST_REPEATED, math.ceil(n / _REPEATED_SHARE)))
         places = [round(i * (n - 1) / max(count - 1, 1)) for i in range(count)]
         return tuple(self.nets[place] for place in places)
 
     def how(self) -> str:
-        """How the sample was drawn, for who reads the result."""
+        """How the sample was drawn, for readers of the result."""
         n = len(self.nets)
         if self.pick == "uniform":
             return f"{n} of {self.drawn_from} candidates, each with the same chance"
         return (
             f"{n} of {self.drawn_from} candidates: the search's first and the others spread over the range "
-            "of fitness, in which an order is easier to see than in a uniform sample"
+            "of fitness, which makes a ranking easier to see than in a uniform sample"
         )
 
 
 def ranked_candidates(journal: Journal) -> list[Candidate]:
-    """The candidates of a search that have a result, best first; the earlier one where two are equal.
+    """The candidates of a search that have a result, best first; of two equal ones the earlier.
 
     Raises AuditError if an evaluation has no cost, which a search always writes.
     """
@@ -98,14 +98,14 @@ def ranked_candidates(journal: Journal) -> list[Candidate]:
 
 
 def draw(candidates: Sequence[Candidate], count: int, pick: Pick, seed: int) -> Sample:
-    """Draw a sample; of a greater one with the same seed, most nets are the same.
+    """Draw a sample; a larger one with the same seed has mostly the same nets.
 
     Args:
         candidates: best first, at least `count`.
         count: nets in the sample.
-        pick: `spread` takes the first, and of equally wide strata of the range of fitness one each, then
-            another one of the fullest until there are enough; `uniform` gives all the same chance.
-        seed: what chance is.
+        pick: `spread` takes the first, then one from each of equally wide strata of the fitness range, then
+            more from the fullest until there are enough; `uniform` gives all the same chance.
+        seed: for the draw.
     """
     line, first = by_chance(candidates, seed), candidates[0]
     if pick == "uniform":
@@ -116,7 +116,7 @@ def draw(candidates: Sequence[Candidate], count: int, pick: Pick, seed: int) -> 
 
 
 def _spread(line: Sequence[Candidate], best: float, count: int) -> list[Candidate]:
-    """The first by chance of each stratum, then the next ones of those strata that have most left."""
+    """A random one from each stratum, then more from those strata that have most left."""
     least = min(candidate.fitness for candidate in line)
     width = (best - least) / count
     strata: dict[int, list[Candidate]] = defaultdict(list)
@@ -131,17 +131,17 @@ def _spread(line: Sequence[Candidate], best: float, count: int) -> list[Candidat
 
 
 def by_chance(candidates: Sequence[Candidate], seed: int) -> list[Candidate]:
-    """In the order in which they are trained: an audit that is cut short has a random part of the sample."""
+    """The order in which they are trained: an audit that is cut short has a random part of the sample."""
     return sorted(candidates, key=lambda candidate: _priority(candidate, seed))
 
 
 def _priority(candidate: Candidate, seed: int) -> int:
-    """A place in line that a candidate keeps, however many are drawn and whoever else is in line."""
+    """A candidate's place in line, whatever the number drawn and the other candidates."""
     return derive_seed(seed, "audit", *candidate.ops)
 
 
-_ENOUGH = 10  # nets that several seeds are not bought with
-_SHOWS_SOMETHING = 5  # nets of which a perfect order has a p-value below 0.05: 2 / 5! = 0.017
+_ENOUGH = 10  # nets that take precedence over several seeds
+_SHOWS_SOMETHING = 5  # nets for which a perfect order has a p-value below 0.05: 2 / 5! = 0.017
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class AuditPlan:
     Attributes:
         sample: the nets.
         seeds: how many the repeated nets are trained with; with 1 none is repeated.
-        seed: the config's: the first of them, and what the nets are drawn by.
+        seed: the config's: the first of them, and the one that the nets are drawn with.
     """
 
     sample: Sample
@@ -160,7 +160,7 @@ class AuditPlan:
 
     @property
     def trainings(self) -> list[NetTraining]:
-        """In order: every net once, the search's first before the others, then the other seeds."""
+        """In order: every net once, the search's first choice before the others, then the other seeds."""
         first, repeated = self.sample.first, self.sample.repeated() if self.seeds > 1 else ()
         others = [net for net in by_chance(self.sample.trained, self.seed) if net != first]
         once = [NetTraining(net.ops, self.seed) for net in (first, *others)]
@@ -172,7 +172,7 @@ class AuditPlan:
         return [training for training in self.trainings if not journal.is_finished(training)]
 
     def what(self) -> str:
-        """What is trained, in a line."""
+        """What is trained, in one line."""
         repeated = len(self.sample.repeated())
         several = f", {repeated} of them with {self.seeds} seeds" if self.seeds > 1 else ""
         drawn = set(self.sample.nets)
@@ -181,14 +181,14 @@ class AuditPlan:
 
 
 def make_plan(candidates: Sequence[Candidate], nets: int, seeds: int, pick: Pick, seed: int) -> AuditPlan:
-    """The plan for so many nets and seeds.
+    """The plan for this many nets and seeds.
 
     Raises:
         UsageError: fewer than three nets.
         AuditError: the search has fewer candidates with a result than `nets`.
     """
     if nets < LEAST:
-        raise UsageError(f"--nets {nets}: a rank correlation needs {LEAST} nets at least, better 30")
+        raise UsageError(f"--nets {nets}: a rank correlation needs at least {LEAST} nets, preferably 30")
     if len(candidates) < nets:
         least = f"; pass --nets {len(candidates)}, or" if len(candidates) >= LEAST else ";"
         raise AuditError(
@@ -212,10 +212,10 @@ def fit(
     Nets come before seeds until there are ten: a smaller number of seeds is taken if that gives more nets.
 
     Args:
-        candidates: that the nets are drawn from.
-        wanted: what is asked for.
-        journal: of what is trained already, which costs nothing.
-        each: seconds of a training.
+        candidates: those that the nets are drawn from.
+        wanted: the plan asked for.
+        journal: what is trained already, which costs nothing.
+        each: seconds per training.
         side_by_side: how many make progress at a time.
         limit: seconds in all.
 
@@ -232,8 +232,8 @@ def fit(
                 break
     least = seconds(make_plan(candidates, LEAST, 1, pick, wanted.seed), journal, each, side_by_side)
     raise UsageError(
-        f"--hours {limit / 3600:g}: {LEAST} nets, the least, take about {math.ceil(least / 36) / 100:.2f} "
-        "hours here; give so many, train side by side with --jobs, or shorten retrain.finetune.steps"
+        f"--hours {limit / 3600:g}: {LEAST} nets, the minimum, take about {math.ceil(least / 36) / 100:.2f} "
+        "hours here; allow that many, train in parallel with --jobs, or shorten retrain.finetune.steps"
     )
 
 
@@ -243,13 +243,13 @@ def seconds(plan: AuditPlan, journal: NetJournal, each: float, side_by_side: int
 
 
 def what_it_can_show(nets: int) -> str:
-    """What an audit of so many nets can tell, before it begins."""
+    """What an audit of this many nets can tell, stated before it begins."""
     if nets < _SHOWS_SOMETHING:
         return (
-            f"what {nets} nets can show: nothing about the order, as by chance alone it is often perfect; "
-            f"{_SHOWS_SOMETHING} nets are the least, {_ENOUGH} are few, 30 are good"
+            f"what {nets} nets can show: nothing about the ranking, as it is often perfect by chance alone; "
+            f"{_SHOWS_SOMETHING} nets are the minimum, {_ENOUGH} are few, 30 are good"
         )
     return (
         f"what {nets} nets can show: without any relation Kendall's τ is within ±{null_half_width(nets):.2f} "
-        "in 95 of 100 audits; a search that ranks no better than that cannot be told from chance"
+        "in 95 of 100 audits; a search that ranks no better than that cannot be told apart from chance"
     )

@@ -27,7 +27,7 @@ class Net:
         fitness: in the search.
         macs: multiply-adds, backbone convention.
         params: parameters, likewise.
-        drawn: whether it is of the sample; of a uniform one the search's first choice may not be.
+        drawn: whether it is in the sample; the search's first choice may not be in a uniform one.
         aps: AP on the test split by seed; without those that failed or have not ended.
     """
 
@@ -42,21 +42,21 @@ class Net:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What stands in audit.json.
+    """The content of audit.json.
 
     Attributes:
         complete: whether all trainings have ended.
         pick: how the nets were drawn.
         how: the same in words.
-        init: where trainings started: classification, supernet, scratch or file.
-        measure: what nets were measured by, AP or VOC mAP.
-        seeds: of the trainings, the first of them every net's.
+        init: what trainings started from: classification, supernet, scratch or file.
+        measure: the metric of the nets, AP or VOC mAP.
+        seeds: of the trainings; the first is used for every net.
         figures: the numbers.
         verdict: what they mean.
         nets: what was trained, in the search's order.
         identity: of search, supernet, training and start, as hashes.
         finished_at: UTC, ISO 8601.
-        versions: of the packages that it depends on.
+        versions: of the packages that the result depends on.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -76,17 +76,17 @@ class AuditResult:
     format: int = _FORMAT
 
     def write(self, path: Path) -> None:
-        """Write the file, as a whole."""
+        """Write the file atomically."""
         write_json(path, asdict(self))
 
     def lines(self) -> Iterator[str]:
         """The figures as a terminal shows them, the verdict last."""
         found = self.figures
-        so_far = "" if self.complete else ", not all of them have ended yet"
+        so_far = "" if self.complete else "; not all have ended yet"
         yield f"  {self.how}"
         yield f"  trained from the start {self.init!r}, seeds {', '.join(map(str, self.seeds))}{so_far}"
         if found.failed:
-            yield f"  {found.failed} trainings failed and are left out; call the same again to try them again"
+            yield f"  {found.failed} trainings failed and are left out; run the command again to retry them"
         for name, value in self.rows():
             yield f"  {name:<32}  {value}"
         yield self.verdict.sentence
@@ -113,7 +113,7 @@ def show(estimate: Estimate | None) -> str:
 
 
 def read_result(path: Path) -> AuditResult | None:
-    """What stands in a file, None if it is not there; AuditError if it is not as an audit writes it."""
+    """The result in a file, None if there is none; AuditError if an audit would not write it like this."""
     if not path.exists():
         return None
     try:

@@ -1,6 +1,6 @@
-"""The trainings of an audit, side by side: each a `detnas retrain` in a process and a folder of its own.
+"""The trainings of an audit, in parallel: each a `detnas retrain` in its own process and folder.
 
-GPUs are handed out in turn, CPU cores are shared out.
+GPUs are assigned in turn, CPU cores are divided.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.util.processes import die_with_parent
 
 _LOOK_EVERY = 0.2  # seconds
-_GRACE = 120.0  # seconds that a training has to come to the end of its step and save it
+_GRACE = 120.0  # seconds that a training has to finish its step and save it
 _ERROR = "detnas: error: "
 _LONGEST = 500  # characters of an error
 
@@ -48,7 +48,7 @@ class Place:
     """Where one training at a time runs.
 
     Attributes:
-        environment: what its processes find there, such as their GPUs.
+        environment: variables of its processes, such as those for their GPUs.
     """
 
     environment: Mapping[str, str]
@@ -57,9 +57,9 @@ class Place:
 @dataclass(frozen=True)
 class TrainingPlaces:
     """Attributes:
-    all: as many as trainings run side by side.
-    threads: torch's in each, where the config leaves them open; None leaves them to torch.
-    at_a_time: how many trainings make progress as one alone does.
+    all: one for each training that runs in parallel.
+    threads: torch's in each, if the config does not set them; None leaves them to torch.
+    at_a_time: how many trainings progress as fast as one alone.
     """
 
     all: tuple[Place, ...]
@@ -68,10 +68,10 @@ class TrainingPlaces:
 
 
 def places(hardware: Hardware, jobs: int) -> TrainingPlaces:
-    """So many places on this machine.
+    """Places for this many trainings on this machine.
 
     Each training has `hardware.devices` GPUs; single ones are shared if there are more jobs than GPUs. CPU
-    cores are divided among the jobs, unless the config says how many threads each takes.
+    cores are divided among the jobs, unless the config sets how many threads each takes.
 
     Raises:
         UsageError: trainings on several GPUs each would have to share them.
@@ -85,7 +85,7 @@ def _on_gpus(devices: int, jobs: int) -> TrainingPlaces:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
     groups = [gpus[start : start + devices] for start in range(0, len(gpus) - devices + 1, devices)]
-    if jobs == 1 or not groups:  # of too few GPUs the training itself tells
+    if jobs == 1 or not groups:  # the training itself reports too few GPUs
         return TrainingPlaces((Place({}),) * jobs, None, 1)
     if devices > 1 and jobs > len(groups):
         raise UsageError(
@@ -117,16 +117,16 @@ class _Running:
 
 
 def config_of(config: Config, training: NetTraining, folder: Path, threads: int | None) -> Config:
-    """The config of one training: the audit's, but for the seed and the folders that it writes to.
+    """The config of one training: the audit's, except for the seed and the folders that it writes to.
 
     Args:
         config: the audit's.
         training: the net and its seed.
-        folder: of all nets.
-        threads: torch's, where the config leaves them open.
+        folder: that of all nets.
+        threads: torch's, if the config does not set them.
     """
     retraining = config.retrain
-    if training.seed != config.seed:  # where classifiers of the config's seed are kept
+    if training.seed != config.seed:  # the folder of classifiers holds those of the config's seed
         retraining = retraining.model_copy(update={"classifier_dir": None})
     hardware = config.hardware
     if hardware.threads is None:
@@ -149,12 +149,12 @@ def folder_of(config: Config, training: NetTraining, folder: Path) -> Path:
 
 
 def write_files(config: Config, training: NetTraining, metrics: Mapping[str, Any]) -> None:
-    """What `detnas retrain` is to read in the folder of a training, `config.run_dir`.
+    """The files for `detnas retrain` to read in the folder of a training, `config.run_dir`.
 
     Args:
         config: the training's own.
         training: the net.
-        metrics: what the search measured of it.
+        metrics: those that the search measured for it.
     """
     folder = config.run_dir
     Architecture(config.space.name, training.ops).save(folder / NET_ARCHITECTURE, metrics=metrics)
@@ -172,15 +172,15 @@ def train_side_by_side(
 ) -> None:
     """Run trainings, in order, one at each place at a time, until all have ended.
 
-    An exception ends those that run: each is asked to save the step that it is at, and goes on from there
-    when it is started again. They end so, too, when this process dies.
+    An exception ends those that are running: each is asked to save its current step, and resumes from there
+    when it is started again. They end in the same way when this process dies.
 
     Args:
         trainings: what to train.
-        space: of their ops.
-        places: at which.
+        space: the space of their ops.
+        places: where they run.
         prepare: makes a training's folder, with its files.
-        ended: is told of each that has ended, well or not.
+        ended: called for each that has ended, successfully or not.
     """
     waiting, free = list(trainings), list(places)
     running: list[_Running] = []
@@ -210,14 +210,14 @@ def _start(training: NetTraining, place: Place, folder: Path) -> _Running:
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, **place.environment},
-            start_new_session=True,  # a terminal's Ctrl-C is not for it: it is asked to save first
+            start_new_session=True,  # a terminal's Ctrl-C must not reach it: it is asked to save first
             preexec_fn=partial(die_with_parent, signal.SIGTERM),
         )
     return _Running(training, place, process, folder, time.monotonic(), log_from)
 
 
 def _outcome(one: _Running, space: str) -> Trained:
-    """What a training that has ended leaves: its metrics, or why there are none."""
+    """The result of a training that has ended: its metrics, or why there are none."""
     metrics = weights = error = None
     if one.process.returncode == 0:
         result = final_result(results_beside(one.folder / NET_ARCHITECTURE), space)
@@ -238,7 +238,7 @@ def _outcome(one: _Running, space: str) -> Trained:
 
 
 def _error(one: _Running) -> str:
-    """What the training itself says of its end, else its last line, or the signal that ended it."""
+    """What the training itself reports about its end, else its last line, or the signal that ended it."""
     with (one.folder / NET_LOG).open("rb") as log:
         log.seek(one.log_from)
         lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
@@ -247,7 +247,7 @@ def _error(one: _Running) -> str:
     if said:
         return said[-1][:_LONGEST]
     if status < 0:
-        return f"ended by {signal.Signals(-status).name}; {one.folder / NET_LOG} has what came before"
+        return f"ended by {signal.Signals(-status).name}; {one.folder / NET_LOG} has the output before that"
     return lines[-1][:_LONGEST] if lines else f"ended with status {status}"
 
 

@@ -39,12 +39,12 @@ _log = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 NETS = 30
-"""By default, as far as the search has so many: without any relation tau is then within ±0.25."""
+"""The default, if the search has that many: without any relation tau is then within ±0.25."""
 
 SEEDS = 3
-"""By default, of a quarter of the nets."""
+"""The default, for a quarter of the nets."""
 
-_GIVE_UP = 3  # failures before any success, after which it is not the nets that are wrong
+_GIVE_UP = 3  # failures before any success after which the nets are not to blame
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class AuditRequest:
 
     Attributes:
         nets: in the sample; `NETS` or as many as there are if None.
-        seeds: of the nets that are repeated; 1 repeats none.
-        hours: fit both to so much time.
+        seeds: for the nets that are repeated; 1 repeats none.
+        hours: fit both to this time.
         pick: how the nets are drawn.
-        jobs: trainings side by side.
-        fresh: forget what the folder holds.
+        jobs: trainings in parallel.
+        fresh: discard what the folder holds.
     """
 
     nets: int | None = None
@@ -68,15 +68,15 @@ class AuditRequest:
     fresh: bool = False
 
     def cut(self) -> AuditRequest:
-        """The same for `--fast-dev-run`: the least nets and seeds that all parts are tried with."""
+        """The same for `--fast-dev-run`: the fewest nets and seeds that exercise all parts."""
         return replace(self, nets=min(self.nets or LEAST, LEAST), seeds=min(self.seeds, 2))
 
 
 def with_a_start(config: Config) -> Config:
-    """The config with a start that its data allows: the supernet where there is no classification data.
+    """The config with a start that its data allows: the supernet if there is no classification data.
 
-    For an audit whose start nobody has chosen: the config's is meant for one net, and most experiments on
-    own data have no ImageNet.
+    For an audit whose start the user has not chosen: the config's is meant for one net, and most experiments
+    on own data have no ImageNet.
     """
     if start_of(config) != "classification" or config.data.classification is not None:
         return config
@@ -87,13 +87,13 @@ def with_a_start(config: Config) -> Config:
 def audit(config: Config, request: AuditRequest, say: Say = print) -> Path:
     """Train candidates of a search on their own and say how far the search can be trusted.
 
-    What is trained is left as it is, a training that was interrupted is gone on with, and nets that failed
-    are tried again. Gives the path of the result, audit.json; `read_result` reads it.
+    Finished trainings are left as they are, interrupted ones are resumed, and nets that failed are tried
+    again. Returns the path of the result, audit.json; `read_result` reads it.
 
     Args:
         config: the search's.
         request: how many nets, and how.
-        say: takes what is told before and while it trains, a line at a time.
+        say: gets progress messages, one line at a time.
 
     Raises:
         ArchitectureError: a candidate is of another space.
@@ -108,7 +108,7 @@ def audit(config: Config, request: AuditRequest, say: Say = print) -> Path:
     candidates = _candidates(config, search)
     nets = request.nets or max(LEAST, min(NETS, len(candidates)))
     wanted = make_plan(candidates, nets, request.seeds, request.pick, config.seed)
-    # Two show whether the start is of one net alone, which fits no other.
+    # Two show whether the start is that of a single net, which fits no other.
     trained = [Architecture(config.space.name, net.ops) for net in wanted.sample.trained[:2]]
     folder = AuditFolder(audit_folder(config), audit_identity(config, trained))
     spots = places(config.hardware, request.jobs)
@@ -129,7 +129,7 @@ def audit(config: Config, request: AuditRequest, say: Say = print) -> Path:
 
 @dataclass(frozen=True)
 class _Work:
-    """The trainings of one audit, and what comes of them."""
+    """The trainings of one audit, and their results."""
 
     config: Config
     folder: AuditFolder
@@ -156,7 +156,7 @@ class _Work:
         return plan
 
     def carry_out(self, plan: AuditPlan) -> Path:
-        """Train what is missing, and write the result; after each training what is known by then."""
+        """Train what is missing, and write the result; after each training, the result so far."""
         total, missing = len(plan.trainings), plan.missing(self.journal)
         path = audit_file(self.config)
         failures: list[str] = []
@@ -172,7 +172,7 @@ class _Work:
                 if len(failures) == _GIVE_UP and len(plan.missing(self.journal)) == total:
                     raise AuditError(
                         f"{self.folder.path}: the first {_GIVE_UP} trainings have all failed; the last says: "
-                        f"{failures[-1]}. Mend it, then run the same command again"
+                        f"{failures[-1]}. Fix that, then run the same command again"
                     )
 
             running.train_side_by_side(missing, self.config.space.name, self.spots.all, self._prepare, ended)

@@ -1,7 +1,7 @@
-"""`detnas`: one subcommand a step. It parses, calls and prints; the work is done elsewhere.
+"""`detnas`: one subcommand per step. It parses, calls and prints; the work is done elsewhere.
 
-Of each command, `add_NAME` says what it takes, and `_NAME` below it does it. Heavy packages (torch, NNI) are
-imported by the commands that need them, so that `--help` is quick.
+For each command, `add_NAME` defines its arguments and `_NAME` below it runs it. Heavy packages (torch, NNI)
+are imported by the commands that need them, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit status: 0, 1 (it failed) or 2 (the call or the config is wrong)."""
+    """Run one command and return the exit status: 0, 1 (it failed) or 2 (the call or the config is wrong)."""
     options = parser().parse_args(arguments)
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_logging()
     try:
         with interrupts_come_again():
             status = options.action(options)
-        sys.stdout.flush()  # here, so that a reader who has left is met below
+        sys.stdout.flush()  # here, so that a closed pipe is handled below
     except DetNASError as error:
         print(f"detnas: error: {error}{_advice(options, error)}", file=sys.stderr)
         return error.exit_status
@@ -39,23 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"detnas: error: {error}", file=sys.stderr)
         return UsageError.exit_status
     except KeyboardInterrupt:
-        print("detnas: interrupted; run the same command again to go on", file=sys.stderr)
+        print("detnas: interrupted; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has enough. Python would complain at exit when it flushes.
+        # The reader (head, less) has closed the pipe. Python would complain at exit when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # a full disk, a folder that may not be written to
-        again = "; make room, then run the same command again: it goes on" if error.errno in _FULL else ""
+        again = "; make room, then run the same command again: it resumes" if error.errno in _FULL else ""
         print(f"detnas: error: {error}{again}", file=sys.stderr)
         return 1
     return status or 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """All that `detnas` can be called with."""
+    """The parser of all commands and their arguments."""
     detnas = argparse.ArgumentParser(
         prog="detnas",
-        description="Search a backbone with your detector's AP as the guide (DetNAS, on NNI).",
+        description="Search for a backbone guided by your detector's AP (DetNAS, on NNI).",
         epilog="The steps: init, pretrain, finetune, search, retrain, report, export. "
         "\n\nexample:\n  detnas pretrain -c experiments/quickstart/detnas.yaml",
         formatter_class=HelpFormatter,
@@ -103,6 +103,6 @@ def _advice(options: argparse.Namespace, error: DetNASError) -> str:
 
 def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    # NNI repeats every exception that it passes on; the user gets it once, from here.
+    # NNI also logs every exception that it passes on; the user sees it once, from here.
     for name in ("nni.nas.strategy", "nni.nas.execution", "nni.nas.evaluator"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

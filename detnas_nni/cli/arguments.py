@@ -1,4 +1,4 @@
-"""What the groups of commands share: how one is added to the parser, and the arguments that several have."""
+"""What the groups of commands share: adding a command to the parser, and common arguments."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ Commands: TypeAlias = argparse._SubParsersAction
 """What commands are added to."""
 
 Action: TypeAlias = Callable[[argparse.Namespace], int | None]
-"""What a command does with its arguments; gives the exit status, 0 if None."""
+"""Runs a command with its arguments and returns the exit status; None means 0."""
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Wraps prose to the terminal, and keeps an example on one line, to be copied."""
+    """Wraps prose to the terminal's width, and keeps an example on one line so that it can be copied."""
 
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
-            # argparse forgets how far they are indented, and so gives the longest command two lines.
+            # argparse forgets their indentation, and so splits the longest command over two lines.
             self._action_max_length = max(self._action_max_length, 4 + max(map(len, action.choices)))
 
     def _format_action(self, action: argparse.Action) -> str:
         text = super()._format_action(action)
-        # The commands stand under a title, and need no "COMMAND" as well.
+        # The commands have a title above them, and need no "COMMAND" as well.
         return text.split("\n", 1)[1] if isinstance(action, argparse._SubParsersAction) else text
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -86,12 +86,12 @@ def add_overrides(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change one value of the config, such as search.population=20; may be given again",
+        help="change one value of the config, such as search.population=20; may be repeated",
     )
 
 
 def add_fresh(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--fresh", action="store_true", help="delete what this step has done and start over")
+    command.add_argument("--fresh", action="store_true", help="delete this step's results and start over")
 
 
 def add_fast_dev_run(command: argparse.ArgumentParser) -> None:
@@ -104,13 +104,13 @@ def add_fast_dev_run(command: argparse.ArgumentParser) -> None:
 
 def natural(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
@@ -139,7 +139,7 @@ def config_of(options: argparse.Namespace) -> Config:
 
 
 def say(line: str) -> None:
-    """Print what is told while a command works, at once."""
+    """Print a line of a command's progress, at once."""
     print(line, flush=True)
 
 

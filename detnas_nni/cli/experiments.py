@@ -1,4 +1,4 @@
-"""`detnas doctor`, `reproduce`, `quickstart`: an experiment is looked at, or run from end to end."""
+"""`detnas doctor`, `reproduce`, `quickstart`: an experiment checked, or run from end to end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def add_doctor(commands: Commands) -> None:
         commands,
         "doctor",
         _doctor,
-        "say what is wrong here, and how to mend it",
+        "say what is wrong here, and how to fix it",
         "Check versions, GPUs, ports, memory, disk, NNI, and with -c an experiment's config, data and "
-        "folders. Prints each finding and the command that mends it; status 1 if there is a problem.",
+        "folders. Prints each finding and the command that fixes it; status 1 if there is a problem.",
         "detnas doctor -c experiments/quickstart/detnas.yaml",
     )
     command.add_argument("-c", "--config", metavar="FILE", help="an experiment's YAML")
@@ -32,7 +32,7 @@ def add_doctor(commands: Commands) -> None:
     add_strict(command)
     group = command.add_mutually_exclusive_group()
     group.add_argument(
-        "--close-nni", action="store_true", help="let NNI's servers listen on this machine alone, from now on"
+        "--close-nni", action="store_true", help="make NNI's servers listen on 127.0.0.1 only, from now on"
     )
     group.add_argument("--open-nni", action="store_true", help="undo that")
 
@@ -41,7 +41,7 @@ def _doctor(options: argparse.Namespace) -> int:
     if options.close_nni:
         from detnas_nni.search.nnictl.loopback import close_nni
 
-        print(f"{close_nni()}: NNI's servers of this environment will listen on 127.0.0.1 alone")
+        print(f"{close_nni()}: NNI's servers in this environment will listen on 127.0.0.1 only")
         return 0
     if options.open_nni:
         from detnas_nni.search.nnictl.loopback import open_nni
@@ -61,18 +61,18 @@ def add_quickstart(commands: Commands) -> None:
         _quickstart,
         "run the whole pipeline on generated images, in minutes",
         "Draw images of shapes, train the supernet on them twice, search it under `nnictl create`, and print "
-        "the best architecture. Works in the present folder, on a CPU: experiments/quickstart, which is "
-        "written if it is not there, and runs/quickstart. What is finished is left as it is.",
+        "the best architecture. Works in the current folder, on a CPU: in experiments/quickstart, which is "
+        "created if it is not there, and runs/quickstart. Finished steps are left as they are.",
         "detnas quickstart --port 8080",
     )
     command.add_argument(
-        "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: one that is free)"
+        "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: a free one)"
     )
     command.add_argument(
         "--threads",
         type=positive,
         metavar="N",
-        help="of each training (default: the config's, 1); more are slower on a busy machine",
+        help="per training (default: the config's, 1); more are slower on a busy machine",
     )
 
 
@@ -88,8 +88,8 @@ def add_reproduce(commands: Commands) -> None:
         "reproduce",
         _reproduce,
         "run an experiment of the paper, or list them",
-        "Run the steps of an experiment in order; what is finished is left as it is. One of the paper's that "
-        "is not in the present folder is written there, with the others. With --list, the table of "
+        "Run the steps of an experiment in order; finished steps are left as they are. If one of the "
+        "paper's is not in the current folder, all of them are written there first. With --list, print the "
         "experiments with the published numbers and, where there are results, ours beside them.",
         "detnas reproduce experiments/imagenet_cls_300m",
     )
@@ -101,7 +101,7 @@ def add_reproduce(commands: Commands) -> None:
         "--experiments",
         type=Path,
         metavar="DIR",
-        help="the folder of experiments for --list (default: experiments, or else those of this package)",
+        help="the folder of experiments for --list (default: experiments, or the package's own)",
     )
     add_overrides(command)
     add_fast_dev_run(command)

@@ -1,4 +1,4 @@
-"""`detnas count`, `latency`, `evaluate`: an architecture's or a net's cost, latency, AP."""
+"""`detnas count`, `latency`, `evaluate`: the cost, latency or AP of an architecture or a net."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def add_count(commands: Commands) -> None:
         "count",
         _count,
         "count an architecture's MACs and parameters",
-        "Print MACs and parameters as one JSON object, of the backbone (stem and blocks) and of the "
-        "classifier (with last convolution and 1000-way layer). MACs leave out BN, bias and activations.",
+        "Print MACs and parameters as one JSON object, for the backbone (stem and blocks) and for the "
+        "classifier (with last convolution and 1000-way layer). MACs exclude BN, bias and activations.",
         "detnas count --space small --ops 2,1,2,0,2,1,1,2,3,3,1,3,0,0,3,1,3,1,3,2",
     )
     command.add_argument("--space", metavar="NAME", help="the space of --ops: tiny, small, large, 3.8g, …")
     _add_architecture(command)
     command.add_argument("--resolution", type=positive, default=224, help="image side, pixels (default: 224)")
     command.add_argument(
-        "--latency-table", type=Path, metavar="FILE", help="also the latency, by such a table"
+        "--latency-table", type=Path, metavar="FILE", help="also print the latency, from this table"
     )
 
 
@@ -59,7 +59,7 @@ def add_latency(commands: Commands) -> None:
         "latency",
         _latency,
         "measure how long each candidate of each block takes here",
-        "Measure a table that predicts any architecture's latency on this device, and say how well. "
+        "Measure a table that predicts any architecture's latency on this device, and say how well it does. "
         "Writes search.constraint.latency_table, or RUN_DIR/latency.json.",
         "detnas latency -c experiments/quickstart/detnas.yaml --threads 1",
     )
@@ -68,7 +68,9 @@ def add_latency(commands: Commands) -> None:
     group.add_argument("--space", metavar="NAME", help="or a space: tiny, small, large, 3.8g, …")
     add_overrides(command)
     command.add_argument("--resolution", type=positive, metavar="PIXELS", help="image side")
-    command.add_argument("--batch", type=positive, default=1, metavar="N", help="images (default: 1)")
+    command.add_argument(
+        "--batch", type=positive, default=1, metavar="N", help="images per pass (default: 1)"
+    )
     command.add_argument("--device", choices=("auto", "cpu", "cuda"))
     command.add_argument("--threads", type=positive, metavar="N", help="on a CPU")
     command.add_argument(
@@ -79,10 +81,14 @@ def add_latency(commands: Commands) -> None:
     )
     command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
     command.add_argument(
-        "--check", type=natural, default=30, metavar="N", help="nets to predict (default: %(default)s)"
+        "--check",
+        type=natural,
+        default=30,
+        metavar="N",
+        help="nets to check predictions on (default: %(default)s)",
     )
     command.add_argument(
-        "--rounds", type=positive, default=200, metavar="N", help="of measuring (default: %(default)s)"
+        "--rounds", type=positive, default=200, metavar="N", help="of measurement (default: %(default)s)"
     )
 
 
@@ -108,9 +114,9 @@ def add_evaluate(commands: Commands) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "measure a candidate, or a net that was trained on its own",
-        "Measure one architecture as the search does: inherit, recalibrate BN, AP on the search split. With "
-        "--weights of a net that was trained on its own, measure that net as it is. Prints one JSON object.",
+        "measure a candidate, or a net trained on its own",
+        "Measure one architecture as the search does: inherit weights, recalibrate BN, AP on the search "
+        "split. If --weights is a net trained on its own, measure it as it is. Prints one JSON object.",
         "--arch runs/quickstart/search/best_architecture.json",
     )
     _add_architecture(command, required=False)
@@ -138,11 +144,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.weights is not None and is_single_net(options.weights):
         metrics = measure_weights(config, options.weights, options.split or "test", architecture)
     elif architecture is None:
-        raise UsageError("a supernet's candidate is named by --arch or --ops")
+        raise UsageError("weights of a supernet need --arch or --ops, the candidate to measure")
     elif options.split == "test":
         raise UsageError(
             "--split test is for a net that was trained on its own: a supernet's candidates are measured on "
-            "the search split alone, and the test split stays unseen"
+            "the search split only, and the test split stays unseen"
         )
     else:
         evaluation = CandidateEvaluation(config, options.weights)
@@ -152,7 +158,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _add_architecture(command: argparse.ArgumentParser, required: bool = True) -> None:
     group = command.add_mutually_exclusive_group(required=required)
-    group.add_argument("--ops", metavar="2,1,0,…", help="one candidate's index a block")
+    group.add_argument("--ops", metavar="2,1,0,…", help="one candidate index per block")
     group.add_argument("--arch", type=Path, metavar="FILE", help="an architecture's JSON")
 
 
@@ -162,7 +168,7 @@ def _architecture(options: argparse.Namespace, space: str | None) -> Architectur
     if options.arch is not None:
         return Architecture.from_json(options.arch, trusted=[] if space is None else [space])
     if space is None:
-        raise UsageError("--ops needs --space, the space that they are of")
+        raise UsageError("--ops needs --space, the space that they belong to")
     try:
         return Architecture.from_ops(space, parse_ops(options.ops))
     except ArchitectureError as error:

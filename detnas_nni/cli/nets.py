@@ -1,4 +1,4 @@
-"""`detnas export`, `predict`, `import-reference`: architectures and finished nets, as files and on images."""
+"""`detnas export`, `predict`, `import-reference`: finished nets and architectures, to files and on images."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def add_export(commands: Commands) -> None:
         "export",
         _export,
         "write a search's best architecture, or a finished net",
-        "Step 4. Write the best architecture of a search, also while it runs, as JSON, and its front of "
-        "fitness and cost; with --within the best within a budget, of any search. With --weights, a finished "
-        "net: the whole detector or its backbone, by default to RUN_DIR/export/.",
+        "Step 4. Write the best architecture of a search, running or ended, as JSON, and its front of "
+        "fitness and cost; with --within, the best within a budget, from any search. With --weights, write a "
+        "finished net: the whole detector or its backbone, by default to RUN_DIR/export/.",
         "--weights net.pt --format onnx",
     )
     command.usage = "detnas export -c FILE [--within COST=LIMIT] [--weights FILE] …"
-    command.add_argument("--rank", type=positive, metavar="N", help="of the search: the N-th best")
+    command.add_argument("--rank", type=positive, metavar="N", help="the search's N-th best")
     command.add_argument(
         "--within",
         type=_limit,
         action="append",
         metavar="COST=LIMIT",
-        help="of the search: the best within macs=40e6, params=1e6 or latency_ms=5; may be given again",
+        help="the search's best within macs=40e6, params=1e6 or latency_ms=5; may be repeated",
     )
     command.add_argument(
         "--latency-table",
         type=Path,
         metavar="FILE",
-        help="for latency_ms: the device's, if not the search's own",
+        help="for latency_ms: the device's table, if not the search's own",
     )
     command.add_argument("--weights", type=Path, metavar="FILE", help=_FINISHED_WEIGHTS)
     command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
@@ -55,7 +55,7 @@ def add_export(commands: Commands) -> None:
     )
     command.add_argument("--part", choices=("detector", "backbone"), help="(default: detector)")
     command.add_argument(
-        "--size", type=positive, nargs=2, metavar=("H", "W"), help="of ONNX: one size alone, pixels"
+        "--size", type=positive, nargs=2, metavar=("H", "W"), help="ONNX: a fixed image size, pixels"
     )
     command.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
 
@@ -95,7 +95,7 @@ def _limit(text: str) -> tuple[str, float]:
         limit = math.nan
     if name not in ("macs", "params", "latency_ms") or not 0 < limit < math.inf:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no budget; expected macs=N, params=N or latency_ms=MS, a number above 0"
+            f"{text!r} is not a budget; expected macs=N, params=N or latency_ms=MS, a number above 0"
         )
     return name, limit
 
@@ -126,10 +126,10 @@ def add_predict(commands: Commands) -> None:
         commands,
         "predict",
         _predict,
-        "detect in images with a finished net",
-        "Detect in images: writes a copy of each with the boxes drawn, and all detections in COCO's form of "
-        "results. Status 1 if an image could not be read. Without -c, --weights is a file that says all "
-        "itself, such as `detnas export --weights` writes.",
+        "detect objects with a finished net",
+        "Detect objects in images: write a copy of each with the boxes drawn, and all detections in COCO's "
+        "results format. Status 1 if an image could not be read. Without -c, --weights has to be a "
+        "self-contained file, as `detnas export --weights` writes it.",
         "detnas predict -c experiments/quickstart/detnas.yaml --weights net.pt photo.jpg holiday/",
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns")
@@ -138,7 +138,7 @@ def add_predict(commands: Commands) -> None:
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help=_FINISHED_WEIGHTS)
     command.add_argument("--arch", type=Path, metavar="FILE", help="the architecture's JSON")
     command.add_argument(
-        "--score", type=_share, default=0.5, metavar="S", help="the least that is shown (default: 0.5)"
+        "--score", type=_share, default=0.5, metavar="S", help="the lowest score shown (default: 0.5)"
     )
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="default: RUN_DIR/predictions, or predictions"
@@ -158,7 +158,7 @@ def _share(text: str) -> float:
 
 def _predict(options: argparse.Namespace) -> int:
     if options.config is None and options.overrides:
-        raise UsageError("--set changes a config, which -c names")
+        raise UsageError("--set changes a config, so it needs -c")
     config = None if options.config is None else config_of(options)
     import_at_once()
     from detnas_nni.finished.predicting import predict
@@ -182,7 +182,7 @@ def add_import_reference(commands: Commands) -> None:
         "import-reference",
         _import_reference,
         "convert the authors' released weights",
-        "Read a classifier's checkpoint of the authors' release, of a supernet or of a single net, and write "
+        "Read a classifier checkpoint released by the authors, of a supernet or of a single net, and write "
         "it as weights for finetune.weights, retrain.weights and `detnas evaluate --weights`.",
         "detnas import-reference COCO_FPN_300M.pth --out weights/coco_fpn_300m.pt",
     )
@@ -191,11 +191,11 @@ def add_import_reference(commands: Commands) -> None:
     command.add_argument(
         "--space", metavar="NAME", help="small, large or 3.8g (default: the one that the shapes fit)"
     )
-    command.add_argument("--ops", metavar="2,1,0,…", help="of a supernet take this path alone")
+    command.add_argument("--ops", metavar="2,1,0,…", help="of a supernet, take only this path")
     command.add_argument(
         "--shuffle",
         choices=("interleave", "even_odd"),
-        help="the channel shuffle (default: interleave of a supernet, even_odd of a single net)",
+        help="the channel shuffle (default: interleave for a supernet, even_odd for a single net)",
     )
 
 

@@ -1,4 +1,4 @@
-"""`detnas search`, `trial`, `follow`, `stop`, `report`, `sample`: a search, and what it has found."""
+"""`detnas search`, `trial`, `follow`, `stop`, `report`, `sample`: a search and its results."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def add_search(commands: Commands) -> None:
         "search",
         _search,
         "search in this process, without a server",
-        "Step 3. Search by the config's strategy, each candidate measured with the supernet's weights. "
+        "Step 3. Search with the config's strategy; each candidate is measured with the supernet's weights. "
         "`nnictl create --config experiments/NAME/search.yaml` runs the same search as trials in NNI's "
-        "training service, with its web UI. A search that was interrupted goes on from its journal. Writes "
+        "training service, with its web UI. An interrupted search resumes from its journal. Writes "
         "RUN_DIR/search/journal.jsonl, best_architecture.json and front.json.",
     )
     add_fresh(command)
@@ -51,7 +51,7 @@ def add_trial(commands: Commands) -> None:
         "trial",
         _trial,
         "evaluate the candidate that NNI hands out",
-        "One trial of an nnictl experiment: NNI starts this, as `trialCommand` in search.yaml says.",
+        "One trial of an nnictl experiment: NNI starts this, as told by `trialCommand` in search.yaml.",
     )
 
 
@@ -69,15 +69,19 @@ def add_follow(commands: Commands) -> None:
         "follow",
         _follow,
         "watch an nnictl experiment until it ends",
-        "Print the trials of a running NNI experiment as they end; leaves when the search has ended, with "
+        "Print the trials of a running NNI experiment as they end; exits when the search has ended, with "
         "status 1 if the experiment failed.",
         "detnas follow --port 8080",
     )
-    command.add_argument("--port", type=int, default=8080, help="the web UI's (default: %(default)s)")
+    command.add_argument("--port", type=int, default=8080, help="the web UI's port (default: %(default)s)")
     command.add_argument(
-        "--every", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: %(default)s)"
+        "--every",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="between two checks (default: %(default)s)",
     )
-    command.add_argument("--stop", action="store_true", help="stop the experiment's server in the end")
+    command.add_argument("--stop", action="store_true", help="stop the experiment's server at the end")
 
 
 def _follow(options: argparse.Namespace) -> None:
@@ -92,8 +96,8 @@ def add_stop(commands: Commands) -> None:
         "stop",
         _stop,
         "end a search that runs in this experiment's folder",
-        "End the search of the config's folder with all its processes: NNI's server and trials, or the "
-        "search in process. What is evaluated stays; the search goes on when it is started again.",
+        "End the search in the config's folder with all its processes: NNI's server and trials, or the "
+        "search in process. Results are kept; the search resumes when it is started again.",
     )
 
 
@@ -110,7 +114,7 @@ def add_report(commands: Commands) -> None:
         "report",
         _report,
         "show what a search has found, as a page with figures",
-        "Show a search that runs or has ended: AP over evaluations and over cost, the best architectures, "
+        "Show a search, running or ended: AP over evaluations and over cost, the best architectures, "
         "time and failures, training curves, how well the supernet ranks. Writes RUN_DIR/report/report.html, "
         "which needs no network, and its figures as PNG and SVG.",
     )
@@ -140,7 +144,7 @@ def add_sample(commands: Commands) -> None:
         _sample,
         "draw random architectures",
         "Draw random architectures within the constraint: the paper's random baseline, to be retrained. "
-        "Writes RUN_DIR/samples/random_00.json and on.",
+        "Writes RUN_DIR/samples/random_00.json and so on.",
         "--count 5",
     )
     command.add_argument("--count", type=positive, required=True, metavar="N", help="how many")

@@ -1,4 +1,4 @@
-"""`detnas pretrain`, `finetune`, `retrain`, `audit`: what trains nets."""
+"""`detnas pretrain`, `finetune`, `retrain`, `audit`: the commands that train nets."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def add_pretrain(commands: Commands) -> None:
         "pretrain",
         _pretrain,
         "train the classification supernet",
-        "Step 1. Train the supernet as a classifier on an ImageFolder, one random path a step. An "
-        "interrupted training goes on where it stood. Writes RUN_DIR/pretrain/supernet.pt.",
+        "Step 1. Train the supernet as a classifier on an ImageFolder, one random path per step. An "
+        "interrupted training resumes where it stopped. Writes RUN_DIR/pretrain/supernet.pt.",
     )
     add_fresh(command)
     add_fast_dev_run(command)
@@ -50,8 +50,8 @@ def add_finetune(commands: Commands) -> None:
         "finetune",
         _finetune,
         "train the detection supernet",
-        "Step 2. Train the supernet in the detector, its trunk inherited from step 1. An interrupted "
-        "training goes on where it stood. Writes RUN_DIR/finetune/supernet.pt.",
+        "Step 2. Train the supernet in the detector, with the trunk inherited from step 1. An interrupted "
+        "training resumes where it stopped. Writes RUN_DIR/finetune/supernet.pt.",
     )
     add_fresh(command)
     add_fast_dev_run(command)
@@ -70,9 +70,9 @@ def add_retrain(commands: Commands) -> None:
         "retrain",
         _retrain,
         "train the final net and measure it on the test split",
-        "Step 5. Train the final net: the architecture as a classifier from scratch, then as a detector, "
-        "then its AP on the test split, which no search has seen. Of several architectures also mean and "
-        "spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
+        "Step 5. Train the final net, the architecture as a classifier from scratch and then as a detector, "
+        "and measure its AP on the test split, which no search has seen. For several architectures also "
+        "give mean and spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
         "--arch runs/quickstart/search/best_architecture.json",
     )
     which = command.add_mutually_exclusive_group(required=True)
@@ -96,8 +96,7 @@ def _start(text: str) -> str | Path:
         return text
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither classification, supernet, imagenet nor scratch, nor a file of weights that "
-            "is there"
+            f"{text!r} is not classification, supernet, imagenet or scratch, nor an existing file of weights"
         )
     return Path(text)
 
@@ -112,7 +111,7 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _members(options: argparse.Namespace) -> list[Path]:
-    """Of the front of the config's own search, also where a fast dev run trains them."""
+    """Members of the front of the config's own search, even where a fast dev run trains them."""
     from detnas_nni.config.reading import load_config
     from detnas_nni.search.front import write_members
     from detnas_nni.search.journal import Journal, journal_path
@@ -122,7 +121,7 @@ def _members(options: argparse.Namespace) -> list[Path]:
 
 
 def _override_start(options: argparse.Namespace) -> None:
-    """Let --init go before what the config says of the start."""
+    """Let --init override the config's start."""
     if isinstance(options.init, Path):
         weights = json.dumps(str(options.init.resolve()))
         options.overrides += ["retrain.init=classification", f"retrain.weights={weights}"]
@@ -135,24 +134,28 @@ def add_audit(commands: Commands) -> None:
         commands,
         "audit",
         _audit,
-        "say how far a search can be trusted, by training nets",
+        "train nets to see how far to trust a search",
         "Train candidates of a search on their own, as `detnas retrain` does, and say how well the search "
-        "ranked them, against seeds, MACs and parameters. Goes on where it stood. Writes "
+        "ranked them, compared with seeds, MACs and parameters. Resumes where it stopped. Writes "
         "RUN_DIR/audit/audit.json.",
         "--nets 12 --hours 2",
     )
     command.usage = "detnas audit -c FILE [--nets N] [--seeds S] [--hours H] …"
-    command.add_argument("--nets", type=positive, metavar="N", help="to train (default: 30, or all)")
+    command.add_argument("--nets", type=positive, metavar="N", help="nets to train (default: 30, or all)")
     command.add_argument(
-        "--seeds", type=positive, default=3, metavar="S", help="of a quarter of them (default: %(default)s)"
+        "--seeds",
+        type=positive,
+        default=3,
+        metavar="S",
+        help="seeds for a quarter of them (default: %(default)s)",
     )
-    command.add_argument("--hours", type=hours, metavar="H", help="fit N and S to so much time")
+    command.add_argument("--hours", type=hours, metavar="H", help="fit N and S to this time")
     command.add_argument(
         "--pick", choices=("spread", "uniform"), default="spread", help="how nets are drawn (default: spread)"
     )
-    command.add_argument("--init", type=_start, metavar="INIT", help="where they start, as of retrain")
+    command.add_argument("--init", type=_start, metavar="INIT", help="where they start, as for retrain")
     command.add_argument(
-        "--jobs", type=positive, default=1, metavar="K", help="side by side (default: %(default)s)"
+        "--jobs", type=positive, default=1, metavar="K", help="trained in parallel (default: %(default)s)"
     )
     add_fresh(command)
     add_fast_dev_run(command)
@@ -180,7 +183,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _training_config(options: argparse.Namespace) -> Config:
-    """The config, in one of the processes that it asks for."""
+    """The config; starts the processes that it asks for, and returns in each of them."""
     config = config_of(options)
     import_at_once()
     from detnas_nni.training.distributed import start_processes, world
@@ -192,7 +195,7 @@ def _training_config(options: argparse.Namespace) -> Config:
 
 
 def _print_once(text: object) -> None:
-    """Of several processes, one prints."""
+    """Print in one of several processes only."""
     from detnas_nni.training.distributed import world
 
     if world().is_main:

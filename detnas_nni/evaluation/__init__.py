@@ -1,1 +1,1 @@
-"""What a net is measured with: a candidate of a supernet, or a net that was trained on its own."""
+"""How a net is measured: a candidate of a supernet, or a net that was trained on its own."""

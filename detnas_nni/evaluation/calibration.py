@@ -1,4 +1,4 @@
-"""BN statistics of a path's own: a supernet's were gathered over all paths and fit none."""
+"""BN statistics for a single path: a supernet's were gathered over all paths and fit none."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def recalibrate(
     forward: Callable[[nn.Module, Batch], object],
     momentum: float | None = None,
 ) -> int:
-    """Reset the running statistics of every BN of `net` and gather them anew, in train mode.
+    """Reset the running statistics of every BN of `net` and recompute them, in train mode.
 
     Without a momentum the new statistics are the plain mean over the batches, each with equal weight: no
     batch counts more for coming last, and nothing of the old ones is left. Parameters stay as they are, and
-    the net is in the mode in which it came.
+    the net is returned to its previous mode.
 
     Args:
         net: a fixed net whose tensors are its own.

@@ -1,4 +1,4 @@
-"""What a net is worth: one candidate of a supernet, or a net that was trained on its own; AP or top-1."""
+"""Measure a net, one candidate of a supernet or a net that was trained on its own: AP or top-1."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from detnas_nni.util.seeding import derive_seed
 
 
 class HopelessError(Exception):
-    """Ends the measuring of a candidate that misses the bar."""
+    """Stops the measurement of a candidate that misses the bar."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a candidate has to reach on each part of the search split.
+    """The fitness that a candidate has to reach on each part of the search split.
 
     Attributes:
         heights: fitness needed after the first part, the second, and so on, without the whole.
@@ -77,13 +77,13 @@ class Result:
 class CandidateEvaluation:
     """Evaluates candidates against one trained supernet, which no evaluation changes.
 
-    Everything that can be wrong with the config, the data or the checkpoint is found on construction.
+    Errors in the config, the data or the checkpoint are found on construction.
 
     Args:
         config: the experiment.
         supernet: the supernet's weights; those that the experiment trained if None.
-        decoded: a folder to keep the images of all candidates in, from the first evaluation on; each
-            candidate decodes them anew if None.
+        decoded: a folder for the decoded images of all candidates, kept from the first evaluation on; if
+            None, each candidate decodes them again.
 
     Raises:
         CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.
@@ -127,7 +127,7 @@ class CandidateEvaluation:
             seed: of the calibration (and fine-tuning) images; the config's search seed if None. The result
                 is a function of architecture, seed and config, not of what was evaluated before.
             report: gets the metrics on a growing part of the split.
-            bar: what the fitness on a part has to reach, or the rest is left out.
+            bar: what the fitness on a part has to reach; otherwise the rest is skipped.
 
         Raises:
             EvaluationError: a loss, a BN statistic or a metric is not finite.
@@ -155,15 +155,15 @@ class CandidateEvaluation:
         )
 
     def calibrated_net(self, architecture: Architecture, *, seed: int | None = None) -> nn.Module:
-        """The net that `evaluate` measures, in eval mode: inherited, fine-tuned if so, BN recalibrated.
+        """The net that `evaluate` measures, in eval mode: inherited, fine-tuned if asked, BN recalibrated.
 
-        Arguments and errors as there.
+        Arguments and errors as for `evaluate`.
         """
         seed = self.config.search_seed if seed is None else seed
         # torchvision samples proposals with torch's global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "candidate"))
-            # The same sums in another order, in four fifths of the time (docs/performance.md).
+            # The same sums in a different order, in four fifths of the time (docs/performance.md).
             net = self.net(architecture).to(memory_format=torch.channels_last)
             self._finetune(net, seed, architecture)
             self._recalibrate(net, seed)
@@ -211,7 +211,7 @@ class CandidateEvaluation:
         recalibrate(net, batches, self.task.calibrate, self.config.evaluation.calibration_momentum)
 
     def _calibration(self, seed: int) -> tuple[int, int, int]:
-        """Batch size, steps and seed of the calibration's batches."""
+        """Batch size, steps and seed of the calibration batches."""
         settings = self.config.evaluation
         images = min(settings.calibration_images, self.task.training_images)
         steps = max(1, images // settings.calibration_batch_size)
@@ -219,7 +219,7 @@ class CandidateEvaluation:
 
 
 class _Measured:
-    """The report that keeps what it gets, and ends the measuring when the bar is missed."""
+    """A report that keeps the results, and stops the measurement when the bar is missed."""
 
     def __init__(self, report: Report, bar: Bar | None) -> None:
         self.metrics: Metrics = {}
@@ -242,7 +242,7 @@ def _expect_finite_statistics(net: nn.Module, architecture: Architecture) -> Non
     for name, tensor in net.state_dict().items():
         if name.rpartition(".")[2] in ("running_mean", "running_var") and not torch.isfinite(tensor).all():
             raise EvaluationError(
-                f"{name} of {architecture} is not finite after the recalibration of BN: its activations "
+                f"{name} of {architecture} is not finite after BN recalibration: its activations "
                 "overflow with the supernet's weights"
             )
 
@@ -255,7 +255,8 @@ def is_single_net(path: Path) -> bool:
 def measure_weights(
     config: Config, path: Path, split: Split = "search", architecture: Architecture | None = None
 ) -> Metrics:
-    """What to report of a net as it is: top-1 of a classifier, AP of a detector (COCO's by pycocotools).
+    """The metrics to report for a net as it is: top-1 of a classifier, AP of a detector (COCO's by
+    pycocotools).
 
     BN is not recalibrated: the statistics are the net's own.
 
@@ -263,10 +264,10 @@ def measure_weights(
         config: the experiment, whose data it is measured on.
         path: the weights of a single net.
         split: `search` or `test`.
-        architecture: what the net has to be; whatever it is if None.
+        architecture: what the net has to be; None accepts any.
 
     Raises:
-        CheckpointError: the file is none, a supernet's, or does not fit the config.
+        CheckpointError: the file holds no weights, a supernet's, or weights that do not fit the config.
         ConfigError, DataError: there is no such split, or it cannot be read.
     """
     weights = load_weights(path)

@@ -1,4 +1,4 @@
-"""What detection and classification (ClsNAS) do differently when a net is measured, on either split."""
+"""How measuring a net differs between detection and classification (ClsNAS), on either split."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ Metrics = dict[str, float]
 """What a net scored: `default` is the fitness, in [0, 1], never rounded."""
 
 Report = Callable[[Metrics], None]
-"""Takes the metrics of a growing part of the split while the evaluation runs."""
+"""Gets the metrics on a growing part of the split while the evaluation runs."""
 
 Split = Literal["search", "test"]
 """The split that a task measures on: the one that guides the search, or the one that no search has seen."""
 
 LONG = 3.0
-"""Seconds from which on a part of an evaluation has a bar of its own."""
+"""Seconds from which on a part of an evaluation has its own progress bar."""
 
 _VOC_KEYS = {"voc07": "mAP07", "voc": "mAP"}
 
 
 def unreported(metrics: Metrics) -> None:
-    """The report of an evaluation that nobody watches."""
+    """The report for an evaluation that nobody watches."""
 
 
 class Task(ABC):
     """How a net is built, trained on and measured. One instance serves a whole search.
 
     Attributes:
-        kind: what the supernet's checkpoint has to be of.
+        kind: the kind of weights that the supernet's checkpoint has to hold.
         checkpoint: that checkpoint's path.
-        classes: the classes that it has to know.
+        classes: the classes that it has to have.
         device: where the net computes.
     """
 
@@ -97,7 +97,7 @@ class Task(ABC):
 
     @abstractmethod
     def measure(self, net: nn.Module, report: Report = unreported) -> Metrics:
-        """The metrics of a net on the whole split; those of its parts are reported on the way.
+        """The metrics of a net on the whole split; those on its parts are reported as it goes.
 
         The net is in eval mode and on the task's device.
         """
@@ -110,10 +110,10 @@ class Task(ABC):
             yield self._to_device(batch)
 
     def keep_decoded(self, folder: Path, calibration: tuple[int, int, int]) -> None:
-        """Take the images of every candidate from files in a folder, decoded once; see `data.cache`.
+        """Read the images for every candidate from files in a folder, decoded once; see `data.cache`.
 
         Args:
-            folder: on a disk of this machine, or one as quick.
+            folder: on a disk of this machine, or one as fast.
             calibration: batch size, steps and seed of the `training_batches` that every candidate asks for.
         """
         size, hardware = len(self._training), self.config.hardware
@@ -127,7 +127,7 @@ class Task(ABC):
             left -= 0 if dataset.kept is None else dataset.kept.bytes
 
     def _workers(self, dataset: ImageDataset, indices: Iterable[int]) -> int:
-        """Loader processes for images: to hand over a decoded one costs as much as to bring it from one."""
+        """Loader processes for images; none for decoded ones, which are as quick to read here."""
         kept = dataset.kept
         are_kept = kept is not None and all(index in kept for index in indices)
         return 0 if are_kept else self.config.hardware.workers
@@ -144,8 +144,8 @@ class Task(ABC):
         """The batches of an evaluation, each with whether the metrics so far are due after it."""
         batch_size, dataset = self.config.evaluation.batch_size, self._measured
         loader = eval_loader(dataset, batch_size, self._workers(dataset, range(len(dataset))))
-        # A loader leaves out a batch without a readable image, and so may end earlier than its length says:
-        # one batch is held back to know which is the last.
+        # A loader skips a batch without a readable image, and so may end earlier than its length says: one
+        # batch is held back to know which is the last.
         due = _evenly(len(loader), self._reports)
         held: Any = None
         batches = watched(loader, len(loader), "measuring", "batch", delay=LONG)
@@ -161,14 +161,14 @@ class Task(ABC):
 class DetectionTask(Task):
     """Box AP of a detector, by `evaluation.metric`.
 
-    Its metrics are, of COCO, AP (`default`), AP50, AP75, APs, APm, APl; of VOC, mAP07 and mAP, of which one
-    is `default`, and beside them COCO's AP and AP50.
+    Its metrics are, for COCO, AP (`default`), AP50, AP75, APs, APm, APl; for VOC, mAP07 and mAP, one of which
+    is `default`, and in addition COCO's AP and AP50.
 
     Args:
         config: the config.
         split: what to measure on.
-        official: take COCO's AP from pycocotools, for a number to report; slow, and so the metrics of parts
-            are not reported. A search's fitness is equal and quick.
+        official: take COCO's AP from pycocotools, for a number to report; it is slow, so metrics on parts
+            are not reported. A search's fitness is equal, and fast to compute.
 
     Raises:
         ConfigError: there is no `data.detection`, or no `data.detection.test` to measure on.
@@ -233,11 +233,11 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    """Top-1 of a classifier as `default`: what ClsNASNet is searched with.
+    """Top-1 of a classifier as `default`: the fitness with which ClsNASNet is searched.
 
     Args:
         config: the config.
-        split: what to measure on; of `search` the held-out part of the training ImageFolder.
+        split: what to measure on; `search` is the held-out part of the training ImageFolder.
 
     Raises:
         ConfigError: there is no `data.classification`, or no `data.classification.test` to measure on.
@@ -290,7 +290,7 @@ def open_task(
 ) -> Task:
     """A task, its data read and checked; by default the one that the config's `evaluation.task` names.
 
-    `official` is of a detection. Raises ConfigError and DataError as the tasks do.
+    `official` is for detection. Raises ConfigError and DataError as the tasks do.
     """
     if (task or config.evaluation.task) == "classification":
         return ClassificationTask(config, split)

@@ -24,18 +24,19 @@ def load_detector(
     trusted: Sequence[str] = (),
     device: str | torch.device = "cpu",
 ) -> FinishedDetector:
-    """A finished detector, in eval mode, that is called as torchvision's are.
+    """A finished detector, in eval mode, called like torchvision's.
 
-    It takes a list of RGB images (3, H, W), float in 0..1 or uint8, and gives a dict an image: `boxes` (M, 4)
-    in x1, y1, x2, y2 pixels, `labels` (M,), `scores` (M,) from high to low. `.classes[label]` is a name.
+    It takes a list of RGB images (3, H, W), float in 0..1 or uint8, and returns a dict per image: `boxes` (M,
+    4) in x1, y1, x2, y2 pixels, `labels` (M,), `scores` (M,) in descending order. `.classes[label]` is a
+    name.
 
     Args:
-        file: an architecture such as best_architecture.json, to be given with weights; or alone a file that
-            `detnas export --weights … --format torch` wrote, or the net.pt of `detnas retrain`.
+        file: an architecture such as best_architecture.json, together with weights; or, on its own, a file
+            that `detnas export --weights … --format torch` wrote, or the net.pt of `detnas retrain`.
         weights: of a single net of that architecture: the same kinds of files.
         config: the experiment's YAML, for weights in which the detector's settings are missing.
         trusted: spaces "package.module:factory" whose code may be imported; that of `config` is.
-        device: where the net shall be.
+        device: where to put the net.
 
     Raises:
         DetNASError: with a message that says which file is wrong, and how.
@@ -55,10 +56,10 @@ def load_backbone(
     trusted: Sequence[str] = (),
     device: str | torch.device = "cpu",
 ) -> FinishedBackbone:
-    """A finished backbone, in eval mode, for any framework; of a detector's weights, or of a classifier's.
+    """A finished backbone, in eval mode, for any framework; from a detector's weights or a classifier's.
 
-    It takes RGB images (N, 3, H, W), float in 0..1 or uint8, and gives a list of features, C2 to C5, of
-    `.out_channels` at `.strides`. Arguments and errors as of `load_detector`.
+    It takes RGB images (N, 3, H, W), float in 0..1 or uint8, and returns a list of features, C2 to C5, with
+    `.out_channels` at `.strides`. Arguments and errors as for `load_detector`.
     """
     return _load("backbone", file, weights, config, trusted).to(device)
 

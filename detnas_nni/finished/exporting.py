@@ -1,4 +1,4 @@
-"""A finished net as a file for others: torch, TorchScript or ONNX, each checked before it is there."""
+"""A finished net as a file for other programs: torch, TorchScript or ONNX, each checked before it is kept."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Format = Literal["torch", "torchscript", "onnx"]
 SUFFIXES: dict[Format, str] = {"torch": ".pt", "torchscript": ".torchscript", "onnx": ".onnx"}
 
 METADATA = "detnas.json"
-"""The extra file of a TorchScript file that has its metadata as JSON: `torch.jit.load(…, _extra_files=…)`."""
+"""The extra file with a TorchScript file's metadata as JSON: `torch.jit.load(…, _extra_files=…)`."""
 
 _CHECKED = 8  # images of the data that a detector is checked on
 
@@ -44,25 +44,25 @@ def export(
     out: Path | None = None,
     size: tuple[int, int] | None = None,
 ) -> Path:
-    """Write a finished net as a file; gives its path, `RUN_DIR/export/PART.SUFFIX` by default.
+    """Write a finished net to a file and return its path, by default `RUN_DIR/export/PART.SUFFIX`.
 
     Args:
         config: the experiment.
         weights: of a single net, of a supernet, or a file that was written here; see `sources.open_net`.
         form: `torch` for `load_detector` and `load_backbone`, or a graph for other programs.
         part: the whole detector, or its backbone.
-        architecture: a JSON file: what the net has to be, and of a supernet the candidate.
+        architecture: a JSON file: what the net has to be, or, for a supernet, the candidate.
         out: the file.
-        size: of ONNX, the one height and width in pixels that the graph takes; any if None.
+        size: for ONNX, the one height and width in pixels that the graph takes; any if None.
 
     Raises:
         CheckpointError: the weights are missing, damaged or of another net.
         EvaluationError: the exported net does not compute what the net does.
-        UsageError: a supernet without an architecture, a size of another form than ONNX, or packages that
+        UsageError: a supernet without an architecture, a size for another format than ONNX, or packages that
             ONNX needs are missing.
     """
     if size is not None and form != "onnx":
-        raise UsageError(f"--size is for ONNX; a net in the form of {form} takes images of any size")
+        raise UsageError(f"--size is for ONNX; a net in {form} format takes images of any size")
     if form == "onnx":
         from detnas_nni.finished.onnx_file import expect_packages
 
@@ -106,7 +106,7 @@ def _images(splits: Any) -> list[Tensor]:
         try:
             images.append(read_image(record.file, record.size, upright=record.upright))
         except BadImageError:
-            continue  # the evaluation has told of it
+            continue  # the evaluation has reported it
         if len(images) == _CHECKED:
             break
     if not images:
@@ -116,7 +116,7 @@ def _images(splits: Any) -> list[Tensor]:
             for size in ((160, 120), (97, 131))
         ]
     height, width = images[0].shape[1:]
-    # What tracing took for constant shows in another shape, and in an image where nothing is.
+    # Whatever tracing wrongly made constant shows with another shape, and in an image without objects.
     return [
         *images,
         functional.crop(images[0], 0, 0, height, max(width * 2 // 3, 1)),

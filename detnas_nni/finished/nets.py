@@ -1,4 +1,4 @@
-"""The finished net as a plain torch module that takes RGB images, and what rebuilds it, as JSON."""
+"""The finished net as a plain torch module that takes RGB images, and the JSON that rebuilds it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Description(Section):
     detector: Detector | None = None
     """None for a backbone"""
     names: tuple[str, ...] = ()
-    """of the K classes, in the order of their labels from 1; none for a backbone"""
+    """of the K classes, in the order of their labels, from 1; none for a backbone"""
     category_ids: tuple[int | str, ...] = ()
     """their ids in the training data"""
     provenance: dict[str, Any]
@@ -59,7 +59,7 @@ class Description(Section):
 
     @property
     def architecture(self) -> Architecture:
-        """Raises ArchitectureError if the ops are none of the space."""
+        """Raises ArchitectureError if the ops do not fit the space."""
         return Architecture(self.space, self.ops)
 
     @property
@@ -68,17 +68,17 @@ class Description(Section):
         return (BACKGROUND, *self.names) if self.names else ()
 
     def backbone(self) -> Description:
-        """Of the trunk alone."""
+        """The description of the trunk alone."""
         return self.model_copy(update={"part": "backbone", "detector": None, "names": (), "category_ids": ()})
 
 
 def read_description(text: str, source: Path, trusted: tuple[str, ...] = ()) -> Description:
-    """From JSON. Raises CheckpointError that names the file.
+    """Read a description from JSON. Raises CheckpointError that names the file.
 
     Args:
         text: what `Description.model_dump_json` gave.
         source: the file it comes from.
-        trusted: spaces "package.module:factory" whose code may be imported; no file gets others' code run.
+        trusted: spaces "package.module:factory" whose code may be imported; no file can run others' code.
     """
     try:
         description = Description.model_validate_json(text, strict=True)
@@ -94,10 +94,10 @@ def read_description(text: str, source: Path, trusted: tuple[str, ...] = ()) -> 
 
 
 def expect_trusted(space: str, source: Path, trusted: tuple[str, ...]) -> None:
-    """Raise CheckpointError for a space that names code which the user has not named, too."""
+    """Raise CheckpointError for a space that names code which the user has not named as well."""
     if ":" in space and space not in trusted:
         raise CheckpointError(
-            f"{source}: a net of the space {space!r}, which names code, and no file gets code run: if you "
+            f"{source}: a net of the space {space!r}, which names code, and no file may run code: if you "
             "trust it, pass the config that names it (-c), or trusted=(…,) in Python"
         )
 
@@ -106,13 +106,13 @@ _SIDE = 256  # pixels; a multiple of every stride
 
 
 def to_trained(images: Tensor) -> Tensor:
-    """RGB (…, 3, H, W), uint8 or float in 0..1, to what the nets are trained with: float BGR in 0..255."""
+    """Convert RGB (…, 3, H, W), uint8 or float in 0..1, to the nets' training input: float BGR in 0..255."""
     bgr = images.flip(-3)
     return bgr.to(torch.float32) if images.dtype is torch.uint8 else bgr * 255
 
 
 class FinishedDetector(nn.Module):
-    """A detector as torchvision has them, in the user's hands.
+    """A detector with torchvision's interface, for users.
 
     Attributes:
         description: what it is.
@@ -130,13 +130,13 @@ class FinishedDetector(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> list[dict[str, Tensor]] | dict[str, Tensor]:
-        """Detections an image: `boxes` (M, 4) in x1, y1, x2, y2 pixels, `labels` (M,) from 1, `scores` (M,).
+        """Detections per image: `boxes` (M, 4) in x1, y1, x2, y2 pixels, `labels` (M,) from 1, `scores` (M,).
 
         In training mode the losses by name instead, for which targets have boxes and labels.
 
         Args:
-            images: each (3, H, W), RGB, of a size of its own: float in 0..1, or uint8.
-            targets: in training mode, one an image.
+            images: each (3, H, W), RGB, of any size: float in 0..1, or uint8.
+            targets: in training mode, one per image.
         """
         return self.net([to_trained(image) for image in images], targets)
 
@@ -150,12 +150,12 @@ class FinishedDetector(nn.Module):
 
 
 class FinishedBackbone(nn.Module):
-    """A trunk for any framework: images in, one feature map a stage out.
+    """A trunk for any framework: images in, one feature map per stage out.
 
     Attributes:
         description: what it is.
         out_channels: of each feature map.
-        strides: image pixels a cell of each feature map.
+        strides: image pixels per cell of each feature map.
     """
 
     def __init__(self, description: Description, trunk: nn.Module) -> None:
@@ -171,7 +171,7 @@ class FinishedBackbone(nn.Module):
         """Images (N, 3, H, W), RGB, float in 0..1 or uint8, to features [C2, C3, C4, C5].
 
         Each is (N, C, ceil(H / s), ceil(W / s)), with C of `out_channels` and s of `strides`.
-        A trunk of your own gives those that it names.
+        A trunk of your own returns the features that it names.
         """
         features = self.trunk(to_trained(images))
         return [features[name] for name in self.names]
@@ -197,10 +197,10 @@ def build(
 ) -> FinishedDetector | FinishedBackbone:
     """The net of a description with its weights, copied, on the CPU and in eval mode.
 
-    Raises CheckpointError that names the file they come from, if they do not fit.
+    Raises CheckpointError, naming the file they come from, if they do not fit.
     """
-    # On the meta device nothing is drawn, and no file makes a net that is larger than its own tensors. The
-    # code of a foreign trunk may compute with its weights.
+    # On the meta device nothing is drawn, and no file can make a net larger than its own tensors. The code of
+    # a foreign trunk may compute with its weights.
     device = "meta" if description.space in BUILT_IN else "cpu"
     try:
         with (
@@ -209,7 +209,7 @@ def build(
             model_context(description.architecture.choices),
         ):
             net = _unfilled(description)
-    except (SpaceError, ConfigError, RuntimeError) as error:  # torch's of sizes that no number holds
+    except (SpaceError, ConfigError, RuntimeError) as error:  # torch's own, for sizes that overflow
         raise CheckpointError(f"{source}: its net cannot be built: {error}") from None
     fill(net, weights, source, "the net that the file describes", assign=True)
     net.eval()

@@ -1,4 +1,4 @@
-"""ONNX: a finished net's graph with its metadata, run by onnxruntime before it is there."""
+"""ONNX: a finished net's graph with its metadata, run by onnxruntime before it is written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_onnx(
     images: Sequence[Tensor],
     size: tuple[int, int] | None = None,
 ) -> None:
-    """Write a net's graph, unless onnxruntime computes something else than torch on one of the images.
+    """Write a net's graph, unless onnxruntime computes something different from torch on one of the images.
 
     Args:
         net: on the CPU, in eval mode.
@@ -69,8 +69,8 @@ def _write_graph(
 ) -> None:
     import onnx
 
-    # The exporter that traces: torchvision registers NMS and RoIAlign with it, and has its detectors tested
-    # with it. A graph of one size still finds a varying number of objects.
+    # The exporter that traces: torchvision registers NMS and RoIAlign with it, and tests its detectors with
+    # it. A graph of one size still finds a varying number of objects.
     varying = {name: axes for name, axes in copied.dynamic.items() if is_dynamic or name in _COUNTS}
     with quiet():
         torch.onnx.export(
@@ -98,7 +98,7 @@ def _check(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; it warns of what torch's exporter always leaves
+    options.log_severity_level = 3  # errors only; it warns about what torch's exporter always leaves
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
@@ -110,5 +110,5 @@ def _check(
         raise
     except Exception as error:  # onnxruntime's own classes have no common base
         raise EvaluationError(
-            f"onnxruntime cannot run the ONNX net, which was not written: {error}"
+            f"onnxruntime cannot run the ONNX net, so it was not written: {error}"
         ) from None

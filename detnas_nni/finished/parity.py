@@ -1,4 +1,4 @@
-"""Whether an exported net computes what the net does: compared on images, output by output."""
+"""Whether an exported net computes the same as the net: compared on images, output by output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def expect_parity(
     images: Sequence[Tensor],
     what: str,
 ) -> None:
-    """Raise EvaluationError unless an exported net computes what the net does.
+    """Raise EvaluationError unless an exported net computes the same as the net.
 
     Args:
         net: as it was before, on the CPU.
@@ -41,7 +41,7 @@ def expect_parity(
         given = example(reference, image)
         with torch.no_grad():
             expected = reference(given)
-        # On a GPU torch rounds what it convolves to ten bits (TF32), which the tolerances do not allow.
+        # On a GPU torch rounds the inputs of convolutions to ten bits (TF32), which exceeds the tolerances.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             found = tuple(torch.as_tensor(output).cpu() for output in run(given))
         if isinstance(net, FinishedDetector):
@@ -54,7 +54,7 @@ def expect_parity(
             difference = compare_features(expected, found)
         if difference is not None:
             raise EvaluationError(
-                f"{what} does not compute what the net does, and was not written: on image {number} of "
+                f"{what} does not compute the same as the net, and was not written: on image {number} of "
                 f"{len(images)}, {image.shape[2]}x{image.shape[1]} pixels, {difference}"
             )
     if isinstance(net, FinishedDetector) and detections == 0:
@@ -66,16 +66,16 @@ def expect_parity(
 def compare_detections(
     expected: tuple[Tensor, Tensor, Tensor], found: tuple[Tensor, Tensor, Tensor], *, least: float, most: int
 ) -> str | None:
-    """What differs between two nets' detections of an image; None if they agree.
+    """What differs between two nets' detections in an image; None if they agree.
 
-    Every detection has to have a counterpart of its label, whose box and score are within the tolerances.
-    Only one whose score is within its tolerance of the least that is kept may be missing.
+    Every detection has to have a counterpart with its label, whose box and score are within the tolerances.
+    Only one whose score is within its tolerance of the lowest score kept may be missing.
 
     Args:
         expected: boxes (M, 4), labels (M,), scores (M,).
         found: of the exported net.
         least: the score below which the nets drop detections.
-        most: how many detections of an image they keep.
+        most: how many detections per image they keep.
     """
     for first, second, name in ((expected, found, "the exported"), (found, expected, "the")):
         kept = second[2].min().item() if len(second[2]) >= most else least
@@ -83,14 +83,14 @@ def compare_detections(
         for box, label, score, has_pair in zip(*first, paired, strict=True):
             if not has_pair and score.item() > kept + SCORE_TOLERANCE:
                 return (
-                    f"{name} net has no counterpart of the detection of label {label.item()}, score "
+                    f"{name} net has no counterpart of the detection with label {label.item()}, score "
                     f"{score.item():.4f}, at {[round(side, 2) for side in box.tolist()]}"
                 )
     return None
 
 
 def _pairs(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> Tensor:
-    """Whether each detection of the first (M,) has one of its own in the second."""
+    """Whether each detection of the first (M,) has its own counterpart in the second."""
     boxes = (first[0][:, None] - second[0][None]).abs().amax(dim=2)
     scores = (first[2][:, None] - second[2][None]).abs()
     fits = (first[1][:, None] == second[1][None]) & (boxes <= BOX_TOLERANCE) & (scores <= SCORE_TOLERANCE)
@@ -110,6 +110,6 @@ def compare_features(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) ->
             return f"feature map {level} is {tuple(second.shape)}, expected {tuple(first.shape)}"
         difference = (first - second).abs().max().item()
         limit = FEATURE_TOLERANCE * first.abs().max().item()
-        if not difference <= limit:  # NaN is no agreement
+        if not difference <= limit:  # NaN does not agree
             return f"feature map {level} differs by {difference:.3g}, more than {limit:.3g}"
     return None

@@ -1,4 +1,4 @@
-"""A finished detector on images: boxes drawn into copies of them, and in COCO's form of results."""
+"""A finished detector on images: boxes drawn into copies of them, and as COCO results."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from detnas_nni.util.user_files import IMAGE_SUFFIXES
 
 _log = logging.getLogger(__name__)
 
-# Colours that can be told apart, by class [Okabe and Ito, 2008, less black and yellow].
+# Distinguishable colours, by class [Okabe and Ito, 2008, without black and yellow].
 _COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came out."""
+    """The results of a prediction."""
 
     images: int
-    """that were read"""
+    """images that were read"""
     unreadable: tuple[Path, ...]
     detections: int
     json: Path
@@ -64,18 +64,18 @@ def predict(
     out: Path | None = None,
     json: Path | None = None,
 ) -> Predicted:
-    """Detect in images; writes a drawn copy of each and one JSON file.
+    """Detect objects in images; writes a copy of each with the boxes drawn, and one JSON file.
 
     The JSON file is a list of COCO results, `image_id`, `category_id`, `bbox` (x, y, width, height in pixels)
-    and `score`, with `file_name` and `category` beside them. Image ids are those of `image_ids`, category ids
-    the training data's, as its annotation file has them. A photo is turned as its EXIF orientation says, and
-    so is its copy, unless the config says that photos are as they are stored (`data.detection.exif`).
+    and `score`, plus `file_name` and `category`. Image ids are those of `image_ids`, category ids those of
+    the training data, as in its annotation file. A photo is rotated as its EXIF orientation says, and so is
+    its copy, unless the config says that photos are used as stored (`data.detection.exif`).
 
     Args:
-        weights: as of `sources.open_net`.
+        weights: as for `sources.open_net`.
         images: files, folders and patterns, see `image_files`.
-        config: the experiment; may be None for a file that says all itself.
-        architecture: a JSON file: what the net has to be, and of a supernet the candidate.
+        config: the experiment; may be None for a self-contained file.
+        architecture: a JSON file: what the net has to be, or, for a supernet, the candidate.
         score: detections below it are left out.
         out: the folder of the drawn images; `RUN_DIR/predictions`, without a config `predictions`, if None.
         json: the file; `detections.json` in that folder if None.
@@ -89,7 +89,7 @@ def predict(
     json = json or out / DETECTIONS
     files = image_files(images, leave_out=out)
     if any(file.parent.resolve() == out.resolve() for file in files):
-        raise UsageError(f"{out}: holds images that are to be read; name another folder by --out")
+        raise UsageError(f"{out}: holds images that are to be read; name another folder with --out")
     trusted = () if config is None else (config.space.name,)
     chosen = None if architecture is None else Architecture.from_json(architecture, trusted=trusted)
     splits = None if config is None else detection_splits(config)
@@ -104,7 +104,7 @@ def predict(
         try:
             image = read_image(file, upright=upright)
         except BadImageError as error:
-            _log.warning("%s: %s; it is left out", file, error)
+            _log.warning("%s: %s; skipped", file, error)
             unreadable.append(file)
             continue
         found = detect(detector, image.to(device), score)
@@ -117,7 +117,7 @@ def predict(
 
 
 def image_ids(files: Sequence[Path], splits: DetectionSplits | None) -> list[int | str]:
-    """The annotation file's own ids if all images are of one split of the config, else numbers from 1."""
+    """The annotation file's own ids if all images are in one split of the config, else numbers from 1."""
     for split in () if splits is None else (splits.test, splits.search, splits.whole):
         known = {} if split is None else {record.file.resolve(): record.own_id for record in split.records}
         own = [known.get(file.resolve()) for file in files]
@@ -128,7 +128,7 @@ def image_ids(files: Sequence[Path], splits: DetectionSplits | None) -> list[int
 
 @torch.no_grad()
 def detect(detector: FinishedDetector, image: Tensor, score: float) -> dict[str, Tensor]:
-    """The detections, on the CPU, of an RGB image (3, H, W) whose scores are at least so high."""
+    """The detections, on the CPU, in an RGB image (3, H, W) with at least this score."""
     (found,) = detector([image])
     kept = found["scores"] >= score
     return {name: values[kept].cpu() for name, values in found.items()}
@@ -137,7 +137,7 @@ def detect(detector: FinishedDetector, image: Tensor, score: float) -> dict[str,
 def coco_results(
     detector: FinishedDetector, found: dict[str, Tensor], image_id: int | str, file: Path
 ) -> Iterator[dict[str, Any]]:
-    """One image's detections, one by one."""
+    """One image's detections, as COCO results."""
     for box, label, score in zip(
         *(found[key].tolist() for key in ("boxes", "labels", "scores")), strict=True
     ):
@@ -159,7 +159,7 @@ def draw(image: Tensor, found: dict[str, Tensor], classes: Sequence[str]) -> Ten
     labels, side = found["labels"].tolist(), max(image.shape[1:])
     colours = [_COLOURS[label % len(_COLOURS)] for label in labels]
     boxed = draw_bounding_boxes(image, found["boxes"], colors=colours, width=max(1, side // 300))
-    # Not by torchvision, whose labels have 10 pixels in a photo of any size.
+    # Not with torchvision, whose labels are 10 pixels high in a photo of any size.
     picture = to_pil_image(boxed)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(max(10, side // 50))
     for box, label, score, colour in zip(
@@ -181,9 +181,9 @@ def image_files(names: Sequence[str], leave_out: Path | None = None) -> list[Pat
     """The files, each once, in the order of the names; a folder's and a pattern's are sorted.
 
     Args:
-        names: a file; a folder, of which all images at any depth are meant; or a pattern such as `a/*.jpg`,
-            as a shell leaves it that finds nothing, or that it was quoted from.
-        leave_out: a folder of drawn images, which are no input where it lies in a folder that is named.
+        names: a file; a folder, for all images in it at any depth; or a pattern such as `a/*.jpg`, as a shell
+            leaves it if nothing matches or if it is quoted.
+        leave_out: a folder of drawn images, which are not input even if it lies in a named folder.
 
     Raises:
         UsageError: there is no such file or folder, or no image in it.
@@ -218,12 +218,12 @@ def _is_below(path: Path, folder: Path) -> bool:
 
 
 def drawn_names(files: Sequence[Path]) -> list[str]:
-    """A name for the drawn image of each file: its own, as PNG, numbered where two would have the same."""
+    """A name for the drawn image of each file: its own, as PNG, numbered where two would be the same."""
     taken: set[str] = set()
     names = []
     for file in files:
         name, number = f"{file.stem}.png", 2
-        while name.lower() in taken:  # a disk may not tell upper case from lower
+        while name.lower() in taken:  # a file system may ignore case
             name, number = f"{file.stem}-{number}.png", number + 1
         taken.add(name.lower())
         names.append(name)

@@ -1,4 +1,4 @@
-"""What `detnas retrain` leaves of a final net, read."""
+"""Reads the results that `detnas retrain` leaves for a final net."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from detnas_nni.errors import ArchitectureError
 
 @dataclass(frozen=True)
 class FinalResult:
-    """One final net, as its results.json has it.
+    """One final net, as recorded in its results.json.
 
     Attributes:
         architecture: which net.
-        init: where its detector started: classification, supernet, scratch, file.
+        init: what its detector started from: classification, supernet, scratch, file.
         detection: the detector's AP or VOC mAP, in [0, 1]; -1 where the split has nothing to find.
-        top1: the accuracy of the classifier that it started from, in [0, 1]; None where none was measured.
-        metrics: all that was measured of the detector, `default` among it.
+        top1: the accuracy of the classifier that it started from, in [0, 1]; None if not measured.
+        metrics: all metrics of the detector, including `default`.
         weights: the file of its weights, as the training named it.
     """
 
@@ -36,14 +36,14 @@ class FinalResult:
 def final_results(run_dir: Path, space: str) -> list[FinalResult]:
     """The final nets in a run's folder, in the order of their files.
 
-    `space` is the config's, whose code may be imported. Raises ArchitectureError for a file that is not as
-    `detnas retrain` writes it.
+    `space` is the config's, whose code may be imported. Raises ArchitectureError for a file that `detnas
+    retrain` would not write.
     """
     return [final_result(file, space) for file in results_of(run_dir)]
 
 
 def final_result(file: Path, space: str) -> FinalResult:
-    """The net of one results.json. Raises ArchitectureError as `final_results`."""
+    """The net of one results.json. Raises ArchitectureError like `final_results`."""
     document = read_document(file)
     return FinalResult(
         architecture=Architecture.from_dict(document, str(file), trusted=(space,)),
@@ -60,7 +60,7 @@ def _share(document: Mapping[str, Any], part: str, file: Path) -> float:
     share = metrics.get("default") if isinstance(metrics, Mapping) else None
     if not isinstance(share, int | float) or isinstance(share, bool) or not -1 <= share <= 1:
         raise ArchitectureError(
-            f"{file}: key '{part}.default' is {share!r}, expected a share of one; delete the file and let "
-            "`detnas retrain` write it again"
+            f"{file}: key '{part}.default' is {share!r}, expected a number from 0 to 1; delete the file and "
+            "let `detnas retrain` write it again"
         )
     return float(share)

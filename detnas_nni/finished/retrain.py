@@ -1,7 +1,7 @@
 """The final net: an architecture trained on its own, then measured on the test splits no search has seen.
 
-As in the paper [R]: the architecture is trained from scratch as a classifier by the supernet's recipe, then
-as a detector. `retrain.init` starts the detector elsewhere: at the supernet's weights, or at nothing.
+As in the paper [R]: the architecture is trained from scratch as a classifier with the supernet's recipe, then
+as a detector. `retrain.init` starts the detector from the supernet's weights instead, or from scratch.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ from detnas_nni.util.files import write_json
 _log = logging.getLogger(__name__)
 
 OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights", "average_last"}
-"""Settings of a training that only a supernet's depends on: how its paths are drawn, where its trunk starts,
-whether its weights are averaged."""
+"""Settings that only a supernet's training depends on: how paths are drawn, what the trunk starts from,
+whether weights are averaged."""
 
 
 def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = False) -> list[Path]:
-    """Train architectures one after the other and measure them; gives the paths of their results.json.
+    """Train architectures one after another and measure them; returns the paths of their results.json.
 
-    A training that was interrupted is gone on with; what is trained or measured is left as it is; `fresh`
-    starts over. The result is written to `RUN_DIR/retrain/NAME/results.json`, and beside the architecture's
-    own file where that lies in the run's folder.
+    An interrupted training is resumed; what is trained or measured already is left as it is; `fresh` starts
+    over. The result is written to `RUN_DIR/retrain/NAME/results.json`, and also beside the architecture's
+    own file if that lies in the run's folder.
 
     Args:
         config: the experiment.
         architectures: files such as best_architecture.json.
-        fresh: train anew.
+        fresh: start over.
 
     Raises:
-        ArchitectureError: a file is none of an architecture.
+        ArchitectureError: a file is not an architecture's.
         UsageError: an architecture is of another space than the config's.
         ConfigError: there is no test split to measure on, or no data to train the classifier with.
         CheckpointError: the weights to start from are missing or do not fit.
@@ -71,7 +71,7 @@ def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = Fals
     config.require("data.detection")
     config.require("data.detection.test")
     nets = [_FinalNet.of(config, path) for path in architectures]
-    for net in nets:  # of all of them, before days of training the first
+    for net in nets:  # for all of them, before days of training the first
         net.check_start()
     with joined(config.hardware) as world:
         return [_retrain(net, world, fresh) for net in nets]
@@ -80,7 +80,7 @@ def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = Fals
 def check_start(config: Config, architecture: Architecture) -> Path | None:
     """The weights that the detector of an architecture starts from, checked; None if they are trained first.
 
-    None, too, for a start from scratch. Raises ConfigError and CheckpointError as `retrain`.
+    Also None for a start from scratch. Raises ConfigError and CheckpointError like `retrain`.
     """
     net = _FinalNet(config, Path(), architecture)
     net.check_start()
@@ -89,7 +89,7 @@ def check_start(config: Config, architecture: Architecture) -> Path | None:
 
 @dataclass(frozen=True)
 class _FinalNet:
-    """One architecture on its way: where it is kept, and what it starts from."""
+    """One architecture being trained: where it is kept, and what it starts from."""
 
     config: Config
     source: Path
@@ -107,7 +107,7 @@ class _FinalNet:
 
     @property
     def init(self) -> str:
-        """Where the detector starts: `classification`, `supernet`, `imagenet`, `scratch` or `file`."""
+        """What the detector starts from: `classification`, `supernet`, `imagenet`, `scratch` or `file`."""
         return "file" if self.config.retrain.weights is not None else self.config.retrain.init
 
     @property
@@ -141,7 +141,7 @@ class _FinalNet:
         )
 
     def detector_run(self) -> TrainingRun:
-        """The run of the detector, by the weights that it starts from, whose file is read."""
+        """The run of the detector; depends on the weights that it starts from, so it reads their file."""
         settings = self.config.retrain.finetune or self.config.finetune
         data = self.config.require("data.detection")
         origin = self._loaded()
@@ -164,8 +164,8 @@ class _FinalNet:
             self.starting_weights()
         elif self.config.data.classification is None:
             raise ConfigError(
-                "the config has no `data.classification`, with which the net is trained before it is a "
-                "detector; add it, or start elsewhere: --init supernet, --init scratch or --init FILE (or "
+                "the config has no `data.classification`, on which the net is trained before it becomes a "
+                "detector; add it, or choose a start: --init supernet, --init scratch or --init FILE (or "
                 "retrain.init, retrain.weights in the config)"
             )
 
@@ -216,7 +216,7 @@ def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
 
 
 def _start(weights: Weights, job: DetectionJob, model: DetectorSpace) -> None:
-    """Put weights into a detector: all of the same detector's, the trunk of any other net's."""
+    """Load weights into a detector: all of those of the same detector, only the trunk of any other net."""
     _log.info("the detector starts from %s", weights.path)
     if weights.info.kind == job.kind:
         weights.expect(classes=job.classes)
@@ -234,7 +234,7 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
     }
     results = read_document(path) if path.exists() and not fresh else {}
     if measured.items() <= results.items():
-        _log.info("%s is there, of these weights; delete it to measure them anew", path)
+        _log.info("%s exists, for these weights; delete it to measure them again", path)
     else:
         results = {
             **architecture.to_dict(cost=counts(architecture)),
@@ -255,7 +255,7 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
 
 
 def _top1(net: _FinalNet) -> Metrics | None:
-    """Of the classifier that the detector started from; None for another start, or without test images."""
+    """Top-1 of the classifier that the detector started from; None for another start or no test images."""
     data = net.config.data.classification
     if net.init == "imagenet" or net.start is None or data is None or data.test is None:
         return None
@@ -264,7 +264,7 @@ def _top1(net: _FinalNet) -> Metrics | None:
         return None
     try:
         return measure_weights(net.config, net.start, "test", net.architecture)
-    except (CheckpointError, DataError) as error:  # of other classes, or its images are elsewhere
+    except (CheckpointError, DataError) as error:  # other classes, or its images are not here
         _log.warning("the top-1 of %s is not measured: %s", net.start, error)
         return None
 
@@ -276,7 +276,7 @@ def _search_metrics(source: Path) -> Metrics | None:
 
 
 def summary(results: Sequence[Path]) -> str:
-    """What came out, a line a net, and of several their mean, spread and range."""
+    """The results, one line per net, and for several their mean, spread and range."""
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in results]
     lines = []
     for path, document in zip(results, documents, strict=True):
@@ -293,7 +293,7 @@ def summary(results: Sequence[Path]) -> str:
 
 
 def folder_name(architecture: Architecture) -> str:
-    """A folder's name for an architecture: its space and, where there is a choice, a hash of its ops."""
+    """A folder name for an architecture: its space and, if that has choices, a hash of its ops."""
     if not architecture.ops:
         return architecture.space
     space = architecture.space.replace(":", "-")

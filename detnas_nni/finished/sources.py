@@ -1,4 +1,4 @@
-"""Where a finished net comes from: weights of a single net, a supernet's candidate, or a file of its own."""
+"""Where a finished net comes from: weights of a single net, a supernet's candidate, or an exported file."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def open_net(
     """A finished net, on the CPU and in eval mode.
 
     Args:
-        weights: a file that `detnas export` wrote; weights of a single net, such as `detnas retrain` leaves
+        weights: a file that `detnas export` wrote; weights of a single net, as `detnas retrain` leaves
             them; or, with a config and an architecture, a supernet's: then the architecture inherits its
             weights, and BN is recalibrated on the config's training images.
         part: `detector`, or `backbone` for its trunk.
-        config: the experiment, whose settings are taken where the file has its own, too.
+        config: the experiment; its settings override those in the file.
         architecture: what the net has to be.
         splits: the config's detection data, for the category ids; 1 to K if None.
         trusted: spaces "package.module:factory" whose code may be imported; the config's is.
@@ -105,7 +105,7 @@ def open_net(
 
 
 def detection_splits(config: Config) -> DetectionSplits | None:
-    """The config's detection data; None, with a warning, on a machine that has none of it."""
+    """The config's detection data; None, with a warning, on a machine that does not have it."""
     if config.data.detection is None:
         return None
     try:
@@ -117,7 +117,7 @@ def detection_splits(config: Config) -> DetectionSplits | None:
 
 
 def unseen(splits: DetectionSplits) -> DetectionSet:
-    """The split that the net knows least of."""
+    """The split that the net has seen least of."""
     return splits.search if splits.test is None else splits.test
 
 
@@ -128,36 +128,36 @@ def _of_file(
     found = net.description.architecture
     if architecture is not None and found != architecture:
         raise CheckpointError(
-            f"{path}: a net of the architecture {found} of {found.space}; one of {architecture} of "
-            f"{architecture.space} is needed"
+            f"{path}: a net of the architecture {found} of {found.space}, expected one of {architecture} of "
+            f"{architecture.space}"
         )
     if part == net.description.part:
         return net
     if isinstance(net, FinishedDetector):
         return net.backbone()
-    raise CheckpointError(f"{path}: a backbone alone; a detector is needed")
+    raise CheckpointError(f"{path}: only a backbone; a detector is needed")
 
 
 def _expect_part(weights: Weights, part: Part) -> None:
     if part == "detector" and weights.info.kind == CLASSIFIER:
         raise CheckpointError(
-            f"{weights.path}: weights of a classifier, in which there is no detector; name those of a "
-            "detector, or take the backbone alone (--part backbone, load_backbone)"
+            f"{weights.path}: weights of a classifier, without a detector; name those of a "
+            "detector, or take only the backbone (--part backbone, load_backbone)"
         )
 
 
 def _candidate(
     weights: Weights, config: Config | None, architecture: Architecture | None
 ) -> tuple[Mapping[str, Tensor], WeightsInfo, str]:
-    """A candidate's state, with inherited weights and BN statistics of its own."""
+    """A candidate's state, with inherited weights and its own BN statistics."""
     if config is None:
         raise CheckpointError(
-            f"{weights.path}: weights of a supernet. Its candidates need BN statistics of their own: "
-            "`detnas export -c CONFIG --weights FILE --arch FILE` gathers them and writes a net to load here"
+            f"{weights.path}: weights of a supernet. Its candidates need their own BN statistics: "
+            "`detnas export -c CONFIG --weights FILE --arch FILE` computes them and writes a net to load here"
         )
     if architecture is None:
         raise UsageError(
-            f"{weights.path}: weights of a supernet; name its candidate by --arch, such as "
+            f"{weights.path}: weights of a supernet; name its candidate with --arch, such as "
             "best_architecture.json"
         )
     if architecture.space != weights.info.space:
@@ -173,25 +173,25 @@ def _candidate(
 
 
 def _settings(weights: Weights, config: Config | None) -> Detector:
-    """The detector's: the config's where there is one, else what the training wrote into the file."""
+    """The detector's settings: the config's if there is one, else those that the file holds."""
     if config is not None:
         return config.detector
     if weights.info.detector is None:
         raise CheckpointError(
-            f"{weights.path}: has no settings of the detector, as files of older versions; pass the config "
+            f"{weights.path}: has no detector settings, like files of older versions; pass the config "
             "that it was trained with (config=… in Python, -c on the command line)"
         )
     try:
         return parse_section(Detector, weights.info.detector, source=str(weights.path))
     except ConfigError as error:
-        raise CheckpointError(f"the settings of the detector are damaged: {error}") from None
+        raise CheckpointError(f"the detector settings are damaged: {error}") from None
 
 
 _KEY = "finished_net"
 
 
 def save_net(net: FinishedDetector | FinishedBackbone, path: Path) -> None:
-    """Write the file, whole or not at all: weights, and what rebuilds the net. Loading it runs no code."""
+    """Write the file atomically: weights, and what rebuilds the net. Loading it runs no code."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.weights().items()}
     content = {_KEY: net.description.model_dump_json(), "state": weights}
     replace_file(path, lambda temporary: write_tensors(temporary, content))
@@ -214,7 +214,7 @@ def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector |
     content = load_tensors(path)
     description, state = content.get(_KEY), content.get("state")
     if not isinstance(description, str) or not isinstance(state, dict):
-        raise CheckpointError(f"{path}: not a finished net, such as `detnas export --weights` writes")
+        raise CheckpointError(f"{path}: not a finished net as `detnas export --weights` writes it")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: a value in its state is {type(tensor).__name__}, not a tensor")

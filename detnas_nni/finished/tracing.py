@@ -1,4 +1,4 @@
-"""A finished net in the form that TorchScript and ONNX take: tensors in, tensors out, BN folded."""
+"""A finished net in the form that TorchScript and ONNX need: tensors in, tensors out, BN folded."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from detnas_nni.models.batchnorm import fold_batch_norm
 
 
 class _ExactResize(GeneralizedRCNNTransform):
-    """torchvision's, which traced computes an image's new sides in float32, and else in float64.
+    """torchvision's, which computes an image's new size in float32 when traced, and in float64 otherwise.
 
-    For one in eight of the quickstart's images a side is then a pixel more or less, and its boxes are others.
+    For one in eight of the quickstart's images a side then differs by a pixel, and so the boxes differ.
     """
 
     def __init__(self, plain: GeneralizedRCNNTransform) -> None:
@@ -31,9 +31,9 @@ class _ExactResize(GeneralizedRCNNTransform):
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Images (3, H, W) in eval mode alone."""
+        """Images (3, H, W), in eval mode only."""
         sides = shape_as_tensor(image)[-2:].to(torch.float64)
-        # Not number / tensor, which torch takes for number * (1 / tensor).
+        # Not number / tensor, which torch computes as number * (1 / tensor).
         limits = torch.tensor([self.min_size[-1], self.max_size], dtype=torch.float64, device=sides.device)
         scale = (limits / torch.stack([sides.min(), sides.max()])).min()
         height, width = (sides * scale).floor().to(torch.int64)
@@ -84,7 +84,7 @@ class Batch(nn.Module):
 
 
 def _names(backbone: FinishedBackbone) -> tuple[str, ...]:
-    """C2 for the map of stride 4 = 2², C3 for 8 = 2³; the trunk's own names where two have one stride."""
+    """C2 for the map of stride 4 = 2², C3 for 8 = 2³; the trunk's own names where two share a stride."""
     names = tuple(f"C{stride.bit_length() - 1}" for stride in backbone.strides)
     return names if len(set(names)) == len(names) else backbone.names
 
@@ -113,15 +113,15 @@ def example(net: Traceable, image: Tensor) -> Tensor:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without torch's remarks on what tracing takes for constant, which is checked on images of other sizes,
-    and on its tracers' successors."""
+    """Silence torch's warnings about values that tracing makes constant, which is checked on images of other
+    sizes, and about the successors of its tracers."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         yield
 
 
 def metadata(description: Description, net: Traceable) -> dict[str, str]:
-    """What an exported graph says of itself, by name; values are JSON but for the prose."""
+    """What an exported graph states about itself, by name; values are JSON except for prose."""
     values = {
         "part": description.part,
         "preprocessing": PREPROCESSING,
@@ -130,7 +130,7 @@ def metadata(description: Description, net: Traceable) -> dict[str, str]:
         "description": description.model_dump_json(),
     }
     if isinstance(net, OneImage):
-        values["boxes"] = "x1, y1, x2, y2 in pixels of the image that is put in"
+        values["boxes"] = "x1, y1, x2, y2 in pixels of the input image"
         values["classes"] = json.dumps(description.classes)
         values["category_ids"] = json.dumps([0, *description.category_ids])
     else:

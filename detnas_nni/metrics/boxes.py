@@ -1,4 +1,4 @@
-"""Objects and detections as columns, checked once: what the metrics compute on."""
+"""Objects and detections as columns, checked once: the input of the metrics."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from detnas_nni.errors import EvaluationError
 from detnas_nni.util.user_files import read_json_object
 
-# Pairs that are looked at together: enough for NumPy to be fast, few enough for memory not to matter.
+# Pairs that are processed together: enough for NumPy to be fast, few enough for memory not to matter.
 _PAIRS_AT_ONCE = 1 << 18
 
 
@@ -22,9 +22,9 @@ class Columns:
     """Boxes, N of them, in the order given."""
 
     image: np.ndarray
-    """(N,) the image's place among the ground truth's images, these in ascending order of their ids."""
+    """(N,) the image's position among the ground truth's images, in ascending order of their ids."""
     category: np.ndarray
-    """(N,) the category's place among the ground truth's categories, likewise."""
+    """(N,) the category's position among the ground truth's categories, likewise."""
     boxes: np.ndarray
     """(N, 4) x, y, width, height, in float64."""
 
@@ -35,10 +35,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Objects(Columns):
-    """What there is to be found."""
+    """The ground truth's objects."""
 
     areas: np.ndarray
-    """(N,) the annotation's area, of the box where it states none."""
+    """(N,) the annotation's area, or the box's if it states none."""
     crowd: np.ndarray
     """(N,) bool"""
     difficult: np.ndarray
@@ -47,7 +47,7 @@ class Objects(Columns):
 
 @dataclass(frozen=True)
 class Detections(Columns):
-    """What was found."""
+    """A net's detections."""
 
     scores: np.ndarray
     """(N,) float64"""
@@ -57,9 +57,9 @@ class GroundTruth:
     """The objects of an annotated split, and the ids that its detections may use, read and indexed once.
 
     Args:
-        source: a COCO annotation file or its content. What an annotation means by `ignore` is not looked at,
-            as in pycocotools, which overwrites it by `iscrowd`; an annotation of an image or a category that
-            is not listed counts for nothing.
+        source: a COCO annotation file or its content. An annotation's `ignore` is not used,
+            as in pycocotools, which overwrites it with `iscrowd`; an annotation of an unlisted image or
+            category is left out.
 
     Raises DataError if the file cannot be read.
     """
@@ -73,7 +73,7 @@ class GroundTruth:
 
     @classmethod
     def of(cls, source: "Path | str | Mapping[str, Any] | GroundTruth") -> "GroundTruth":
-        """As the constructor; what is read already is taken as it is."""
+        """As the constructor; a GroundTruth is returned as it is."""
         return source if isinstance(source, GroundTruth) else cls(source)
 
     @property
@@ -92,7 +92,7 @@ class GroundTruth:
         return tuple(self._category_rows)
 
     def chosen(self, image_ids: Iterable[int] | None) -> np.ndarray:
-        """Which images are to count, (images,) bool; all if None.
+        """Which images count, (images,) bool; all if None.
 
         Raises EvaluationError if `image_ids` is empty or names an unknown image.
         """
@@ -153,9 +153,9 @@ class GroundTruth:
 
 
 def pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of a place in `first` (M,) and one in `second` (N,) that hold the same number.
+    """All pairs of a position in `first` (M,) and one in `second` (N,) that hold the same number.
 
-    Both are in ascending order, and so come the pairs. They come in parts, each of whole runs of one number.
+    Both are in ascending order, and so are the pairs. They come in chunks, each of complete runs of a number.
     Of [3, 3, 7] and [2, 3, 3, 7] these are (0, 1), (0, 2), (1, 1), (1, 2) and (2, 3), as two arrays:
     [0, 0, 1, 1, 2] and [1, 2, 1, 2, 3].
     """
@@ -164,7 +164,7 @@ def pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, n
     met = np.flatnonzero(counts)
     starts, counts, numbers = starts[met], counts[met], first[met]
     ends = np.cumsum(counts)
-    # A part ends with the last of its run: where the next number differs.
+    # A chunk ends with the last of its run: where the next number differs.
     run_ends = np.flatnonzero(np.diff(numbers, append=-1)) + 1
     parts = ends[run_ends - 1] // _PAIRS_AT_ONCE
     low = 0
@@ -177,7 +177,7 @@ def pairs(first: np.ndarray, second: np.ndarray) -> Iterator[tuple[np.ndarray, n
 
 
 def places_in_run(numbers: np.ndarray) -> np.ndarray:
-    """For each of `numbers` (N,), equal ones side by side, how many equal ones stand before it."""
+    """For each of `numbers` (N,), where equal ones are adjacent, how many equal ones precede it."""
     new = np.diff(numbers, prepend=numbers[:1] - 1) != 0
     starts = np.flatnonzero(new)
     return np.arange(len(numbers)) - starts[np.cumsum(new) - 1]
@@ -194,7 +194,7 @@ def _places(entries: Sequence[Mapping[str, Any]], key: str, rows: Mapping[Any, i
 
 def _boxes(entries: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     boxes = [entry["bbox"] for entry in entries]
-    # Reading number after number is three times as fast as np.array, but sees no box's end.
+    # Reading number after number is three times as fast as np.array, but does not see where a box ends.
     if set(map(len, boxes)) - {4}:
         position = next(at for at, box in enumerate(boxes) if len(box) != 4)
         raise EvaluationError(

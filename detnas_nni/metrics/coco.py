@@ -1,8 +1,8 @@
 """COCO's box AP, and top-1.
 
-The AP that is reported is pycocotools' own. Its loops in Python take the better part of a minute for 5,000
-images with 100 detections each, and a search asks a thousand times: its fitness is computed in whole arrays,
-by the rules of `COCOeval` to the last bit. The tests hold the two together.
+The reported AP is pycocotools' own. Its Python loops take the better part of a minute for 5,000 images with
+100 detections each, and a search needs AP a thousand times: so its fitness is vectorised, following the rules
+of `COCOeval` to the last bit. Tests compare the two.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _MOST_DETECTIONS = 100  # of a category in an image
 
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
-# What became of a detection, at one overlap and in one range of areas.
+# The outcome of a detection, at one overlap and in one range of areas.
 _FALSE, _TRUE, _IGNORED = range(3)
 
 
@@ -36,7 +36,7 @@ def coco_box_ap(
     detections: Sequence[Mapping[str, Any]],
     image_ids: Iterable[int] | None = None,
 ) -> dict[str, float]:
-    """COCO's twelve box metrics, as pycocotools has them and many times as fast.
+    """COCO's twelve box metrics, equal to pycocotools' and many times as fast.
 
     Args:
         ground_truth: a COCO annotation file or its content; a `GroundTruth` to measure several times against
@@ -59,7 +59,7 @@ def coco_box_ap(
     found = truth.detections(detections)
     found, objects = found[chosen[found.image]], truth.objects[chosen[truth.objects.image]]
 
-    # A group is one category in one image: detections and objects meet within it alone.
+    # A group is one category in one image: detections and objects are only matched within it.
     group = found.category * truth.images + found.image
     order = np.lexsort((-found.scores, group))
     rank = places_in_run(group[order])
@@ -81,9 +81,9 @@ def official_coco_box_ap(
 ) -> dict[str, float]:
     """COCO's twelve box metrics by pycocotools' own `COCOeval`: the number to report.
 
-    Arguments, result and errors as of `coco_box_ap`.
+    Arguments, result and errors as for `coco_box_ap`.
     """
-    # Not with the module: a trial, which measures a fitness alone, starts without it.
+    # Imported here: a trial, which only measures fitness, starts without it.
     from pycocotools.cocoeval import COCOeval
 
     truth = GroundTruth.of(ground_truth)
@@ -91,7 +91,7 @@ def official_coco_box_ap(
     truth.detections(detections)  # raises for a broken one
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress and a table
         there = _indexed(truth, _annotations(truth))
-        # Its own loading, which writes into the entries and fails without one.
+        # pycocotools' own loading, which writes into the entries and fails without any.
         found = there.loadRes([dict(entry) for entry in detections]) if detections else _indexed(truth, [])
         evaluation = COCOeval(there, found, "bbox")
         evaluation.params.imgIds = [truth.image_ids[row] for row in np.flatnonzero(chosen)]
@@ -147,15 +147,15 @@ def _outside(areas: np.ndarray) -> np.ndarray:
 def _outcomes(
     found: Detections, group: np.ndarray, objects: Objects, object_group: np.ndarray, ignored: np.ndarray
 ) -> np.ndarray:
-    """What becomes of each detection in each range of areas at each overlap, (N, A, T) int8.
+    """The outcome of each detection in each range of areas at each overlap, (N, A, T) int8.
 
-    Detections are in the order of their groups and by falling score in each, objects in the order of theirs;
-    `ignored` (M, A) says which objects are not to be found. The detections of a group choose one after the
-    other; groups do not meet, and so those whose turn it is choose together.
+    Detections are in the order of their groups and by descending score in each, objects in the order of
+    theirs; `ignored` (M, A) says which objects do not have to be found. The detections of a group choose one
+    after another; groups are independent, so the detections whose turn it is choose together.
 
     With detections a, b of one image and class and c of another, objects x, y of the first and z of the
-    second, first a and c choose: a takes x at all overlaps up to their IoU, c takes z. Then b, which would
-    have x as well, may take it only at the overlaps at which a has not, and else y, or is a false positive.
+    second, first a and c choose: a takes x at all overlaps up to their IoU, c takes z. Then b, which also
+    matches x, may take it only at the overlaps at which a has not, and otherwise y, or is a false positive.
     """
     unmatched = np.where(_outside(found.boxes[:, 2] * found.boxes[:, 3]), _IGNORED, _FALSE).astype(np.int8)
     outcomes = np.repeat(unmatched[:, :, None], len(_IOUS), axis=2)
@@ -164,7 +164,7 @@ def _outcomes(
         overlap = _overlaps(found.boxes[detection], objects.boxes[object_], objects.crowd[object_])
         near = overlap >= _IOUS[0]
         detection, object_, overlap = detection[near], object_[near], overlap[near]
-        # By overlap, and equal ones in the order given: the last that a detection can have is its best.
+        # By overlap, equal ones in the order given: the last one available to a detection is its best.
         order = np.lexsort((overlap, detection))
         for turn in _turns(detection, group):
             rows = order[turn]
@@ -192,9 +192,9 @@ def _choices(
     """The pairs that detections choose, as indices of pair, range of areas and overlap.
 
     Args:
-        detection: (P,) whose pair it is; those of one stand side by side, the best one last.
+        detection: (P,) whose pair it is; those of one are adjacent, the best one last.
         free: (P, A, T) whether the pair can be chosen.
-        ignored: (P, A) whether its object is ignored; one to be found comes before all of these.
+        ignored: (P, A) whether its object is ignored; one that is not takes precedence over all of these.
     """
     count = len(detection)
     preference = np.arange(count)[:, None] + count * ~ignored
@@ -205,7 +205,7 @@ def _choices(
 
 
 def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """IoU of boxes (P, 4) with as many objects; with a crowd, the part of the box that is in it."""
+    """IoU of boxes (P, 4) with as many objects; for a crowd, the share of the box that is in it."""
     x, y, width, height = boxes.T
     object_x, object_y, object_width, object_height = objects.T
     shared_width = np.minimum(x + width, object_x + object_width) - np.maximum(x, object_x)
@@ -225,7 +225,7 @@ def _summary(
     categories: int,
 ) -> dict[str, float]:
     """The twelve means from the outcomes (N, A, T) of detections that come category by category."""
-    # pycocotools' axes, since a mean over them in another order has other last bits.
+    # pycocotools' axes, since a mean over them in another order differs in the last bits.
     precision = np.full((len(_IOUS), len(_RECALLS), categories, len(_AREAS)), -1.0)
     recall = np.full((len(_IOUS), categories, len(_AREAS)), -1.0)
     recall_at = {most: np.full((len(_IOUS), categories), -1.0) for most in (1, 10)}
@@ -260,17 +260,17 @@ def _summary(
 
 
 def _precisions(outcome: np.ndarray, total: int) -> np.ndarray:
-    """The best precision from each of COCO's recalls on, (101,), of one category's detections by score."""
-    # Only at a true positive does precision rise, or recall.
+    """The best precision from each of COCO's recalls on, (101,), for one category's detections by score."""
+    # Precision and recall rise only at a true positive.
     hits = np.flatnonzero(outcome == _TRUE)
     counted = np.cumsum(outcome != _IGNORED)[hits]
     found = np.arange(1, len(hits) + 1)
-    precision = found / (counted + np.spacing(1))  # COCO's guard against 0 / 0, which shows in the last bit
+    precision = found / (counted + np.spacing(1))  # COCO's guard against 0 / 0, which affects the last bit
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return np.append(envelope, 0.0)[np.searchsorted(found / total, _RECALLS, "left")]
 
 
 def _mean(values: np.ndarray) -> float:
-    """Over what is defined; -1 if nothing is."""
+    """The mean over the defined values; -1 if there are none."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.0

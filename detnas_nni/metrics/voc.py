@@ -26,14 +26,14 @@ def voc_map(
 ) -> dict[str, float]:
     """VOC's mean average precision over the classes.
 
-    Of each class, the detections of all images are gone through by falling score, equal scores in the order
-    given. Each belongs to the object that it overlaps most, whether that is taken already or not. From `iou`
-    on it is a true positive if it is the object's first, a false positive if it is another one, and neither
+    For each class, the detections of all images are visited by descending score, equal scores in the order
+    given. Each belongs to the object that it overlaps most, whether or not that is already taken. From `iou`
+    on it is a true positive if it is the object's first, a false positive if it is a later one, and neither
     if the object is `difficult`, or a crowd in COCO's terms; below `iou` it is a false positive. The mean is
     over the classes with an object that is not difficult.
 
     Boxes are edges. The devkit counts pixels from 1, both ends included, and adds 1 to every side; a reader
-    that takes 1 off the lower ends, as `read_voc(one_based=True)` does, gives the same overlaps.
+    that subtracts 1 from the lower ends, as `read_voc(one_based=True)` does, gives the same overlaps.
 
     Args:
         ground_truth: a COCO annotation file or its content, whose annotations may have `difficult`, 0 or 1;
@@ -44,11 +44,11 @@ def voc_map(
 
     Returns:
         mAP07, the mean of the best precision at recalls of at least 0, 0.1, …, 1 (VOC2007), and mAP, the area
-        under the precision that is made to fall with recall (VOC2010 and later); in [0, 1], never rounded,
-        -1 where no class has an object to find.
+        under the precision made monotonically decreasing in recall (VOC2010 and later); in [0, 1], never
+        rounded, -1 where no class has an object to find.
 
     Raises:
-        DataError, EvaluationError: as `coco_box_ap`.
+        DataError, EvaluationError: as for `coco_box_ap`.
         ValueError: `iou` is not in (0, 1].
     """
     values = list(_class_aps(ground_truth, detections, iou, image_ids))
@@ -87,7 +87,7 @@ def _class_aps(
 def _nearest(found: Detections, objects: Objects, images: int) -> tuple[np.ndarray, np.ndarray]:
     """The object that each detection (N,) overlaps most, the first of equal ones, and the overlap.
 
-    Object 0 with an overlap of 0 where it meets none.
+    Object 0 with an overlap of 0 if it overlaps none.
     """
     nearest, overlap = np.zeros(len(found.scores), dtype=np.int64), np.zeros(len(found.scores))
     groups = [columns.category * images + columns.image for columns in (found, objects)]
@@ -105,7 +105,7 @@ def _nearest(found: Detections, objects: Objects, images: int) -> tuple[np.ndarr
 
 
 def _hits(nearest: np.ndarray, near: np.ndarray, difficult: np.ndarray) -> np.ndarray:
-    """Whether each detection that counts is a true positive, (M,), of one class by falling score.
+    """Whether each detection that counts is a true positive, (M,), for one class by descending score.
 
     `nearest` (N,) is its nearest object, `near` (N,) whether that is near enough.
     """
@@ -120,8 +120,7 @@ def _eleven_points(hits: np.ndarray, count: int) -> float:
     """VOC2007's AP of a class with `count` objects."""
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
-    # Whole numbers, since 0.3 as a multiple of 0.1 comes out above 3 / 10 in floating point, and a recall of
-    # exactly 0.3 would miss it.
+    # Integers, since 3 * 0.1 is above 3 / 10 in floating point, and a recall of exactly 0.3 would miss it.
     best = [precision[10 * found >= tenths * count].max(initial=0.0) for tenths in range(11)]
     return float(sum(best) / 11)
 
@@ -139,7 +138,7 @@ def _corners(boxes: np.ndarray) -> np.ndarray:
 
 
 def _ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) overlaps of N boxes with as many others; 0 where two do not meet."""
+    """(N,) overlaps of N boxes with as many others; 0 where two do not overlap."""
     low = np.maximum(first[:, :2], second[:, :2])
     high = np.minimum(first[:, 2:], second[:, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=1)

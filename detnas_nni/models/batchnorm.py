@@ -1,4 +1,4 @@
-"""Batch normalisations of a net: what trainings set on them, and their folding for a net in eval mode."""
+"""Batch normalisation in a net: its momentum for training, and its folding for a net in eval mode."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def set_bn_momentum(module: nn.Module, momentum: float | None) -> None:
 
 
 def fold_batch_norm(net: nn.Module) -> int:
-    """Fold every BN that directly follows a convolution in an `nn.Sequential`, in place; gives their number.
+    """Fold every BN directly after a convolution in an `nn.Sequential`, in place; return their number.
 
-    The net then computes the same within float error, with fewer passes over its activations, and cannot be
-    trained any more. What may run in another order than it stands in is left as it is: modules outside of a
-    `nn.Sequential`, in one with a forward of its own, or used twice.
+    The net then computes the same within float error, with fewer passes over its activations, and can no
+    longer be trained. Modules that may run in an order other than the one they are listed in are left alone:
+    those outside an `nn.Sequential`, in one with its own forward, or used twice.
 
     Raises ValueError if the net is in training mode.
     """

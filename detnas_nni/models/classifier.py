@@ -13,8 +13,8 @@ from search_spaces.shufflenetv2 import initialise
 
 
 class ClassifierSpace(ModelSpace):
-    """Trunk, conv1x1-BN-ReLU, Dropout2d, global average pool, fully connected layer, initialised as the
-    authors do [R].
+    """Trunk, conv1x1-BN-ReLU, Dropout2d, global average pool, fully connected layer, initialised as by the
+    authors [R].
 
     A trunk that has a `classifier_conv` brings the convolution, BN and activation itself. On a trunk whose
     `classifier_channels` is None, such as a ResNet, it is the trunk's own classifier: trunk, global average
@@ -23,7 +23,7 @@ class ClassifierSpace(ModelSpace):
     Args:
         space: name of the trunk space, as `search_spaces.build_trunk` takes it.
         num_classes: width of the output.
-        dropout: probability of Dropout2d, which drops whole channels; only behind the last convolution.
+        dropout: probability of Dropout2d, which drops whole channels; only after the last convolution.
         options: keyword arguments of the trunk.
     """
 

@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN with FPN and RetinaNet around a trunk, with BN that is trained, never frozen."""
+"""torchvision's Faster R-CNN with FPN and RetinaNet around a trunk, with BN trained, never frozen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PADDING = 32
 
 
 class DetectorSpace(ModelSpace):
-    """A detector around a trunk that is searched, or that is one fixed net.
+    """A detector around a trunk, which is searched or is a fixed net.
 
     Args:
         space: name of the trunk space, as `search_spaces.build_trunk` takes it.
@@ -41,8 +41,8 @@ class DetectorSpace(ModelSpace):
         options: keyword arguments of the trunk.
 
     Raises:
-        ConfigError: the trunk gives more pyramid levels than there are anchor sizes, or a detector of the
-            user's own cannot be imported, or does not keep the trunk where it is looked for.
+        ConfigError: the trunk gives more pyramid levels than there are anchor sizes, or a user's own
+            detector cannot be imported, or does not keep the trunk where it is expected.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DetectorSpace(ModelSpace):
     def forward(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Losses by name in training mode, detections (boxes, labels, scores) an image in eval mode.
+        """Losses by name in training mode, detections (boxes, labels, scores) per image in eval mode.
 
         Images are (3, H, W), BGR, 0–255; a target has boxes (M, 4) in x1, y1, x2, y2 pixels and labels (M,)
         from 1.
@@ -73,13 +73,13 @@ class DetectorSpace(ModelSpace):
         return self.detector(images, targets)
 
     def calibration_pass(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
-        """A training pass as far as the last BN, without what comes behind it: the losses, mainly.
+        """A training pass up to the last BN, without what follows it, mainly the losses.
 
-        Every BN sees what it sees in `forward` in training mode, but for other random proposals. Arguments as
-        there. The net is in training mode.
+        Every BN sees what it sees in `forward` in training mode, except for different random proposals.
+        Arguments as there. The net is in training mode.
         """
         detector = self.detector
-        if self._is_own:  # nothing is known of where its BN are
+        if self._is_own:  # where its BN layers are is unknown
             detector(images, targets)
             return
         batch, targets = detector.transform(images, targets)
@@ -94,7 +94,7 @@ class DetectorSpace(ModelSpace):
 
 
 def _up_to_the_last_norm(layers: nn.Sequential) -> nn.Sequential:
-    """The layers that some BN needs; empty if there is none."""
+    """The layers up to the last BN; empty if there is none."""
     with_norm = [
         number
         for number, layer in enumerate(layers, start=1)
@@ -104,7 +104,7 @@ def _up_to_the_last_norm(layers: nn.Sequential) -> nn.Sequential:
 
 
 def _proposals(rpn: RegionProposalNetwork, images: ImageList, features: list[Tensor]) -> list[Tensor]:
-    """The boxes that the RPN proposes, an image: its forward, less the losses."""
+    """The boxes that the RPN proposes per image: its forward without the losses."""
     objectness, deltas = rpn.head(features)
     anchors = rpn.anchor_generator(images, features)
     per_level = [level[0].numel() for level in objectness]
@@ -134,11 +134,11 @@ class TrunkWithFPN(nn.Module):
 
 
 class _PaddedRoIAlign(MultiScaleRoIAlign):
-    """torchvision's, reading the levels' strides off the images with their padding.
+    """torchvision's, but deriving the levels' strides from the padded size of the images.
 
-    torchvision takes the size before padding, and keeps for good what the first batch gave: a batch of 66
-    pixels, padded to 96, passes stride 4 for stride 2, and a resumed training or a candidate's net, which
-    see other images first, pool elsewhere than the supernet did.
+    torchvision takes the size before padding, and keeps what the first batch gave: a batch of 66
+    pixels, padded to 96, makes stride 4 look like stride 2, and a resumed training or a candidate's net,
+    which see other images first, pool differently from the supernet.
     """
 
     def forward(
@@ -153,7 +153,7 @@ class _PaddedRoIAlign(MultiScaleRoIAlign):
 class _RetinaNetFromOne(RetinaNet):
     """torchvision's RetinaNet, whose labels count from 0, with labels from 1 as Faster R-CNN has them.
 
-    The common way around, a class more, scores a label 0 that no object has, and may detect it.
+    The common workaround, an extra class, scores a label 0 that no object has, and may detect it.
     """
 
     def forward(
@@ -227,20 +227,20 @@ _BUILD = {"faster_rcnn": _faster_rcnn, "retinanet": _retinanet}
 
 
 def _own(trunk: nn.Module, num_classes: int, settings: cfg.Detector) -> nn.Module:
-    """What the factory in `detector.name` makes around the trunk."""
+    """The detector that the factory in `detector.name` makes around the trunk."""
     detector = load_factory("detector.name", settings.name)(trunk, num_classes, settings)
     if not isinstance(detector, nn.Module):
         raise ConfigError(f"detector.name: {settings.name!r} gave {type(detector).__name__}, no nn.Module")
     if getattr(getattr(detector, "backbone", None), "trunk", None) is not trunk:
         raise ConfigError(
-            f"detector.name: the detector of {settings.name!r} has to keep the trunk that it is given as "
-            "`backbone.trunk`, where its weights are looked for (TrunkWithFPN does)"
+            f"detector.name: the detector of {settings.name!r} has to keep the trunk that it is given in "
+            "`backbone.trunk`, where its weights are expected (TrunkWithFPN does)"
         )
     # Under model_context every LayerChoice has become its chosen candidate.
     if current_model() is None and _choices(detector) != _choices(trunk):
         raise ConfigError(
-            f"detector.name: the detector of {settings.name!r} has a LayerChoice outside of the trunk, "
-            "which no search would choose in; put choices into the space"
+            f"detector.name: the detector of {settings.name!r} has a LayerChoice outside the trunk, "
+            "which no search would cover; put choices into the space"
         )
     return detector
 
@@ -254,7 +254,7 @@ def _anchors(settings: cfg.Detector, levels: int, scales: int) -> AnchorGenerato
     if levels > len(settings.anchor_sizes):
         raise ConfigError(
             f"detector.anchor_sizes has {len(settings.anchor_sizes)} sizes, but the trunk gives the "
-            f"{settings.name} a pyramid of {levels} levels; use a trunk of fewer features"
+            f"{settings.name} a pyramid of {levels} levels; use a trunk with fewer features"
         )
     sizes = tuple(
         tuple(int(size * 2 ** (step / scales)) for step in range(scales))
@@ -264,7 +264,7 @@ def _anchors(settings: cfg.Detector, levels: int, scales: int) -> AnchorGenerato
 
 
 def _image_arguments(settings: cfg.Detector) -> dict[str, Any]:
-    """Images come as BGR 0–255 and stay so: the reference subtracts no mean and divides by no deviation."""
+    """Images come as BGR 0–255 and stay so: the reference does not normalise them either."""
     return {
         "min_size": settings.min_size,
         "max_size": settings.max_size,

@@ -9,7 +9,7 @@ from detnas_nni.errors import ConfigError
 
 
 def prepare(hardware: Hardware) -> torch.device:
-    """Set torch's threads and give the device; ConfigError if a GPU is asked for and there is none."""
+    """Set torch's threads and return the device; ConfigError if a GPU is asked for and there is none."""
     if hardware.threads is not None:
         torch.set_num_threads(hardware.threads)
     return torch.device("cuda" if uses_gpu(hardware) else "cpu")

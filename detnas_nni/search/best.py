@@ -1,4 +1,4 @@
-"""Architectures as files: the best of a search, or random ones within its limits to compare with."""
+"""Architectures as files: the best of a search, or random ones within its limits for comparison."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _VERSIONS = ("detnas-nni", "nni", "torch", "torchvision", "pycocotools", "numpy"
 
 
 def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | None = None) -> Path:
-    """Write the architecture of the journal's best evaluation; gives the file's path.
+    """Write the architecture of the journal's best evaluation and return the file's path.
 
     Args:
         config: the search's config.
-        journal: its journal, of a search that has ended or still runs.
+        journal: its journal; the search may have ended or still be running.
         rank: 1 for the best, 2 for the second best, and so on.
         out: the file; `best_architecture.json` in the search's folder if None.
 
@@ -46,7 +46,7 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
 def save_evaluation(
     config: Config, journal: Journal, evaluation: Evaluation, path: Path, **provenance: Any
 ) -> None:
-    """Write the architecture of an evaluation, with its cost, its metrics and where it is from."""
+    """Write the architecture of an evaluation, with its cost, its metrics and its provenance."""
     Architecture(config.space.name, evaluation.ops).save(
         path,
         cost={**evaluation.cost, "resolution": config.search.constraint.resolution},
@@ -63,7 +63,7 @@ def save_evaluation(
 
 
 def provenance_of_search(config: Config, journal: Journal) -> dict[str, Any]:
-    """What a search's results depend on, and how far it is."""
+    """What a search's results depend on, and how far it has got."""
     identity = json.loads((config.search_dir / SEARCH).read_text())
     return {
         "config": identity["config"],
@@ -77,30 +77,30 @@ def provenance_of_search(config: Config, journal: Journal) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that a result depends on; `unknown` where Python has a package, but no record of it."""
+    """Versions of the packages that a result depends on; `unknown` for a package without metadata."""
     found = {}
     for name in _VERSIONS:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # such as a checkout that is not installed, but on the path
+        except PackageNotFoundError:  # such as a checkout on the path that is not installed
             found[name] = "unknown"
     return found
 
 
 def sample(config: Config, count: int) -> list[Path]:
-    """Draw architectures by the seed, uniform over those within the limits, none twice.
+    """Draw architectures with the seed, uniformly from those within the limits, none twice.
 
-    Writes `RUN_DIR/samples/random_00.json` and on, and gives the paths. Asked for more, it gives the same
+    Writes `RUN_DIR/samples/random_00.json` and so on, and returns the paths. A larger count gives the same
     ones first.
 
     Raises:
-        ConstraintError: there are not so many; none is written then.
+        ConstraintError: there are not that many; then none is written.
         LatencyError: the config names a latency table that is missing, damaged or of another space.
         UsageError: the space is one fixed net.
     """
     if is_fixed(config.space.name):
         raise UsageError(
-            f"space.name is {config.space.name}, one fixed net, of which there is nothing to draw; "
+            f"space.name is {config.space.name}, a fixed net, so there is nothing to draw; "
             f"`detnas retrain --arch search_spaces/published/{config.space.name}.json` trains it"
         )
     feasible = feasible_set(config)
@@ -122,7 +122,7 @@ def _draw(feasible: FeasibleSet, count: int, rng: np.random.Generator) -> list[t
         ops = feasible.random_unseen(rng, drawn.keys())
         if ops is None:
             raise ConstraintError(
-                f"{count} random architectures are to be drawn, but {feasible.table.space} has only "
+                f"{count} random architectures were asked for, but {feasible.table.space} has only "
                 f"{len(drawn)} with {feasible.constraint}"
             )
         drawn[ops] = None

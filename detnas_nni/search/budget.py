@@ -1,4 +1,4 @@
-"""`detnas export --within`: the best architecture within a budget, of what any search has evaluated."""
+"""`detnas export --within`: the best architecture within a budget, among those a search has evaluated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from detnas_nni.search.journal import Evaluation, Journal
 
 _log = logging.getLogger(__name__)
 
-_NEAR = 0.9  # of the budget, from which on a candidate uses it
-_FEW = 10  # candidates near the budget, below which the best of them is little searched for
+_NEAR = 0.9  # share of the budget from which on a candidate counts as near it
+_FEW = 10  # candidates near the budget; with fewer, the search has hardly looked there
 
 
 def export_within(
@@ -29,23 +29,23 @@ def export_within(
     latency_table: Path | None = None,
     out: Path | None = None,
 ) -> Path:
-    """Write the architecture of highest fitness within limits; gives the file's path.
+    """Write the architecture of highest fitness within limits and return the file's path.
 
-    Nothing is evaluated: a search knows the fitness of its candidates, whatever limits it had itself. Warns
-    where it has few candidates that come near the budget.
+    Nothing is evaluated: a search knows the fitness of its candidates, whatever its own limits. Warns if few
+    of its candidates come near the budget.
 
     Args:
         config: the search's config.
-        journal: its journal, of a search that has ended or still runs.
-        limits: the most of `macs`, `params` and `latency_ms`, the limits included.
+        journal: its journal; the search may have ended or still be running.
+        limits: the largest `macs`, `params` and `latency_ms` allowed.
         rank: 1 for the best within them, 2 for the second best, and so on.
-        latency_table: of the device that `latency_ms` is meant of; the search's own if None.
+        latency_table: of the device that `latency_ms` refers to; the search's own if None.
         out: the file; `best_within_….json` in the search's folder if None.
 
     Raises:
-        EvaluationError: none, or fewer than `rank`, are within the limits; the message has the nearest.
+        EvaluationError: none, or fewer than `rank`, are within the limits; the message names the nearest.
         LatencyError: the table is missing, damaged or of another space.
-        UsageError: a limit on the latency, of which nothing is known.
+        UsageError: a limit on latency, and no latency is known.
     """
     finished = journal.best(len(journal))
     if "latency_ms" in limits:
@@ -62,8 +62,8 @@ def export_within(
     near = [e for e in within if any(e.cost[key] >= _NEAR * limit for key, limit in limits.items())]
     if len(near) < _FEW:
         _log.warning(
-            "only %d of %d evaluations come within 10 %% of %s: this search has hardly looked there; one "
-            "with search.strategy: pareto, or with search.constraint near that budget, does",
+            "only %d of %d evaluations come within 10 %% of %s: this search has hardly looked there; a "
+            "search with search.strategy: pareto, or with search.constraint near that budget, would",
             *(len(near), len(finished), budget),
         )
     path = out or within_file(config.search_dir, limits)
@@ -81,7 +81,7 @@ def _shown(value: float) -> str:
 
 
 def _nearest(finished: Sequence[Evaluation], limits: Mapping[str, float]) -> str:
-    """Which candidate needs the least more, and what it costs."""
+    """The candidate that exceeds the limits by least, and its cost."""
     if not finished:
         return ""
     nearest = min(finished, key=lambda e: max(e.cost[key] / limit for key, limit in limits.items()))
@@ -90,14 +90,14 @@ def _nearest(finished: Sequence[Evaluation], limits: Mapping[str, float]) -> str
 
 
 def _timed(config: Config, finished: Sequence[Evaluation], table: Path | None) -> list[Evaluation]:
-    """With their latency: by the table that is named, or as the search knew it, or by the config's table."""
+    """The evaluations with their latency: by the given table, else the search's own, else the config's."""
     if table is None and all("latency_ms" in e.cost for e in finished):
         return list(finished)
     table = table or config.search.constraint.latency_table
     if table is None:
         raise UsageError(
-            "--within latency_ms: this search had no latency table; measure one on the device that counts "
-            "(`detnas latency`), and name it by --latency-table"
+            "--within latency_ms: this search had no latency table; measure one on the target device "
+            "(`detnas latency`), and pass it as --latency-table"
         )
     latency = read_latency_table(table, space=config.space.name, options=config.space.options)
     return [replace(e, cost={**e.cost, "latency_ms": latency.predict(e.ops) / 1000}) for e in finished]

@@ -34,27 +34,27 @@ _NOTHING = "it ended without a result"
 
 
 class JournaledEngine(Middleware):
-    """Answers a candidate that the journal knows at once, and writes down every other one as it ends.
+    """Answers from the journal at once what it knows, and records every other candidate as it ends.
 
-    A strategy draws from its seed and from the results alone. Started again over the journal of a search
-    that was killed, it therefore proposes the same candidates, gets the same answers, and stands where it
-    stood: there is no other state to save. RegularizedEvolution also depends on the order in which results
-    come: with several trials at a time it may propose others after a restart.
+    A strategy depends on its seed and on results alone. Started again on the journal of a search that was
+    killed, it therefore proposes the same candidates, gets the same answers and is back where it was: there
+    is no other state to save. RegularizedEvolution also depends on the order in which results arrive: with
+    several trials at a time it may propose others after a restart.
 
-    A candidate that fails is evaluated again, as often as the policy says, before the strategy and the
-    journal hear of it. What no candidate is to blame for, such as a full disk, stops the search: `error` is
-    then set, the strategy finds its budget spent, and the journal is left as it is.
+    A candidate that fails is evaluated again, as often as the policy says, before the failure reaches the
+    strategy and the journal. An error that is no candidate's fault, such as a full disk, stops the search:
+    `error` is then set, the strategy finds its budget spent, and the journal is left as it is.
 
     Args:
-        engine: what evaluates.
-        journal: what is known.
+        engine: evaluates the candidates.
+        journal: what has been evaluated.
         table: the candidates' cost.
         space: their space.
-        policy: what becomes of failures.
-        outcome: what became of an architecture that was evaluated and did not come into the journal, because
-            the search was killed in between; None if there is nothing.
+        policy: how failures are handled.
+        outcome: gives the outcome of an architecture that was evaluated but did not get into the journal,
+            because the search was killed in between; None if there is none.
         written: called when the journal has grown.
-        feasible: what may be proposed, by whatever strategy; everything if None.
+        feasible: what any strategy may propose; everything if None.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class JournaledEngine(Middleware):
 
     def set_engine(self, engine: ExecutionEngine) -> None:
         super().set_engine(engine)
-        # These come before the strategy's own callbacks: a result is on the disk before anyone acts on it.
+        # These run before the strategy's own callbacks: a result is on disk before anyone acts on it.
         engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
 
@@ -104,7 +104,7 @@ class JournaledEngine(Middleware):
         for model in models:
             if self.error is not None:
                 return
-            # A strategy that knows of NNI alone freezes models and does not say which ops they are.
+            # A strategy that knows only NNI freezes models and does not say which ops they have.
             model.ops = model.ops or Architecture.from_choices(self._space, model.sample).ops
             self._expect_feasible(model.ops)
             self._models.append(model)
@@ -136,8 +136,8 @@ class JournaledEngine(Middleware):
     def _expect_feasible(self, ops: Ops) -> None:
         if self._feasible is not None and not self._feasible.contains(ops):
             raise ConstraintError(
-                f"the strategy proposed {Architecture(self._space, ops)}, which does not keep "
-                f"{self._feasible.constraint}; propose by its Proposer, which keeps the constraint"
+                f"the strategy proposed {Architecture(self._space, ops)}, which breaks "
+                f"{self._feasible.constraint}; propose through its Proposer, which keeps the constraint"
             )
 
     def _known(self, ops: Ops) -> Outcome | None:
@@ -153,12 +153,12 @@ class JournaledEngine(Middleware):
             if not math.isfinite(value):
                 name = "the fitness" if key == "default" else f"the metric {key}"
                 event.model.error = Failure(f"{name} is {value}, not a finite number")
-                event.stop_propagation()  # it is never the model's metric: the candidate has failed
+                event.stop_propagation()  # it never becomes the model's metric: the candidate has failed
                 return
         self._metrics[event.model.ops] = metrics
 
     def _on_end(self, event: ModelEvent) -> None:
-        """Settle an end before the strategy hears of it, or keep it from the strategy."""
+        """Settle an end before it reaches the strategy, or keep it from the strategy."""
         model: CandidateModel = event.model
         if self.journal.find(model.ops) is not None or event.status is ModelStatus.Interrupted:
             return
@@ -166,7 +166,7 @@ class JournaledEngine(Middleware):
             event.stop_propagation()
 
     def _settles(self, model: CandidateModel) -> bool:
-        """Whether an end is the last, and in the journal; else it is tried again, or all stops."""
+        """Whether an end is final and in the journal; else the candidate is retried, or the search stops."""
         metrics = self._metrics.pop(model.ops, None)
         self._tries[model.ops] += 1
         failed = metrics is None and not model.stopped
@@ -175,8 +175,8 @@ class JournaledEngine(Middleware):
         if failed and getattr(model.error, "fatal", False):
             self._stop(
                 EvaluationError(
-                    f"{model.error} (any candidate would meet it). Mend that, then start the search again: "
-                    f"it goes on after the {len(self.journal)} evaluations in its journal"
+                    f"{model.error} (any candidate would meet it). Fix that, then start the search again: "
+                    f"it resumes after the {len(self.journal)} evaluations in its journal"
                 )
             )
             return False
@@ -194,12 +194,12 @@ class JournaledEngine(Middleware):
         tries, allowed = self._tries[model.ops], 1 + self._policy.retries
         error = model.error or _NOTHING
         name = Architecture(self._space, model.ops)
-        _log.warning("%s failed, try %d of %d: %s", name, tries, allowed, error)
+        _log.warning("%s failed, attempt %d of %d: %s", name, tries, allowed, error)
         if tries >= allowed:
             return False
         model.error = None
         model.metrics.clear()
-        # NNI's sequential engine runs it at once, inside the callback of the try before.
+        # NNI's sequential engine runs it at once, inside the callback of the previous attempt.
         self.engine.submit_models(model)
         return True
 
@@ -223,7 +223,7 @@ class JournaledEngine(Middleware):
                     seconds=round((metrics or {}).get("seconds", seconds), 3),
                     finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
                     tries=self._tries[model.ops],
-                    parts=tuple(model.metrics.intermediates),  # of a dict NNI keeps `default`
+                    parts=tuple(model.metrics.intermediates),  # NNI keeps only `default` of a dict
                     stopped=model.stopped,
                 )
             )

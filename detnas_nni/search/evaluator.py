@@ -1,4 +1,4 @@
-"""NNI's Evaluator around a candidate's evaluation, and the race in it: what both front doors execute."""
+"""NNI's Evaluator around a candidate's evaluation, with racing: what both front doors execute."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from detnas_nni.search.space import CandidateModel
 
 
 class Race:
-    """Racing: a candidate that cannot become a parent any more is not measured on the rest of the split.
+    """Racing: a candidate that can no longer become a parent is not measured on the rest of the split.
 
-    As NNI's Medianstop, it compares fitness on a growing part of the search split with that of others on the
-    same part. It asks less, and for a reason: the paper's evolution breeds from the best `search.parents` of
-    all generations, so a candidate matters only if it comes among them.
+    Like NNI's Medianstop, it compares fitness on a growing part of the search split with that of others on
+    the same part. It asks for less, for a reason: the paper's evolution breeds from the best `search.parents`
+    of all generations, so a candidate matters only if it gets among them.
 
-    The bar of each generation is set by the whole generations before it, and by nothing else.
-    Results of the same generation do not count: they come in another order when trials run side by side, and
-    a search would depend on it. So the bar follows from the number of evaluations alone, whoever asks.
+    The bar of each generation is set by the complete generations before it, and by nothing else.
+    Results of the same generation do not count: they arrive in a different order when trials run in parallel,
+    and the search would depend on it. So the bar depends only on the number of evaluations, whoever asks.
 
     The fitness on the whole split is predicted from that on a part by the mean and the spread of what earlier
-    candidates gained between the two (Student's t: they may be few). The bar is where the chance to come to
+    candidates gained between the two (Student's t: they may be few). At the bar, the probability of reaching
     the fitness of the last of the `parents` best is `racing`.
 
     Args:
@@ -49,7 +49,7 @@ class Race:
         self._bar: Bar | None = None
 
     def bar(self) -> Bar | None:
-        """The bar of a candidate that is evaluated now; None as long as too little is known to set one."""
+        """The bar for a candidate that is evaluated now; None while too little is known to set one."""
         if self._search.racing is None:
             return None
         population = self._search.population
@@ -65,7 +65,7 @@ class Race:
         number, parents = len(finished), self._search.parents
         if parts < 2 or number < max(parents, 2):
             return None
-        # Half a second that a search without racing, and its first generation, does not need.
+        # Imported here: half a second that a search without racing, or its first generation, does not need.
         from scipy.special import stdtrit
 
         fitness = np.array([e.fitness for e in finished])
@@ -77,19 +77,19 @@ class Race:
 
 _log = logging.getLogger(__name__)
 
-_AGAIN = 1.0  # seconds between two alarms of an evaluation that is too late
+_AGAIN = 1.0  # seconds between two alarms for an evaluation past its time limit
 
 
 class DetNASEvaluator(Evaluator):
-    """Measures one candidate and reports through NNI's trial API: parts on the way, the whole at the end.
+    """Measures one candidate and reports through NNI's trial API: parts as it goes, the whole at the end.
 
-    In process NNI's engine hands a frozen model to `_execute`, which does not go on to NNI's `evaluate`; an
+    In process NNI's engine hands a frozen model to `_execute`, which does not call NNI's `evaluate`; an
     nnictl trial takes the same two steps with the architecture that its parameters name.
 
     Args:
-        evaluation: what measures.
-        race: says which candidates are given up early; none if None.
-        max_seconds: an evaluation in process that takes longer has failed; None for no limit.
+        evaluation: measures a candidate.
+        race: decides which candidates are given up early; none if None.
+        max_seconds: an evaluation in process that takes longer fails; None for no limit.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DetNASEvaluator(Evaluator):
         return f"task={self.evaluation.task.kind}"
 
     def measure(self, architecture: Architecture) -> Result:
-        """Evaluate an architecture; NNI hears of the parts, not yet of the whole."""
+        """Evaluate an architecture; NNI gets the results on the parts, but not yet the final one."""
         bar = None if self.race is None else self.race.bar()
         result = self.evaluation.evaluate(architecture, report=nni.report_intermediate_result, bar=bar)
         latency = result.cost.latency_us
@@ -116,7 +116,7 @@ class DetNASEvaluator(Evaluator):
         return result
 
     def report(self, result: Result) -> None:
-        """Tell NNI the final result; a candidate that was given up has none."""
+        """Report the final result to NNI; a candidate that was given up has none."""
         if not result.stopped:
             nni.report_final_result(result.reported())
 
@@ -130,7 +130,7 @@ class DetNASEvaluator(Evaluator):
             model.error = describe(error)
             raise
         model.stopped = result.stopped
-        # Outside of the limit: an alarm in the middle of writing the journal would be in the wrong place.
+        # Outside the time limit: an alarm must not interrupt writing the journal.
         self.report(result)
         return result
 
@@ -141,10 +141,10 @@ def _part(result: Result) -> str:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise EvaluationError in this block after so many seconds; no limit if None.
+    """Raise EvaluationError in this block after this many seconds; no limit if None.
 
-    For the main thread, where Python handles signals. It interrupts waits and Python code; a single call into
-    compiled code that never comes back is not interrupted. A trial of nnictl ends, by its watchdog.
+    Works in the main thread, where Python handles signals. It interrupts waits and Python code, but not a
+    single call into compiled code that never returns; an nnictl trial is then ended by its watchdog.
 
     Raises UsageError in another thread.
     """
@@ -154,14 +154,14 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         raise UsageError(
             "search.max_trial_seconds needs a search in the process's main thread; leave it out, or search "
-            "by nnictl"
+            "with nnictl"
         )
 
     def too_late(*_: object) -> None:
         raise _TooLate
 
     before = signal.signal(signal.SIGALRM, too_late)
-    # Again and again: a library may pass over the first one, whatever it is.
+    # Repeatedly: a library may swallow the first one.
     signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         try:
@@ -170,10 +170,10 @@ def time_limit(seconds: float | None) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except _TooLate:
         raise EvaluationError(too_long(seconds)) from None
-    finally:  # once more, since the alarm may come in the very moment of leaving
+    finally:  # once more, since the alarm may come at the very moment of leaving
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
 
 
 class _TooLate(BaseException):
-    """No Exception: who reads images takes any of these for a bad image, and goes on with the next."""
+    """Not an Exception: code that reads images takes any of those for a bad image and reads on."""

@@ -1,4 +1,4 @@
-"""The evolutions that wait for generations: the paper's, of the best, and NSGA-II, of the whole front."""
+"""Evolutions that wait for each generation: the paper's, for the best, and NSGA-II, for the whole front."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class GenerationalEvolution(ProposingStrategy):
     The first generation is random. Every later one is `mutations` of parents (each block redrawn with
     `mutation_probability`), `crossovers` (each block from either of two parents), and new random
     architectures for the rest. A child that was evaluated before, or that breaks the constraint, is redrawn;
-    where redrawing finds none, a random one takes its place, so that every generation is full until the space
-    is exhausted. Who is a parent is the subclass's to say.
+    if redrawing finds none, a random one takes its place, so that every generation is full until the space is
+    exhausted. The subclass decides which candidates are parents.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class GenerationalEvolution(ProposingStrategy):
 
     @abstractmethod
     def remember(self, finished: Sequence[tuple[float, Ops]]) -> None:
-        """Take a generation's fitness and ops, in the order of their proposal; what failed is left out."""
+        """Take a generation's fitness and ops, in the order of proposal, without those that failed."""
 
     @abstractmethod
     def has_parents(self) -> bool:
@@ -52,11 +52,11 @@ class GenerationalEvolution(ProposingStrategy):
 
     @abstractmethod
     def parent(self) -> Ops:
-        """Draw one by the proposer's `rng`."""
+        """Draw a parent with the proposer's `rng`."""
 
     @abstractmethod
     def standing(self) -> str:
-        """What there is so far, for the log; asked when there are parents."""
+        """A summary so far, for the log; called once there are parents."""
 
     def _run(self) -> None:
         for generation in range(self.generations):
@@ -100,11 +100,12 @@ class DetNASEvolution(GenerationalEvolution):
     def __init__(self, proposer: Proposer, *, parents: int = 10, **numbers: Any) -> None:
         super().__init__(proposer, **numbers)
         self.parents = parents
-        # The best ones so far, best first; not the models, of which a long search has many.
+        # The best ones so far, best first; not their models, which would be many in a long search.
         self._best: list[tuple[float, Ops]] = []
 
     def remember(self, finished: Sequence[tuple[float, Ops]]) -> None:
-        # sorted() is stable: of two equal ones the earlier stays ahead, whatever order the results came in.
+        # sorted() is stable: of two equal ones the earlier stays ahead, in whatever order the results
+        # arrived.
         self._best = sorted([*self._best, *finished], key=lambda entry: -entry[0])[: self.parents]
 
     def has_parents(self) -> bool:
@@ -121,15 +122,15 @@ class DetNASEvolution(GenerationalEvolution):
 class ParetoEvolution(GenerationalEvolution):
     """NSGA-II (Deb et al., 2002) with the children of the paper's evolution.
 
-    Of all candidates so far the `population` best survive: those that nothing beats both in fitness and in
-    costs, then those that nothing beats when these are taken away, and so on; where not all of such a front
-    find a place, those far from their neighbours do. A parent is the winner of a tournament of two survivors.
-    So the search follows no budget, but all of them at once.
+    Of all candidates so far the `population` best survive: those that nothing beats in both fitness and
+    costs, then those that nothing beats once these are removed, and so on; if such a front does not fit
+    completely, those far from their neighbours are kept. A parent is the winner of a tournament of two
+    survivors. So the search follows no single budget, but all of them at once.
 
     Args:
         proposer: draws architectures within the constraint.
-        costs: of an architecture, all to be small.
-        numbers: of `GenerationalEvolution`.
+        costs: gives an architecture's costs, all to be minimised.
+        numbers: arguments of `GenerationalEvolution`.
     """
 
     def __init__(self, proposer: Proposer, costs: Callable[[Ops], Point], **numbers: Any) -> None:
@@ -147,7 +148,7 @@ class ParetoEvolution(GenerationalEvolution):
         return bool(self._survivors)
 
     def parent(self) -> Ops:
-        # They stand in order: of two the one that stands before the other wins.
+        # They are in order: of two, the earlier one wins.
         return self._survivors[self.proposer.rng.integers(len(self._survivors), size=2).min()][1]
 
     def standing(self) -> str:

@@ -1,4 +1,4 @@
-"""`front.json`: the architectures of a search that nothing evaluated beats both in fitness and in cost."""
+"""`front.json`: the architectures of a search that no other beats in both fitness and cost."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FORMAT = 1
 
 
 def objective_costs(table: CostTable, objectives: Sequence[str], ops: Ops) -> Point:
-    """What an architecture costs, by the names of `search.objectives`, in their order."""
+    """An architecture's costs, as named by `search.objectives`, in their order."""
     cost = table.cost(ops).to_dict()
     return tuple(cost[COST_OF[name]] for name in objectives)
 
 
 def point(evaluation: Evaluation, objectives: Sequence[str]) -> Point:
-    """A finished evaluation by what counts, all to be small: its fitness, sign turned, then its costs.
+    """A finished evaluation's objectives, all to be minimised: its fitness negated, then its costs.
 
-    Raises EvaluationError for an objective that the journal has no number of.
+    Raises EvaluationError for an objective that the journal has no number for.
     """
     costs = [evaluation.cost.get(COST_OF[name]) for name in objectives]
     if None in costs:
@@ -43,14 +43,14 @@ def point(evaluation: Evaluation, objectives: Sequence[str]) -> Point:
 
 
 def front(evaluations: Iterable[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
-    """Those that no other one beats: of highest fitness first; the earlier one where two are equal."""
+    """Those that no other one beats, highest fitness first; of two equal ones the earlier."""
     finished = [evaluation for evaluation in evaluations if evaluation.fitness is not None]
     members = [finished[i] for i in front_of([point(evaluation, objectives) for evaluation in finished])]
     return sorted(members, key=lambda evaluation: (-evaluation.fitness, evaluation.id))
 
 
 def export_front(config: Config, journal: Journal) -> Path:
-    """Write `front.json` of a search, which has ended or still runs, into its folder; gives the path.
+    """Write `front.json` of a search, ended or running, into its folder and return the path.
 
     Raises EvaluationError if nothing has finished, or `search.objectives` names what was not measured.
     """
@@ -71,11 +71,11 @@ def export_front(config: Config, journal: Journal) -> Path:
 
 
 def spread(members: Sequence[Evaluation], objectives: Sequence[str], count: int) -> list[Evaluation]:
-    """So many of a front, far from each other: the fittest, then again and again the one that is farthest
-    from all that are taken.
+    """`count` members of a front, far from each other: the fittest, then repeatedly the one farthest from
+    all those taken.
 
-    Distances are between ranges: each objective counts as a share of what it spans over the front. The order
-    is that of `members`; asked for more, it gives the same ones and others.
+    Distances are normalised: each objective counts as a share of its range over the front. The order
+    is that of `members`; a larger count gives the same ones and others.
     """
     points = [point(member, objectives) for member in members]
     least = [min(axis) for axis in zip(*points, strict=True)]
@@ -84,15 +84,15 @@ def spread(members: Sequence[Evaluation], objectives: Sequence[str], count: int)
     taken = [0]
     while len(taken) < count:
         room = [min(math.dist(place, scaled[i]) for i in taken) for place in scaled]
-        # Of two that are as far the fitter; one that equals a taken one is not taken twice.
+        # Of two equally far the fitter; one equal to a taken one is not taken again.
         taken.append(max((i for i in range(len(points)) if i not in taken), key=lambda i: (room[i], -i)))
     return [members[i] for i in sorted(taken)]
 
 
 def write_members(config: Config, journal: Journal, count: int) -> list[Path]:
-    """Write architectures spread over a search's front, each into a file of its own; gives the paths.
+    """Write architectures spread over a search's front, each to its own file, and return the paths.
 
-    Raises UsageError if the front has fewer, and EvaluationError as `export_front`.
+    Raises UsageError if the front has fewer, and EvaluationError like `export_front`.
     """
     members = _front_of(config, journal)
     if count > len(members):
@@ -111,7 +111,7 @@ def _front_of(config: Config, journal: Journal) -> list[Evaluation]:
     members = front(journal.evaluations, config.search.objectives)
     if not members:
         raise EvaluationError(
-            f"{journal.path}: no evaluation has finished, so there is no front; `detnas search` makes one"
+            f"{journal.path}: no evaluation has finished, so there is no front; run `detnas search`"
         )
     return members
 

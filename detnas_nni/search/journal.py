@@ -1,6 +1,6 @@
-"""What a search has evaluated: one JSON object a line, the one source for resume, export and report.
+"""What a search has evaluated: one JSON object per line, the one source for resume, export and report.
 
-And what makes two searches the same one, so that their results may stand in one journal.
+Also the identity of a search: whether two runs are the same search, and may share a journal.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class JournalError(DetNASError):
 class Evaluation:
     """One evaluation: finished, failed, or stopped early."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # of a line that is read
+    __pydantic_config__ = ConfigDict(extra="forbid")  # for lines that are read
 
     id: int
     """position in the search, from 0"""
     ops: tuple[int, ...]
     choices: dict[str, Any]
     cost: dict[str, int | float]
-    """macs and params, backbone convention, and latency_ms of a search with a latency table"""
+    """macs and params, backbone convention, and latency_ms in a search with a latency table"""
     generation: int
     origin: str
     """random, mutation or crossover"""
@@ -65,7 +65,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, line: str) -> Evaluation:
-        """Raises ValueError for a line that is not as `to_json` writes it."""
+        """Raises ValueError for a line that `to_json` would not write."""
         try:
             evaluation = _LINE.validate_json(line, strict=True)
         except ValidationError as error:
@@ -74,7 +74,7 @@ class Evaluation:
             raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
         ends = (evaluation.metrics is not None, evaluation.error is not None, evaluation.stopped)
         if sum(ends) != 1:
-            raise ValueError("has to have either metrics or an error, or to be stopped")
+            raise ValueError("needs either metrics or an error, or has to be stopped")
         if evaluation.metrics is not None and not math.isfinite(evaluation.metrics.get("default", math.nan)):
             raise ValueError("metrics.default: a finite number is needed")
         return evaluation
@@ -84,15 +84,16 @@ _LINE = TypeAdapter(Evaluation)
 
 
 class Journal:
-    """The file of a search's evaluations, appended and flushed to the disk as each ends.
+    """The file of a search's evaluations, appended and flushed to disk as each ends.
 
-    A last line that a crash tore counts as not written, and is cut off before the next one is. Reading
-    changes nothing, so that others may read while a search writes. Damage anywhere else is an error.
+    A last line left incomplete by a crash counts as not written, and is cut off before the next one is
+    written. Reading changes nothing, so others may read while a search writes. Damage anywhere else is an
+    error.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._whole = 0  # bytes, up to the end of the last whole line
+        self._whole = 0  # bytes, up to the end of the last complete line
         self._is_cut = False
         self.evaluations: list[Evaluation] = []
         self.errors: list[str] = []
@@ -109,7 +110,7 @@ class Journal:
         return self._by_ops.get(ops)
 
     def append(self, evaluation: Evaluation) -> None:
-        """Add a finished evaluation, on the disk before this returns.
+        """Add a finished evaluation; it is on disk before this returns.
 
         Raises JournalError if it cannot be written; the file is then as it was before.
         """
@@ -124,7 +125,7 @@ class Journal:
         except OSError as error:
             raise JournalError(
                 f"{self.path}: cannot be written ({error.strerror}); the {len(self)} evaluations in it are "
-                "whole. Make room, then start the search again: it goes on from there"
+                "intact. Make room, then start the search again: it resumes from there"
             ) from None
         self._whole += len(line)
         self._add(evaluation)
@@ -149,7 +150,7 @@ class Journal:
         self._is_cut = True
         try:
             written = 0
-            while written < len(line):  # a full disk takes a part, and refuses the rest
+            while written < len(line):  # a full disk takes part of it and refuses the rest
                 written += os.write(file, line[written:])
             os.fsync(file)
         except OSError:
@@ -159,7 +160,7 @@ class Journal:
     def _read(self) -> Iterator[Evaluation]:
         if not self.path.exists():
             return
-        # What stands behind the last end of line was torn by a crash: that evaluation has not ended.
+        # Whatever follows the last end of line was cut off by a crash: that evaluation has not ended.
         whole, newline, _ = self.path.read_bytes().rpartition(b"\n")
         self._whole = len(whole) + len(newline)
         for number, line in enumerate(whole.splitlines(), start=1):
@@ -170,12 +171,12 @@ class Journal:
 
 
 def journal_path(search_dir: Path) -> Path:
-    """Where the search of a folder writes what it has evaluated."""
+    """Where the search in a folder writes what it has evaluated."""
     return search_dir / JOURNAL
 
 
 def _flush_folder(folder: Path) -> None:
-    """A new file's name is on the disk when its folder is."""
+    """Flush a folder: a new file's name is on disk only when its folder is."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -186,13 +187,13 @@ def _flush_folder(folder: Path) -> None:
 # What the result of a candidate depends on.
 _SECTIONS = ("seed", "space", "data", "detector", "evaluation")
 
-# A search may be prolonged, and be more or less patient with failures: neither changes what was evaluated,
-# nor which candidate comes after which.
+# A search may be extended, or be more or less tolerant of failures: neither changes what was evaluated, nor
+# the order of candidates.
 _OPEN = {"generations", "retries", "max_failed_share", "max_trial_seconds"}
 
 _LATENCY = ("latency_table", "latency_runtime", "max_latency_ms")
 
-# These do not ask for objectives. And nothing is said of the default, so that older searches are the same.
+# These strategies ignore objectives. The default is left out, so that older searches keep their identity.
 _BY_FITNESS_ALONE = {"detnas", "regularized_evolution", "random"}
 _OBJECTIVES = ["macs"]
 
@@ -200,7 +201,7 @@ _OBJECTIVES = ["macs"]
 def search_identity(config: Config, supernet: str) -> dict[str, str]:
     """Hashes of the config, as far as a search depends on it, and of the supernet's file (SHA-256).
 
-    A latency table counts by what it says, wherever it lies. Raises LatencyError if its file holds none.
+    A latency table counts by its content, not its path. Raises LatencyError if its file holds none.
     """
     search = config.search.model_dump(mode="json", exclude=_OPEN)
     search["constraint"] = _limits(config, search["constraint"])
@@ -213,7 +214,7 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
 
 
 def _limits(config: Config, constraint: dict[str, Any]) -> dict[str, Any]:
-    """Without a table nothing is said of one, so that older searches are still the same."""
+    """Leave out a missing table, so that older searches keep their identity."""
     kept = {key: value for key, value in constraint.items() if key not in _LATENCY}
     table = latency_table(config)
     if table is not None:

@@ -1,4 +1,4 @@
-"""One search a folder: the lock that its owner holds while it lives, and the owner's name for all others."""
+"""One search per folder: the lock that its owner holds while it lives, and who the owner is, for others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detnas_nni.util.processes import Process
 
 _log = logging.getLogger(__name__)
 
-# Seconds to wait for an owner whose end has begun: NNI's manager is gone, and the guard ends the rest.
+# Seconds to wait for an owner that is ending: NNI's manager is gone, and the guard ends the rest.
 _PATIENCE = 30.0
 
 
@@ -27,27 +27,27 @@ class SearchRunsError(DetNASError):
 
 @dataclass(frozen=True)
 class Owner:
-    """Who searches in a folder, as `owner.json` there names it."""
+    """Who searches in a folder, as recorded in its `owner.json`."""
 
     process: Process
     door: str
     """the command that started it: `detnas search` or `nnictl create`"""
     since: str
     manager: Process | None = None
-    """NNI's manager, through the door of nnictl"""
+    """NNI's manager, in a search by nnictl"""
     guard: Process | None = None
     experiment: str | None = None
     """NNI's id"""
     port: int | None = None
     """of NNI's web UI"""
     ended: bool = False
-    """whether the search has come to its end; NNI's manager and the tuner may live on for the web UI"""
+    """whether the search has ended; NNI's manager and the tuner may live on for the web UI"""
     evaluations: int | None = None
-    """how many candidates the search is to evaluate"""
+    """how many candidates the search will evaluate"""
 
     @classmethod
     def here(cls, door: str, **nni: Any) -> Owner:
-        """This process, from now on."""
+        """This process as owner, from now on."""
         return cls(Process.current(), door, datetime.now(UTC).isoformat(timespec="seconds"), **nni)
 
     @property
@@ -60,14 +60,14 @@ class Owner:
 
 
 def write_owner(folder: Path, owner: Owner) -> None:
-    """Name the owner of a search's folder, in the folder."""
+    """Record the owner of a search's folder in the folder."""
     processes = {name: getattr(owner, name) for name in ("process", "manager", "guard")}
     named = {name: None if process is None else process.to_dict() for name, process in processes.items()}
     write_json(_owner_path(folder), {**vars(owner), **named})
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """The last owner that a folder had; None if it had none."""
+    """The last owner of a folder; None if it had none."""
     try:
         values = json.loads(_owner_path(folder).read_text())
         processes = {name: Process.from_dict(values[name]) for name in ("process", "manager", "guard")}
@@ -101,7 +101,7 @@ class SearchLock:
             raise
 
     def update(self, **changes: Any) -> None:
-        """Name the owner in the folder, with changes."""
+        """Record the owner in the folder, with changes."""
         self.owner = replace(self.owner, **changes)
         write_owner(self._folder, self.owner)
 
@@ -113,14 +113,14 @@ class SearchLock:
         if not self._lock.wait(_PATIENCE, lambda: _is_ending(read_owner(self._folder))):
             by = read_owner(self._folder) or "another process"
             raise SearchRunsError(
-                f"{self._folder}: {by} searches here already, and two would spoil each other's journal; "
-                "wait for its end, end it by `detnas stop`, or give this search a name of its own with "
+                f"{self._folder}: {by} searches here already, and two would corrupt each other's journal; "
+                "wait until it ends, end it with `detnas stop`, or give this search another name with "
                 "search.name"
             )
 
 
 def _is_ending(owner: Owner | None) -> bool:
-    """Whether who holds the lock is about to go: a dead owner's child, or a tuner whose manager is dead."""
+    """Whether the lock's holder is about to end: a dead owner's child, or a tuner whose manager is dead."""
     return owner is not None and any(
         process.is_here and not process.alive for process in (owner.process, owner.manager) if process
     )

@@ -1,8 +1,8 @@
-"""What beats what when several numbers count: fronts, crowding, and the volume that a front commands.
+"""Comparison by several objectives: dominance, fronts, crowding, and the hypervolume of a front.
 
 From Deb et al., *A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II* (2002). A point has one number
-for each objective, and all are to be small: what is to be large comes with its sign turned. Points are named
-by their positions, so that a caller keeps whatever belongs to them.
+for each objective, all to be minimised: an objective to be maximised is negated. Points are identified by
+their positions, so that a caller keeps whatever belongs to them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import math
 from collections.abc import Sequence
 
 Point = tuple[float, ...]
-"""One number for each objective, each to be small."""
+"""One number for each objective, each to be minimised."""
 
 
 def dominates(first: Point, second: Point) -> bool:
-    """Whether the first is at most the second in every number, and below it in one; of equals neither is."""
+    """Whether the first is at most the second in every number, and below it in at least one."""
     return first != second and all(a <= b for a, b in zip(first, second, strict=True))
 
 
 def front_of(points: Sequence[Point]) -> list[int]:
-    """The points that none dominates, ascending by position; equal ones all."""
+    """The points that none dominates, ascending by position; all of several equal ones."""
     front: list[int] = []
     # In lexicographic order whatever dominates a point comes before it, and is on the front or behind it.
     for position in sorted(range(len(points)), key=lambda i: (points[i], i)):
@@ -30,9 +30,9 @@ def front_of(points: Sequence[Point]) -> list[int]:
 
 
 def sort_into_fronts(points: Sequence[Point]) -> list[list[int]]:
-    """Fast non-dominated sorting: the front, the front of what is left without it, and so on.
+    """Fast non-dominated sorting: the front, the front of the rest without it, and so on.
 
-    Each is ascending by position, and each point is in one of them.
+    Each is ascending by position, and each point is in exactly one of them.
     """
     beaten_by_it: list[list[int]] = [[] for _ in points]
     beaten_by = [0] * len(points)
@@ -59,8 +59,8 @@ def crowding_distances(points: Sequence[Point]) -> list[float]:
     """How far from its neighbours each point of one front lies, from 0 to infinity.
 
     For each objective, the gap between the two neighbours, as a share of the front's range in it; the sum of
-    these. The least and the greatest of an objective are infinitely far from the next. Of equal ones the
-    earlier counts as the lesser. An objective that all have the same number of tells nothing.
+    these. The smallest and the largest in an objective have an infinite distance. Of equal ones the earlier
+    counts as the smaller. An objective with the same number for all contributes nothing.
     """
     distances = [0.0] * len(points)
     for axis in range(len(points[0]) if points else 0):
@@ -77,8 +77,8 @@ def crowding_distances(points: Sequence[Point]) -> list[float]:
 def crowded_order(points: Sequence[Point]) -> list[int]:
     """All points in the order of NSGA-II's comparison, the best first.
 
-    An earlier front goes before a later one, and in a front what is far from its neighbours before what is
-    crowded, so that the front stays wide; of equal ones the earlier position.
+    An earlier front goes before a later one, and within a front those far from their neighbours before the
+    crowded ones, so that the front stays wide; ties go to the earlier position.
     """
     order: list[int] = []
     for front in sort_into_fronts(points):
@@ -92,7 +92,7 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
     """The volume of all that some point dominates, up to the reference; a point that is not below it in
     every number adds nothing.
 
-    Slice by slice along the last objective, each slice a volume of one dimension less.
+    Computed slice by slice along the last objective, each slice a volume of one dimension less.
     """
     inside = [point for point in points if all(a < b for a, b in zip(point, reference, strict=True))]
     if not inside:

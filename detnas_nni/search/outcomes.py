@@ -1,4 +1,4 @@
-"""How evaluations of candidates end: with metrics or a failure, and when a search has too many of these."""
+"""How evaluations of candidates end: with metrics or a failure, and when there are too many failures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LEAST = 10  # candidates, before a share of them says anything
+_LEAST = 10  # candidates before a share of failures means anything
 
-# A disk that is full or gone, and files that cannot grow: the next candidate meets it, too.
+# A disk that is full or gone, and files that cannot grow: the next candidate would fail so, too.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
@@ -43,9 +43,9 @@ class Failure(str):
 
 
 def describe(error: BaseException) -> Failure:
-    """An error as the journal keeps it: the last line of its traceback, and where that was.
+    """An error as the journal keeps it: the last line of its traceback, and where it was raised.
 
-    Of a longer message the first line. A message for the user says by itself what it is about.
+    Only the first line of a longer message. A message meant for the user needs no place.
     """
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -75,11 +75,11 @@ class FailurePolicy:
         return cls(search.retries, search.max_failed_share, search.evaluations)
 
     def objection(self, errors: Sequence[str], evaluated: int, ended: bool = False) -> str | None:
-        """Why the search must not go on after so many evaluations, or is worth nothing; None if it may.
+        """Why the search must not go on after this many evaluations, or is worthless; None if it may go on.
 
         Args:
-            errors: of those that failed.
-            evaluated: all so far, the failed ones too.
+            errors: those of the failed candidates.
+            evaluated: all so far, including the failed ones.
             ended: whether there will be no more; a share of fewer than ten then counts, too.
         """
         if evaluated < min(_LEAST, self.evaluations) and not ended:
@@ -89,15 +89,15 @@ class FailurePolicy:
         common, count = most_common(errors)
         return (
             f"{len(errors)} of {evaluated} candidates have failed, more than search.max_failed_share "
-            f"({self.max_failed_share:g}) allows; {count} of them with: {common}. Mend that and start over "
+            f"({self.max_failed_share:g}) allows; {count} of them with: {common}. Fix that and start over "
             "(`detnas search --fresh`, or remove the search's folder), or raise search.max_failed_share to "
-            "go on without them"
+            "continue without them"
         )
 
 
 def kinds(errors: Sequence[str]) -> list[tuple[str, int]]:
-    """Errors that are alike but for their numbers (sizes, addresses, lines): the first of each kind, and how
-    many; the most frequent first.
+    """Errors grouped by kind, that is, alike except for their numbers (sizes, addresses, lines): the first of
+    each kind, and how many; the most frequent first.
     """
     of_kind = [re.sub(r"0x[0-9a-f]+|\d+", "#", error) for error in errors]
     return [(errors[of_kind.index(kind)], count) for kind, count in Counter(of_kind).most_common()]
@@ -118,29 +118,29 @@ class Outcome:
     parts: tuple[float, ...] = ()
     """fitness on the growing parts of the split that it was measured on"""
     stopped: bool = False
-    """whether it was given up on a part of the split: no failure, and no result"""
+    """whether it was given up on a part of the split: neither a failure nor a result"""
 
     @classmethod
     def of(cls, result: Result) -> Outcome:
-        """What came of a candidate that was measured, whole or in part."""
+        """The outcome of a candidate measured on the whole split or on a part."""
         metrics = None if result.stopped else result.reported()
         return cls(metrics, parts=result.parts, stopped=result.stopped)
 
 
 NO_RESULT = Failure("the trial ended without a result: it was killed, or never started")
-"""Of a trial that said nothing: a kill, the kernel's for want of memory too, or a wrong `trialCommand`."""
+"""For a trial that reported nothing: killed, perhaps for lack of memory, or `trialCommand` is wrong."""
 
 
 Identity = Mapping[str, str]
-"""What a result depends on beside the architecture: hashes of the config and of the supernet."""
+"""What a result depends on besides the architecture: hashes of the config and of the supernet."""
 
 
 class OutcomeFiles:
-    """What has become of architectures by trials of NNI, in a search's folder: `outcomes/OPS.json`.
+    """The outcomes of architectures that NNI's trials evaluated, in a search's folder: `outcomes/OPS.json`.
 
     Args:
         folder: the search's.
-        identity: of the search, or of what the trial computes with. Outcomes of another one do not count.
+        identity: of the search, or of what the trial computes with. Outcomes of others do not count.
     """
 
     def __init__(self, folder: Path, identity: Identity) -> None:
@@ -148,12 +148,12 @@ class OutcomeFiles:
         self._folder = folder
 
     def finish(self, ops: Ops, outcome: Outcome) -> None:
-        """Write down what became of an architecture, other than a failure."""
+        """Record an architecture's outcome, unless it is a failure."""
         values = {"metrics": outcome.metrics, "parts": outcome.parts, "stopped": outcome.stopped}
         write_json(self._path(OUTCOMES, _name(ops)), {"identity": self.identity, **values})
 
     def outcome(self, ops: Ops) -> Outcome | None:
-        """What became of an architecture, if a trial with this config and this supernet has said so."""
+        """An architecture's outcome, if a trial with this config and this supernet has recorded one."""
         values = self._read(OUTCOMES, _name(ops))
         if values is None or values["identity"] != self.identity:
             return None
@@ -169,7 +169,7 @@ class OutcomeFiles:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            _log.warning("%s: damaged, and left out: %s", path, error)
+            _log.warning("%s: damaged, so it is ignored: %s", path, error)
             return None
 
 

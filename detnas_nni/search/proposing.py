@@ -1,4 +1,4 @@
-"""What strategies are made of: the proposer that draws architectures, and a base that makes NNI's models."""
+"""Parts of strategies: the proposer that draws architectures, and a base that makes NNI's models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MOST_REDRAWS = 200
 
 
 class Proposer:
-    """Draws architectures that keep the constraint and were not proposed before, and marks where from.
+    """Draws architectures that keep the constraint and have not been proposed before.
 
-    `feasible` knows the constraint, `freeze` makes NNI's model of a sample.
+    `feasible` knows the constraint.
     """
 
     def __init__(self, space: str, feasible: FeasibleSet, rng: np.random.Generator) -> None:
@@ -34,7 +34,7 @@ class Proposer:
         self._candidates = np.array([len(choice.candidates) for choice in layout(space)])
 
     def random(self) -> Ops | None:
-        """A new architecture, uniform over the feasible ones while these are many; None if none is left."""
+        """A new architecture, uniform over the feasible ones while there are many; None if none is left."""
         return self._take(self._feasible.random_unseen(self.rng, self.seen))
 
     def mutation(self, parent: Callable[[], ArrayLike], probability: float) -> Ops | None:
@@ -57,7 +57,7 @@ class Proposer:
         return self._redraw(draw)
 
     def accept(self, ops: Ops) -> bool:
-        """Mark an architecture as proposed; False if it was before, or breaks the constraint."""
+        """Mark an architecture as proposed; False if it already was, or breaks the constraint."""
         if ops in self.seen or not self._feasible.contains(ops):
             return False
         self.seen.add(ops)
@@ -77,10 +77,10 @@ class Proposer:
 
 
 class ProposingStrategy(Strategy):
-    """A strategy with a proposer that ends after `evaluations` candidates, or with the space.
+    """A strategy with a proposer that ends after `evaluations` candidates, or when the space is exhausted.
 
-    The base of strategies of your own, too: `_run` proposes candidates by `self.proposer`, makes NNI's models
-    of them by `model`, gives them to `self.engine`, and returns when the search is over.
+    Also the base for strategies of your own: `_run` proposes candidates with `self.proposer`, turns them into
+    NNI's models with `model`, submits these to `self.engine`, and returns when the search is over.
     """
 
     def __init__(self, proposer: Proposer, evaluations: int) -> None:
@@ -100,7 +100,7 @@ class ProposingStrategy(Strategy):
 def wait_for_worker(engine: ExecutionEngine, poll_seconds: float = 0.05) -> bool:
     """Wait until the engine can take a candidate; False if its budget is spent.
 
-    As NNI's `wait_for_resource`, which sleeps a whole second between two looks.
+    Like NNI's `wait_for_resource`, which however sleeps a whole second between two checks.
     """
     while not engine.idle_worker_available():
         if not engine.budget_available():

@@ -1,4 +1,4 @@
-"""One search: its folder, its journal, its strategy. Both front doors share it and bring an engine."""
+"""One search: its folder, its journal, its strategy. Both front doors use it, each with its own engine."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _log = logging.getLogger(__name__)
 
 
 class SearchStoppedError(DetNASError):
-    """A search was stopped before its end; started again, it goes on."""
+    """A search was stopped before its end; started again, it resumes."""
 
 
 class SearchSession:
-    """A search's folder, opened, checked, and this process's own until `close`; a context that closes it.
+    """A search's folder, opened, checked, and locked for this process until `close`; also a context manager.
 
-    A folder that holds results of the same search is gone on with.
+    If the folder holds results of the same search, the search resumes from them.
 
     Args:
         config: the experiment.
@@ -52,20 +52,20 @@ class SearchSession:
         owner: who searches; this process, by `detnas search`, if None.
 
     Raises:
-        ConfigError: a strategy of the user's own cannot be imported.
+        ConfigError: a user's own strategy cannot be imported.
         CheckpointError: there is no supernet, it is of another space or detector, or the folder holds a
             search with another config or supernet.
         ConstraintError: no architecture of the space meets the constraint.
         JournalError: the journal is damaged.
         LatencyError: the config names a latency table that is missing, damaged or of another space.
         SearchRunsError: another process searches in the folder.
-        UsageError: the space is a fixed net, or the folder holds something else than a search.
+        UsageError: the space is a fixed net, or the folder holds something other than a search.
     """
 
     def __init__(self, config: Config, *, fresh: bool = False, owner: Owner | None = None) -> None:
         if is_fixed(config.space.name):
             raise UsageError(
-                f"space.name is {config.space.name}, one fixed net, in which there is nothing to search; "
+                f"space.name is {config.space.name}, a fixed net, so there is nothing to search; "
                 "`detnas retrain` trains it"
             )
         self.config = config
@@ -107,10 +107,10 @@ class SearchSession:
         return self.folder / SEARCH
 
     def run(self, engine: ExecutionEngine, evaluator: Evaluator | None) -> Path:
-        """Search to the end on an engine; gives the path of best_architecture.json.
+        """Search to the end on an engine and return the path of best_architecture.json.
 
         Raises:
-            EvaluationError: too many candidates failed, all of them, or something that every one would meet.
+            EvaluationError: too many candidates failed, or all, or one hit an error that all would hit.
             JournalError: the journal cannot be written.
             SearchStoppedError: the engine was shut down before the strategy had ended.
         """
@@ -131,7 +131,7 @@ class SearchSession:
             feasible=self.feasible,
         )
         if self.journal.evaluations:
-            _log.info("%s: %d candidates are evaluated; going on", self.journal.path, len(self.journal))
+            _log.info("%s: resuming after %d evaluated candidates", self.journal.path, len(self.journal))
         self.strategy(candidate_space(self.config.space.name, evaluator), journaled)
         journaled.wait_models()
         if journaled.error is not None:
@@ -158,7 +158,7 @@ class SearchSession:
         """A search named `finetune` or `data` must neither be written into such a folder nor clear it."""
         if self.folder.exists() and not self._identity.exists() and any(self.folder.iterdir()):
             raise UsageError(
-                f"{self.folder}: is there and holds no search; give the search another name with search.name"
+                f"{self.folder}: exists but holds no search; give the search another name with search.name"
             )
 
     def _claim(self) -> None:
@@ -169,15 +169,15 @@ class SearchSession:
                 if found.get(key) != value:
                     raise CheckpointError(
                         f"{self.folder}: holds a search with another {key} ({found.get(key)}, now {value}); "
-                        "to start over remove the folder (`detnas search --fresh` does), or give this one a "
-                        "name of its own with search.name"
+                        "to start over remove the folder (`detnas search --fresh` does), or give this one "
+                        "another name with search.name"
                     )
         write_json(path, self.identity)
         self.lock.update(evaluations=self.config.search.evaluations)
 
 
 def search_in_process(config: Config, *, fresh: bool = False) -> Path:
-    """Run the search in this process, without a server; gives the path of best_architecture.json.
+    """Run the search in this process, without a server, and return the path of best_architecture.json.
 
     SIGTERM interrupts it as Ctrl-C does, so that its loader processes end with it.
     """
@@ -193,7 +193,7 @@ def search_in_process(config: Config, *, fresh: bool = False) -> Path:
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in its main thread alone
+        yield  # Python handles signals only in its main thread
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -28,7 +28,7 @@ class CandidateModel(SimplifiedModelSpace):
         return self
 
     def end(self, outcome: Outcome, engine: ExecutionEngine) -> None:
-        """Tell an engine's listeners what came of this model, as NNI's own engine does in process."""
+        """Tell an engine's listeners this model's outcome, as NNI's own engine does in process."""
         self.stopped = outcome.stopped
         for fitness in outcome.parts:
             engine.dispatch_model_event(IntermediateMetricEvent(self, {"default": fitness}))

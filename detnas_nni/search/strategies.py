@@ -1,6 +1,6 @@
-"""Searches, each an NNI `Strategy`, and the one that a config names.
+"""Search strategies, each an NNI `Strategy`, and the choice of the one that a config names.
 
-All are seeded, keep the constraint while they propose (a filter behind them would leave generations short),
+All are seeded, keep the constraint while they propose (filtering afterwards would leave generations short),
 and never propose an architecture twice.
 """
 
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Random(ProposingStrategy):
     """Uniformly random architectures: the paper's baseline at the same budget.
 
-    `generation_size` only numbers the generations, so that curves of different strategies compare.
+    `generation_size` only numbers the generations, so that curves of different strategies are comparable.
     """
 
     def __init__(self, proposer: Proposer, evaluations: int, generation_size: int) -> None:
@@ -62,10 +62,10 @@ class Random(ProposingStrategy):
 
 
 class ConstrainedRegularizedEvolution(RegularizedEvolution):
-    """NNI's RegularizedEvolution with the constraint, an end, and one seed for all that it draws."""
+    """NNI's RegularizedEvolution with the constraint, an end, and one seed for everything that it draws."""
 
     def __init__(self, proposer: Proposer, evaluations: int, seed: int, **arguments: Any) -> None:
-        # `dedup` is the proposer's business here: it knows the constraint, too.
+        # The proposer takes care of `dedup`: it also knows the constraint.
         super().__init__(seed=seed, dedup=False, **arguments)
         self.proposer = proposer
         self.evaluations = evaluations
@@ -105,7 +105,7 @@ class ConstrainedRegularizedEvolution(RegularizedEvolution):
 def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
     """The strategy that the config names, seeded by its search seed.
 
-    Raises ConfigError for one of the user's own that cannot be imported, or is no `Strategy` of NNI.
+    Raises ConfigError for a user's own that cannot be imported or is not an NNI `Strategy`.
     """
     search, seed = config.search, config.search_seed
     proposer = Proposer(config.space.name, feasible, generator(seed, "search", search.strategy))
@@ -137,10 +137,10 @@ def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
 
 
 def _own(search: Search, proposer: Proposer) -> Strategy:
-    """What the factory in `search.strategy` makes."""
+    """The strategy that the factory in `search.strategy` makes."""
     strategy = load_factory("search.strategy", search.strategy)(proposer, search)
     if not isinstance(strategy, Strategy):
         raise ConfigError(
-            f"search.strategy: {search.strategy!r} gave {type(strategy).__name__}, expected a Strategy of NNI"
+            f"search.strategy: {search.strategy!r} returned {type(strategy).__name__}, not an NNI Strategy"
         )
     return strategy

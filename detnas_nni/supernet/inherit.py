@@ -1,7 +1,7 @@
-"""A path's weights, taken out of the supernet's without touching them.
+"""A path's weights, taken from the supernet's without changing them.
 
 A supernet's parameter `trunk.stages.stage1.0.shufflenet_5x5.main.0.weight` is the fixed net's
-`trunk.stages.stage1.0.main.0.weight`: the same name less the candidate's.
+`trunk.stages.stage1.0.main.0.weight`: the same name without the candidate's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def path_state(
 def weights_of_path(weights: Weights, architecture: Architecture) -> Weights:
     """An architecture's part of a supernet's weights; a single net's own as they are.
 
-    Raises CheckpointError if these are weights of another space, or the single net is another architecture.
+    Raises CheckpointError if these are weights of another space, or of a single net with another
+    architecture.
     """
     weights.expect(space=architecture.space)
     if weights.info.ops is not None:

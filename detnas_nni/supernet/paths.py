@@ -1,13 +1,12 @@
 """Which path a supernet step trains: drawn by (seed, step), under NNI's one-shot strategy.
 
-NNI's own `RandomOneShot` draws from fresh, unseeded generators, on every rank its own. Here a path is a
-function of seed and global step alone: two runs agree, a resumed one goes on as if it had never stopped, and
-all ranks of a distributed training draw the same path.
+NNI's own `RandomOneShot` draws from fresh, unseeded generators, a different one on every rank. Here a path is
+a function of seed and global step alone: two runs agree, a resumed one continues as if it had never stopped,
+and all ranks of a distributed training draw the same path.
 
-A config can name three ways to sample paths. The paper draws every path uniformly, so that by chance some
-candidates are trained more often than others. Balanced sampling goes through all candidates of a block before
-it repeats one. Fair sampling takes the same paths, and updates the weights once in each round through the
-candidates.
+There are three ways to sample paths. The paper draws every path uniformly, so that by chance some candidates
+are trained more often than others. Balanced sampling goes through all candidates of a block before it repeats
+one. Fair sampling takes the same paths, and updates the weights once per round through the candidates.
 """
 
 from __future__ import annotations
@@ -32,26 +31,26 @@ from detnas_nni.errors import ConstraintError
 from detnas_nni.util.seeding import generator
 from search_spaces import layout
 
-# A bin that holds one path in 10,000 is found, in 0.2 s; one that holds fewer is a mistake in the config.
+# A bin that holds one path in 10,000 is hit, in 0.2 s; one that holds fewer is a mistake in the config.
 _MOST_DRAWS = 100_000
-# Many at a time cost little more than one; which of them are drawn does not depend on it.
+# Drawing many at a time costs little more than one, and does not change which are drawn.
 _DRAWS_AT_ONCE = 100
 
 
 class PathSGD(SGD):
-    """torch's SGD, to the bit, that visits those parameters alone which a gradient has reached.
+    """torch's SGD, to the bit, but visiting only those parameters that a gradient has reached.
 
-    torch's own looks at every parameter for whether it has a gradient, and of a supernet most have none. Here
-    each says so itself in the backward pass, once a step.
+    torch's own checks every parameter for a gradient, and most of a supernet's have none. Here hooks mark
+    those that have one during the backward pass, once per step.
 
     Args:
-        params: as torch's; its groups, and with them the state dict, hold all parameters.
-        settings: as torch's.
+        params: as in torch; the groups, and with them the state dict, hold all parameters.
+        settings: as in torch.
     """
 
     def __init__(self, params: Any, **settings: Any) -> None:
         super().__init__(params, **settings)
-        # A dictionary's keys are an ordered set, and what `setdefault` gives is what a hook has to: None.
+        # A dictionary's keys are an ordered set, and `setdefault` returns what a hook has to return: None.
         self._reached: list[dict[Tensor, None]] = [{} for _ in self.param_groups]
         for group, reached in zip(self.param_groups, self._reached, strict=True):
             for parameter in group["params"]:
@@ -59,7 +58,7 @@ class PathSGD(SGD):
                     parameter.register_post_accumulate_grad_hook(reached.setdefault)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step on what the closure's backward pass, or the last one, has reached; gives its loss."""
+        """One step on what the closure's backward pass, or the last one, has reached; returns its loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -69,16 +68,16 @@ class PathSGD(SGD):
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients since the last call."""
+        """Clear the gradients since the last call."""
         with self._reached_alone():
             super().zero_grad(set_to_none)
-        if set_to_none:  # a gradient of zeros is still one to step on
+        if set_to_none:  # otherwise a gradient of zeros still needs a step
             for reached in self._reached:
                 reached.clear()
 
     @contextmanager
     def _reached_alone(self) -> Iterator[None]:
-        """The groups hold what a gradient has reached while the context lasts."""
+        """Within the context the groups hold only what a gradient has reached."""
         whole = [group["params"] for group in self.param_groups]
         try:
             for group, reached in zip(self.param_groups, self._reached, strict=True):
@@ -95,13 +94,13 @@ class PathSampler:
     Args:
         space: name of the trunk space.
         seed: the config's seed.
-        bins: ranges [low, high) of MACs; a step draws one of them uniformly, then a path uniformly in it.
+        bins: ranges [low, high) of MACs; a step draws one of them uniformly, then a path uniformly from it.
             None draws paths uniformly from the space.
         macs: the MACs of many paths, ops (N, blocks) to (N,), in the convention of the bins; needed with
             bins.
 
     Attributes:
-        passes: steps whose gradients are added up to one update of the weights.
+        passes: steps whose gradients are summed into one update of the weights.
 
     Raises:
         ConstraintError: a bin holds no path.
@@ -124,7 +123,7 @@ class PathSampler:
         self.bins = tuple(bins or ())
         self._macs = macs
         self._candidates = np.array([len(choice.candidates) for choice in layout(space)])
-        for low, high in self.bins:  # before hours of training, not in their middle
+        for low, high in self.bins:  # before hours of training, not in the middle of them
             self._draw_in_bin(generator(seed, "path bin check"), low, high)
 
     def path(self, step: int) -> Architecture:
@@ -150,14 +149,14 @@ class PathSampler:
                 return self._architecture(drawn[inside.argmax()])
         raise ConstraintError(
             f"pretrain.macs_bins: none of {_MOST_DRAWS:,} random paths of {self.space} has between "
-            f"{low:,} and {high:,} MACs; give ranges that the space can meet"
+            f"{low:,} and {high:,} MACs; give ranges that occur in the space"
         )
 
 
 class BalancedPathSampler(PathSampler):
     """Draws every candidate of a block once in every k steps, k being the number of its candidates.
 
-    Each block goes through its candidates in one random order after another, a round of k steps each. Orders
+    Each block goes through its candidates in a new random order in each round of k steps. Orders
     of different blocks and of different rounds are independent.
 
     Args:
@@ -183,7 +182,7 @@ class BalancedPathSampler(PathSampler):
 
 
 def path_sampler(config: Config, step: Literal["pretrain", "finetune"]) -> PathSampler:
-    """The sampler of paths over the whole space that a supernet's training names.
+    """The sampler of paths over the whole space that a supernet training's config names.
 
     Raises ConfigError if the sampling is fair and does not fit the space or the number of steps.
     """
@@ -212,7 +211,7 @@ class _SeededPathModule(RandomSamplingLightningModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        # NNI walks through every module of the supernet to find them, which is not for every step.
+        # NNI walks through every module of the supernet to find them, too slow to do at every step.
         self._layers = list(self.supernet_modules())
 
     def resample(self) -> dict[str, Any]:
@@ -224,8 +223,8 @@ class _SeededPathModule(RandomSamplingLightningModule):
         self.resample()
         return self.training_module.training_step(*args, **kwargs)
 
-    # Not by Lightning's `accumulate_grad_batches`, which averages, and counts updates as steps, where the
-    # paths, the data, the schedule, the checkpoints and the log count passes.
+    # Not with Lightning's `accumulate_grad_batches`, which averages, and counts updates as steps, whereas
+    # paths, data, schedule, checkpoints and log count passes.
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         if self.trainer.global_step % self._sampler.passes == 0:
@@ -241,7 +240,7 @@ class _SeededPathModule(RandomSamplingLightningModule):
 
 
 def activate(layers: Iterable[BaseSuperNetModule], path: Architecture) -> None:
-    """Let every layer of the supernet run the candidate that the path chooses."""
+    """Make every layer of the supernet run the candidate that the path chooses."""
     choices = path.choices
     for layer in layers:
         layer.resample(memo=choices)

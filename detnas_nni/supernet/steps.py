@@ -21,9 +21,9 @@ from detnas_nni.training.weights import CLASSIFIER, load_weights
 
 
 def pretrain(config: Config, *, fresh: bool = False) -> Path:
-    """Train the classification supernet; gives the path of its weights.
+    """Train the classification supernet and return the path of its weights.
 
-    A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
+    An interrupted training is resumed, a finished one is left as it is; `fresh` starts over.
     """
     run = pretrain_run(config)
     with joined(config.hardware) as world:
@@ -52,9 +52,9 @@ _log = logging.getLogger(__name__)
 
 
 def finetune(config: Config, *, fresh: bool = False) -> Path:
-    """Train the detection supernet; gives the path of its weights.
+    """Train the detection supernet and return the path of its weights.
 
-    A training that was interrupted is gone on with, a finished one is left as it is; `fresh` starts over.
+    An interrupted training is resumed, a finished one is left as it is; `fresh` starts over.
     """
     check_freeze(config.space.name, config.finetune.freeze, "finetune.freeze")
     run = finetune_run(config)

@@ -1,6 +1,6 @@
-"""A training in several processes: which one this is, how they are started, where they meet.
+"""Training in several processes: which one this is, how they are started, where they meet.
 
-The processes are torchrun's, whose environment variables say who is who. `detnas` starts it by itself for
+The processes are torchrun's, whose environment variables identify each. `detnas` starts it by itself for
 `hardware.devices` > 1; for several machines the user does, once on each.
 """
 
@@ -25,14 +25,14 @@ from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.models.hardware import uses_gpu
 
 _LONGEST_WAIT = timedelta(hours=2)
-"""of the others while the main process measures a net; torch's own limit is 10 minutes on GPUs"""
+"""how long the others wait while the main process measures a net; torch's limit on GPUs is 10 minutes"""
 
 _meetings = itertools.count()
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training, and this one's place among them."""
+    """The processes of a training, and this one's rank among them."""
 
     rank: int = 0
     size: int = 1
@@ -42,11 +42,11 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes what all have come to."""
+        """Whether this process writes the results of all."""
         return self.rank == 0
 
     def share(self, batch_size: int, key: str) -> int:
-        """This process's part of a batch over all; ConfigError, naming the key, if it does not come out."""
+        """This process's share of a batch over all; ConfigError, naming the key, if it is not whole."""
         if batch_size % self.size:
             raise ConfigError(
                 f"{key} is {batch_size}, images over all devices; it has to be a multiple of the "
@@ -56,7 +56,7 @@ class World:
 
 
 def world() -> World:
-    """As torchrun's environment variables have it; one process alone without them."""
+    """The world given by torchrun's environment variables; without them, a single process."""
     if not _is_started_by_torchrun():
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -64,20 +64,20 @@ def world() -> World:
 
 
 def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
-    """Run one `detnas` a device, if the config asks for several, and end with their status; else return.
+    """Run one `detnas` per device if the config asks for several, and exit with their status; else return.
 
     Args:
         hardware: the config's section.
         arguments: of `detnas`, which each process is called with.
 
     Raises:
-        ConfigError: there are not so many GPUs.
-        DetNASError: a process was ended from outside, as by a lack of memory.
-        SystemExit: the processes have ended; those that failed have said why.
+        ConfigError: there are not that many GPUs.
+        DetNASError: a process was killed from outside, for example for lack of memory.
+        SystemExit: the processes have ended; those that failed have reported why.
     """
     if hardware.devices == 1 or _is_started_by_torchrun():
         return
-    # Here, since a trial reads this module's other half at each start, and never starts processes.
+    # Imported here: each trial imports this module when it starts, but never starts processes.
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -94,7 +94,7 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
     rendezvous = ["--rdzv-backend", meeting.BACKEND, "--rdzv-endpoint", "127.0.0.1:0"]
     processes = ["--nproc-per-node", str(hardware.devices), "-m", "detnas_nni.cli", *arguments]
     sys.stdout.flush()
-    logging.disable(logging.ERROR)  # torchrun's own account of what its processes tell, or this function
+    logging.disable(logging.ERROR)  # torchrun's own version of what its processes, or this function, report
     try:
         torchrun.run(torchrun.parse_args([*rendezvous, *processes]))
     except SignalException as error:
@@ -104,7 +104,7 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
         if first.exitcode < 0:
             raise DetNASError(
                 f"process {rank} of {hardware.devices} was ended by {signal.Signals(-first.exitcode).name}; "
-                "run the same command again to go on"
+                "run the same command again to resume"
             ) from None
         raise SystemExit(first.exitcode) from None
     finally:
@@ -114,10 +114,10 @@ def start_processes(hardware: Hardware, arguments: Sequence[str]) -> None:
 
 @contextmanager
 def joined(hardware: Hardware) -> Iterator[World]:
-    """The process group, for as long as the context lasts; of one process there is none.
+    """The process group, for as long as the context lasts; a single process has none.
 
-    Of processes that an error ends, the first raises it; the others, which fail for the same reason or
-    because it is gone, leave without a word.
+    If an error ends the processes, the first raises it; the others, which fail for the same reason or
+    because the first is gone, exit silently.
 
     Raises:
         ConfigError: the config asks for several processes, and this one was started alone.
@@ -126,8 +126,8 @@ def joined(hardware: Hardware) -> Iterator[World]:
     if here.size == 1:
         if hardware.devices > 1 and not _is_started_by_torchrun():
             raise ConfigError(
-                f"hardware.devices is {hardware.devices}; call `detnas`, which starts so many processes, or "
-                "start yours with torchrun"
+                f"hardware.devices is {hardware.devices}; call `detnas`, which starts that many processes, "
+                "or start your own with torchrun"
             )
         yield here
         return
@@ -148,17 +148,17 @@ def joined(hardware: Hardware) -> Iterator[World]:
     try:
         yield here
     except BaseException as error:
-        # The group stays: NCCL would take it down together with the others, which are waiting elsewhere.
+        # The group stays: NCCL would shut it down jointly with the others, which are waiting elsewhere.
         if store.add("failed", 1) == 1 or isinstance(error, SystemExit):
             raise
         if not isinstance(error, KeyboardInterrupt):
-            time.sleep(10)  # torchrun ends this process when the first has told and left
+            time.sleep(10)  # torchrun ends this process once the first has reported and exited
         raise SystemExit(1) from None
     dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes get here."""
     if dist.is_initialized():
         dist.barrier()
 

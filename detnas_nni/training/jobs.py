@@ -1,4 +1,4 @@
-"""The two trainings, classification and detection, whatever net is trained: a supernet or a single one."""
+"""The two trainings, classification and detection, whatever net is trained: a supernet or a single net."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Settings = TypeVar("Settings", bound=cfg.Training)
 
 
 class Job(ABC, Generic[Settings]):
-    """What a training needs but the net's choices: data, losses, optimiser. The data is read on construction.
+    """What a training needs except the net's choices: data, losses, optimiser. Construction reads the data.
 
-    With `whole`, images that are held out of the training split for a search are trained on, too.
+    With `whole`, images that are held out of the training split for a search are also trained on.
 
     Attributes:
         kind: of the weights that come out.
-        trunk_prefix: where the trunk stands in the net's state dict.
+        trunk_prefix: the trunk's prefix in the net's state dict.
         settings: the config's section of this training.
         classes: names, in the order of their labels.
     """
@@ -71,8 +71,8 @@ class Job(ABC, Generic[Settings]):
             world_size=world.size,
         )
         hardware = self.config.hardware
-        # gloo's threads take locks of the interpreter, and a loader that is forked at that moment never
-        # starts. So processes that meet by gloo, those on CPUs, load their images themselves.
+        # gloo's threads take interpreter locks, and a loader that is forked at that moment never starts. So
+        # processes that use gloo, those on CPUs, load their images themselves.
         forks = world.size == 1 or uses_gpu(hardware)
         workers = hardware.workers if forks else 0
         return train_loader(self._dataset, batches, workers, outlive_sigterm=True)
@@ -94,7 +94,7 @@ class Job(ABC, Generic[Settings]):
 
 
 class ClassificationJob(Job[cfg.Pretrain]):
-    """Cross-entropy on an ImageFolder, the learning rate falling to 0 in a line [R]."""
+    """Cross-entropy on an ImageFolder, with a learning rate that falls linearly to 0 [R]."""
 
     kind = CLASSIFIER
     trunk_prefix = "trunk."
@@ -122,7 +122,7 @@ class ClassificationJob(Job[cfg.Pretrain]):
         return {"classification": loss}
 
     def parameter_groups(self, model: ModelSpace) -> list[dict[str, Any]]:
-        """What has more than one dimension decays; biases and BN do not [R]."""
+        """Parameters with more than one dimension decay; biases and BN do not [R]."""
         weights = [parameter for parameter in model.parameters() if parameter.dim() > 1]
         others = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
         return [
@@ -135,7 +135,7 @@ class ClassificationJob(Job[cfg.Pretrain]):
 
 
 class DetectionJob(Job[cfg.Finetune]):
-    """A detector's own losses on images with boxes, the learning rate falling in steps [R]."""
+    """A detector's own losses on images with boxes, with a learning rate that falls in steps [R]."""
 
     trunk_prefix = "detector.backbone.trunk."
 

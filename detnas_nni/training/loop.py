@@ -1,24 +1,24 @@
 """Train a net: one Lightning run under NNI, with checkpoints and resume, on one device or several.
 
 A supernet is trained by an NNI one-shot strategy, which it brings along, a single net by NNI's Lightning
-evaluator as it is; all else is the same.
+evaluator as it is; everything else is the same.
 
 One step of a supernet, in the order of the calls. Nobody here calls `backward`: Lightning does.
 
- 1. Lightning takes a batch from the loader and calls `_SeededPathModule.optimizer_step`: NNI's module, ours;
- 2. which calls `PathSGD.step`. It first runs Lightning's closure, which is all from 3 to 7:
+ 1. Lightning takes a batch from the loader and calls `_SeededPathModule.optimizer_step`, overridden here,
+ 2. which calls `PathSGD.step`. It first runs Lightning's closure, which is all of 3 to 7:
  3. `_SeededPathModule.training_step` asks `PathSampler.path` for the step's path
- 4. and by `activate` lets NNI's layers run its candidates alone; then
- 5. `TrainingTask.training_step` seeds torch by the step, and gives the sum of the job's losses.
- 6. Gradients of the last update are forgotten only now, by `PathSGD.zero_grad`.
- 7. `LightningModule.backward` fills the path's; hooks tell the optimiser which parameters it reached.
+ 4. and through `activate` makes NNI's layers run only its candidates; then
+ 5. `TrainingTask.training_step` seeds torch by the step and returns the sum of the job's losses.
+ 6. Only now are the gradients of the last update cleared, by `PathSGD.zero_grad`.
+ 7. `LightningModule.backward` computes the path's; hooks tell the optimiser which parameters it reached.
  8. The closure has ended: `LightningModule.clip_gradients` (`max_grad_norm`), then torch's `SGD.step`.
  9. `global_step` counts one more; `LRScheduler.step` sets the next step's learning rate.
 10. `Progress.on_train_batch_end`, `WeightAverage.on_train_batch_end`, `Checkpoints.on_train_batch_end`.
 
-Where several steps are one update (fair sampling), all of them but the last leave out 2 and 8, and all but
-the first leave out 6. For a single net, 1 is Lightning's own method, the optimiser is torch's, and 3 and 4
-fall away.
+Where several steps make one update (fair sampling), all but the last leave out 2 and 8, and all but the first
+leave out 6. For a single net, 1 is Lightning's own method, the optimiser is torch's, and there are no 3 and
+4.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ _LIGHTNING_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mix
 
 
 class Paths(Protocol):
-    """What the training of a supernet needs beside a job: the path of each step, and who takes it.
+    """What the training of a supernet needs besides a job: the path of each step, and the strategy that takes
+    it.
 
     Attributes:
-        optimizer: the weights are updated with.
-        passes: steps whose gradients are added up to one update of the weights.
+        optimizer: updates the weights.
+        passes: steps whose gradients are summed into one update of the weights.
     """
 
     optimizer: type[SGD]
@@ -77,7 +78,7 @@ class Paths(Protocol):
         """The path of a global step."""
 
     def one_shot(self) -> Strategy:
-        """NNI's strategy, which has the trained net as `supernet` in the end."""
+        """NNI's strategy, which has the trained net as `supernet` at the end."""
 
 
 def train(
@@ -91,15 +92,15 @@ def train(
 ) -> None:
     """Train a supernet or a single net, and save its weights as `run.result`.
 
-    A training that was interrupted goes on from its last checkpoint, on however many processes.
+    An interrupted training resumes from its last checkpoint, on any number of processes.
 
     Args:
         job: data, losses and optimiser.
         run: the folder for weights, checkpoints, logs and TensorBoard's events.
         world: the processes, which have joined.
         net: the paths of a supernet, such as a `PathSampler`, or the architecture of a single net.
-        start_from: puts weights into the net that it starts with; without it they are drawn by the seed.
-        fresh: forget what the folder holds.
+        start_from: sets the weights that the net starts with; without it they are drawn from the seed.
+        fresh: discard what the folder holds.
     """
     config = job.config
     paths, architecture = (None, net) if isinstance(net, Architecture) else (net, None)
@@ -108,12 +109,12 @@ def train(
     torch.manual_seed(derive_seed(config.seed, "initial weights"))
     with nullcontext() if architecture is None else model_context(architecture.choices):
         model = job.build()
-    if uses_gpu(config.hardware):  # its convolutions take a tenth less time so (docs/performance.md)
+    if uses_gpu(config.hardware):  # where this saves convolutions a tenth of the time (docs/performance.md)
         model.to(memory_format=torch.channels_last)
     if start_from is not None:
         start_from(model)
     with run.claimed(fresh, world):
-        if run.is_finished():  # by the process that had the folder until now
+        if run.is_finished():  # by the process that held the folder until now
             return
         if world.is_main:
             _log.info(
@@ -136,13 +137,13 @@ class TrainingTask(LightningModule):
         super().__init__()
         self._job = job
         self._paths = paths
-        # Rank 0 draws what a training on one device draws.
+        # Rank 0 draws the same as a training on one device.
         self._stream = ("step",) if world.is_main else ("step", f"rank {world.rank}")
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         step = self.trainer.global_step
         # Dropout and torchvision's sampling of proposals draw from torch's global generator: seeded by the
-        # step, they need no saved state to go on after a resume.
+        # step, they need no saved state to resume.
         _seed_torch(derive_seed(self._job.config.seed, *self._stream, step))
         losses = self._job.losses(self.model, batch)
         total = sum(losses.values())
@@ -170,7 +171,7 @@ def _fit(
     paths: Paths | None,
     devices: dict[str, Any],
 ) -> dict[str, Tensor]:
-    """Train the model in place; gives its state dict, on the CPU, with the names of the unmutated space."""
+    """Train the model in place; returns its state dict, on the CPU, with the names of the unmutated space."""
     start, settings = 0, job.settings
     passes = 1 if paths is None else paths.passes
     averaged = paths is not None and settings.average_last is not None
@@ -188,7 +189,7 @@ def _fit(
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the loader knows this process's share
-            log_every_n_steps=1,  # `Progress` says when
+            log_every_n_steps=1,  # `Progress` decides when
             enable_checkpointing=False,
             plugins=[CheckpointFile()],
             enable_progress_bar=False,
@@ -204,7 +205,7 @@ def _fit(
             TrainingTask(job, paths, world),
             trainer,
             train_dataloaders=job.loader(start, world),
-            val_dataloaders=[],  # NNI asks for some; a supernet is measured path by path, by `evaluate`
+            val_dataloaders=[],  # NNI requires some; a supernet is measured path by path, by `evaluate`
             fit_kwargs={"ckpt_path": str(checkpoint), "weights_only": True} if checkpoint else {},
         )
         if paths is None:
@@ -220,7 +221,7 @@ def _fit(
 
 
 def _seed_torch(seed: int) -> None:
-    """`torch.manual_seed`, without the traceback that it takes a millisecond to keep for an unused GPU."""
+    """`torch.manual_seed`, without the traceback that it spends a millisecond recording for an unused GPU."""
     if torch.cuda.is_initialized():
         torch.manual_seed(seed)
     else:
@@ -228,7 +229,7 @@ def _seed_torch(seed: int) -> None:
 
 
 def _devices(hardware: Hardware, world: World, supernet: bool) -> dict[str, Any]:
-    """Lightning's arguments for where and how a training computes; ConfigError if it cannot."""
+    """Lightning's arguments for where and how a training computes; ConfigError if that is impossible."""
     on_gpu = prepare(hardware).type == "cuda"
     if hardware.precision == "fp16" and not on_gpu:  # Lightning would take bf16 in its place
         raise ConfigError("hardware.precision is fp16, which needs a GPU; use bf16 or fp32")
@@ -245,9 +246,9 @@ def _devices(hardware: Hardware, world: World, supernet: bool) -> dict[str, Any]
         "num_nodes": world.size // world.local_size,
         "sync_batchnorm": synchronised,
         "strategy": DDPStrategy(
-            # A candidate that the path leaves out gives no gradient, and none is waited for.
+            # A candidate that is not on the path gives no gradient, so DDP must not wait for one.
             find_unused_parameters=supernet,
-            # Synchronised statistics agree by themselves; others are rank 0's.
+            # Synchronised statistics agree anyway; others are those of rank 0.
             broadcast_buffers=not synchronised,
         ),
     }
@@ -271,7 +272,7 @@ def _info(job: Job, run: TrainingRun, architecture: Architecture | None) -> Weig
 
 @contextmanager
 def _keyboard_interrupt() -> Iterator[None]:
-    """Ctrl-C as Python has it: Lightning turns it into `sys.exit(1)`."""
+    """Ctrl-C as in plain Python: Lightning turns it into `sys.exit(1)`."""
     try:
         yield
     except SystemExit as error:
@@ -281,7 +282,7 @@ def _keyboard_interrupt() -> Iterator[None]:
 
 
 def _ignore_known_warnings() -> None:
-    """Exactly these: NNI's and Lightning's remarks on what this file does on purpose."""
+    """Ignore exactly these: NNI's and Lightning's remarks on what this file does on purpose."""
     for message in (
         ".*is found to be not a nn.Module.*",
         ".*please try to wrap PyTorch DataLoader with nni.trace.*",
@@ -290,12 +291,12 @@ def _ignore_known_warnings() -> None:
         ".*GPU available but not used.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Trying to infer the `batch_size`.*",
-        # The dataloader ends where the training ends: there is no epoch to restart in its middle.
+        # The dataloader ends where the training ends: there is no epoch to restart in the middle.
         ".*You're resuming from a checkpoint that ended before the epoch ended.*",
         ".*The `srun` command is available.*",
-        # Of an update's passes the first ones have no step of the optimiser; the schedule counts them all.
+        # Only the last pass of an update has an optimiser step; the schedule counts all passes.
         ".*Detected call of `lr_scheduler.step.*",
-        # Its successor is not in torch 2.11.
+        # Its replacement does not exist in torch 2.11.
         ".*`broadcast_buffers` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=message)

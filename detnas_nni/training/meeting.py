@@ -1,7 +1,8 @@
-"""Where the processes of a training on one machine meet: a store on loopback, out of other machines' reach.
+"""Where the processes of a training on one machine meet: a store on loopback, unreachable from other
+machines.
 
 torchrun's own stores listen on every interface without a password, and the one of `--standalone` is unpickled
-by torchrun: whoever reaches it can run code here.
+by torchrun: whoever can reach it can run code here.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _HOST = "127.0.0.1"
 
 
 class LoopbackRendezvous(RendezvousHandler):
-    """One torchrun alone, rank 0 of 1, and the store that its processes find each other in."""
+    """A single torchrun, rank 0 of 1, and the store through which its processes find each other."""
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        # TCPStore takes every interface, whatever host it is given, unless it is given a socket that listens.
+        # TCPStore listens on every interface, whatever host it is given, unless it gets a listening socket.
         listener = socket.create_server((_HOST, 0))
         self._port = listener.getsockname()[1]
         self._store = TCPStore(
@@ -68,9 +69,9 @@ class LoopbackRendezvous(RendezvousHandler):
 
 
 def register() -> None:
-    """Make `BACKEND` known to torchrun in this process, and keep what its processes open on loopback, too."""
+    """Make `BACKEND` known to torchrun in this process, and keep its processes' sockets on loopback, too."""
     rendezvous_handler_registry.register(BACKEND, _handler)
-    # gloo and NCCL otherwise take the interface that the host's name, or the network, leads to.
+    # gloo and NCCL otherwise pick an interface by the host's name or the network.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
 

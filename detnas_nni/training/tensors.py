@@ -1,4 +1,4 @@
-"""Files of tensors: written, read without running anything in them, and put into nets."""
+"""Files of tensors: written, read without running any code in them, and loaded into nets."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from detnas_nni.util.interrupts import interrupts_wait
 
 
 def write_tensors(file: Path, content: Any) -> None:
-    """`torch.save`, whose errors are the disk's. Raises OSError."""
+    """`torch.save` that raises the disk's own errors. Raises OSError."""
     try:
-        # As a stream: torch writes a file's name into it, and equal weights are to have equal hashes. Its
-        # writer then calls Python back from C++, where an interrupt has nowhere to go.
+        # As a stream: torch writes a file's name into the file, but equal weights should have equal hashes.
+        # Its writer then calls back into Python from C++, where an interrupt cannot be raised.
         with interrupts_wait(), file.open("wb") as stream:
             torch.save(content, stream)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch tells it as its own, and not what it was
+        if isinstance(error.__context__, OSError):  # torch raises its own error instead of the disk's
             raise error.__context__ from None
         raise
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """A dict that torch saved: tensors and plain values alone, never code. Raises CheckpointError."""
+    """A dict that torch saved: only tensors and plain values, never code. Raises CheckpointError."""
     try:
         expect_tensors_alone(path)
-        # The format of 2019, in which published weights still come, cannot be mapped.
+        # The format of 2019, still used by published weights, cannot be memory-mapped.
         mapped = zipfile.is_zipfile(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (
         Exception
-    ) as error:  # damaged bytes make torch's reader raise anything, KeyError and struct.error too
+    ) as error:  # damaged bytes make torch's reader raise anything, even KeyError and struct.error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from None
     if not isinstance(content, dict):
@@ -47,14 +47,14 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def check_fit(net: nn.Module, state: Mapping[str, Tensor], source: Path, whose: str) -> None:
-    """Raise CheckpointError unless a state dict is of a net (or of an unfixed model space), name by name."""
+    """Raise CheckpointError unless a state dict fits a net (or an unfixed model space), name by name."""
     expected = net.state_dict()
     for name in sorted(expected.keys() | state.keys()):
         needed, found = (_form(tensors.get(name)) for tensors in (expected, state))
         if needed != found:
             raise CheckpointError(
-                f"{source}: the weights do not fit {whose}: {name} is {found} in them, and {needed} there; "
-                "they are of other settings or another net, or the file is damaged"
+                f"{source}: the weights do not fit {whose}: {name} is {found}, but should be {needed}; they "
+                "belong to other settings or another net, or the file is damaged"
             )
 
 
@@ -66,12 +66,12 @@ def fill(
     *,
     assign: bool = False,
 ) -> None:
-    """Copy weights into a net; every step that takes up weights does it here.
+    """Copy weights into a net; every step that loads weights does it here.
 
     Args:
-        net: all of whose parameters and buffers are replaced.
-        state: a state dict of the same names, shapes and types.
-        source: the file that it is from, for messages.
+        net: the net; all its parameters and buffers are replaced.
+        state: a state dict with the same names, shapes and types.
+        source: the file that it comes from, for messages.
         whose: what the net is, for messages.
         assign: whether the copies become the net's own tensors, as a net on the meta device needs.
 
@@ -88,26 +88,26 @@ def _form(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}".removeprefix("torch.")
 
 
-_HEADER_LIMIT = 64_000_000  # bytes; that of the largest supernet has 0.6 MB
+_HEADER_LIMIT = 64_000_000  # bytes; the largest supernet's has 0.6 MB
 
 # What state dicts and training states are made of, apart from plain values: nothing that computes or copies.
 _HARMLESS = re.compile(
     r"collections (OrderedDict|Counter)|(builtins|__builtin__) set|torch (Size|device|\w+Storage)|"
     r"torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
 )
-# Each may double the time that a key of the dict takes to be hashed; state dicts share none.
+# Each may double the time that it takes to hash a key of the dict; state dicts share none.
 _SHARED_TUPLES = 20
 
 
 def expect_tensors_alone(file: Path) -> None:
     """Raise ValueError, OSError or zipfile.BadZipFile unless a file looks like tensors and plain values.
 
-    A look before torch loads it. `torch.load(weights_only=True)` runs none of a file's code. But it unpacks
-    what is compressed, calls functions that make gigabytes out of a number, such as `bytearray`, and takes
-    what is shared as far as it goes. No file of weights needs any of that.
+    A check before torch loads it. `torch.load(weights_only=True)` runs none of a file's code. But it unpacks
+    compressed data, calls functions that make gigabytes out of a number, such as `bytearray`, and follows
+    shared references to any depth. No file of weights needs any of that.
 
     Args:
-        file: what `torch.save` wrote, in its format of today (a zip file) or that of 2019.
+        file: what `torch.save` wrote, in its current format (a zip file) or that of 2019.
     """
     with file.open("rb") as stream:
         if stream.read(4) == b"PK\3\4":
@@ -130,8 +130,8 @@ def _check_archive(stream: BinaryIO) -> None:
 
 
 def _check_header(header: bytes | BinaryIO) -> None:
-    """Read the instructions of a pickle, without following any."""
-    tuples: set[int] = set()  # where they are kept, to be taken again
+    """Read the instructions of a pickle without executing any."""
+    tuples: set[int] = set()  # memo slots from which they may be taken again
     tuple_on_top, shared = False, 0
     for opcode, argument, _ in pickletools.genops(header):
         if opcode.name == "GLOBAL" and not _HARMLESS.fullmatch(argument):

@@ -1,4 +1,4 @@
-"""Trained weights as a file, of a supernet or of a single net, and what they are weights of."""
+"""Trained weights as a file, of a supernet or of a single net, and a description of what they belong to."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _FORMAT = 1
 
 
 def _plain(values: Any) -> Any:
-    """Refuse all but what YAML has, too: to compare or print a tensor may take any time and memory."""
-    left, seen = [values], set()  # one by one, since lists may be shared, or hold themselves
+    """Refuse all but plain values as in YAML: comparing or printing a tensor may take any time and memory."""
+    left, seen = [values], set()  # one by one, since lists may be shared or contain themselves
     while left:
         value = left.pop()
         if isinstance(value, dict | list | tuple):
@@ -39,7 +39,7 @@ def _plain(values: Any) -> Any:
 
 
 def _list(values: Any) -> Any:
-    """Refuse what pydantic would go through as well, such as a tensor of a trillion rows."""
+    """Refuse other things that pydantic would iterate over, such as a tensor with a trillion rows."""
     if not isinstance(values, list | tuple):
         raise ValueError("expected a list")
     return values
@@ -50,7 +50,7 @@ _Settings = Annotated[dict[str, Any], Strict(), BeforeValidator(_plain)]
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What weights are of. A step that takes them up checks every field against its own config."""
+    """What weights belong to. A step that loads them checks every field against its own config."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -58,19 +58,19 @@ class WeightsInfo:
     """classifier, faster_rcnn or retinanet"""
     space: StrictStr
     options: _Settings
-    """of the trunk: weights trained with one channel shuffle fit no other, though the shapes agree"""
+    """of the trunk: weights trained with one channel shuffle suit no other, though the shapes agree"""
     classes: Annotated[tuple[StrictStr, ...], BeforeValidator(_list)]
     steps: StrictInt
     seed: StrictInt
     fingerprint: StrictStr
-    """hash of the config's sections that the training read"""
+    """hash of the config sections that the training used"""
     trunk_prefix: StrictStr
     """where the trunk stands in the state dict, such as `trunk.`"""
     ops: Annotated[tuple[StrictInt, ...], BeforeValidator(_list)] | None = None
     """the architecture of a single net; None for a supernet"""
     detector: _Settings | None = None
-    """the config's section of that name, for who has the weights alone; None for a classifier, and in files
-    that were written before this was kept"""
+    """the config's section of that name, for users who only have the weights; None for a classifier, and in
+    files written before this was stored"""
     start: _Settings | None = None
     """source, licence and sha256 of the published weights that the first of its trainings started from"""
 
@@ -101,11 +101,11 @@ class Weights:
 
     @property
     def _has_no_class_names(self) -> bool:
-        """Whether the classes are mere numbers, as the authors' weights have them: the order counts alone."""
+        """Whether the classes are mere numbers, as in the authors' weights: then only their order counts."""
         return self.info.classes == tuple(map(str, range(len(self.info.classes))))
 
     def _all_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A trunk's options with a built-in one's default, which a config may name or leave out."""
+        """A trunk's options with a built-in trunk's default filled in, which a config may leave out."""
         return {**({"shuffle": "interleave"} if self.info.space in SIZES else {}), **options}
 
     def expect(self, **fields: Any) -> None:
@@ -119,12 +119,12 @@ class Weights:
             if found != expected:
                 raise CheckpointError(
                     f"{self.path}: weights of {_KIND[self.info.ops is None]} whose {name} is "
-                    f"{_show(found)}, but the config says {_show(expected)}; train some with this config, "
-                    "name others, or point run_dir at the right run"
+                    f"{_show(found)}, but the config says {_show(expected)}; train weights with this config, "
+                    "name other weights, or point run_dir at the right run"
                 )
 
     def expect_supernet(self, **fields: Any) -> None:
-        """As `expect`, and raise CheckpointError if these are a single net's."""
+        """Like `expect`, and raise CheckpointError if these are a single net's."""
         if self.info.ops is not None:
             raise CheckpointError(
                 f"{self.path}: weights of the single net {_listed(self.info.ops)}; a supernet's are needed"
@@ -147,7 +147,7 @@ _KIND = {True: "a supernet", False: "a single net"}
 
 
 def save_weights(path: Path, info: WeightsInfo, state: Mapping[str, Tensor]) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file atomically."""
     lists = {"classes": list(info.classes), "ops": None if info.ops is None else list(info.ops)}
     content = {"format": _FORMAT, "info": {**asdict(info), **lists}, "state": dict(state)}
 
@@ -168,7 +168,7 @@ def load_weights(path: Path) -> Weights:
     try:
         info = _info(content["info"])
         if info.space in BUILT_IN:
-            _ = info.architecture  # ops that fit no space are found here; no file gets another one's code run
+            _ = info.architecture  # raises for ops that fit no space; no file gets code of another run
     except (KeyError, ValueError, ArchitectureError) as error:
         raise CheckpointError(f"{path}: the description of the weights is damaged: {error}") from None
     return Weights(path, info, state)

@@ -154,7 +154,7 @@ def test_if_every_training_fails_it_gives_up_with_what_the_last_one_said(
             [],
             {"finetune": {"lr": 0.5}},
             1,
-            "holds an audit with another config; go on with the old one, ",
+            "holds an audit with another config; continue with the old one, ",
         ),
         ([], {"seed": 5}, 1, "holds an audit with another config; "),
         (["--init", "supernet"], {}, 1, "run/finetune/supernet.pt: there is no supernet yet"),
@@ -210,7 +210,7 @@ def test_a_folder_that_is_no_audits_is_left_alone(detnas: Callable[..., str], tm
     thesis = tmp_path / "run/audit/thesis.txt"
     thesis.parent.mkdir()
     thesis.write_text("mine")
-    assert "run/audit: exists, and is no audit's folder" in detnas("audit", "--fresh", status=1, **SHORT)
+    assert "run/audit: exists, but is not an audit's folder" in detnas("audit", "--fresh", status=1, **SHORT)
     assert thesis.read_text() == "mine"
 
 

@@ -109,7 +109,7 @@ def test_what_is_trained_already_takes_no_time_and_what_failed_does(journal: Net
 
 
 def test_too_little_time_says_how_much_it_takes(journal: NetJournal) -> None:
-    with pytest.raises(UsageError, match=r"--hours 2: 3 nets, the least, take about 3\.00 hours here"):
+    with pytest.raises(UsageError, match=r"--hours 2: 3 nets, the minimum, take about 3\.00 hours here"):
         fitted(plan(12, seeds=3), journal, 2)
 
 

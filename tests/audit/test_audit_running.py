@@ -91,7 +91,7 @@ def test_ctrl_c_saves_what_runs_and_ends_it_and_the_next_call_goes_on_there(
     _, err = audit.communicate(timeout=600)
     assert (audit.returncode, err.splitlines()[-1]) == (
         130,
-        "detnas: interrupted; run the same command again to go on",
+        "detnas: interrupted; run the same command again to resume",
     )
     assert not any(process.alive for process in below)
     (log,) = folders(f"*/{NET_LOG}")

@@ -127,13 +127,13 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("pretrain", "the following arguments are required: -c/--config"),
         ("count --space tiny", "one of the arguments --ops --arch is required"),
         ("count --ops 1 --arch a.json", "not allowed with argument --ops"),
-        ("count --space tiny --ops 1 --resolution 0", "'0' is not a whole number from 1"),
-        ("count --space tiny --ops 1 --resolution big", "'big' is not a whole number from 1"),
-        ("export -c a.yaml --rank 0", "'0' is not a whole number from 1"),
-        ("data shapes --out x --seed -1", "'-1' is not a whole number from 0"),
+        ("count --space tiny --ops 1 --resolution 0", "'0' is not a whole number of 1 or more"),
+        ("count --space tiny --ops 1 --resolution big", "'big' is not a whole number of 1 or more"),
+        ("export -c a.yaml --rank 0", "'0' is not a whole number of 1 or more"),
+        ("data shapes --out x --seed -1", "'-1' is not a whole number of 0 or more"),
         ("data shapes", "the following arguments are required: --out"),
         ("sample -c a.yaml", "the following arguments are required: --count"),
-        ("sample -c a.yaml --count 0", "'0' is not a whole number from 1"),
+        ("sample -c a.yaml --count 0", "'0' is not a whole number of 1 or more"),
         ("retrain -c a.yaml", "one of the arguments --arch --front is required"),
         (
             "retrain -c a.yaml --arch a.json --init gone",
@@ -173,8 +173,8 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
         ("pretrain -c {config} --set space.name=huge", "unknown search space 'huge'"),
         ("finetune -c {config} --set data.detection=null", "no `data.detection`"),
         ("evaluate -c {config} --ops 1,2", "--ops 1,2: .*2 values; space 'tiny'"),
-        ("evaluate -c {config}", "a supernet's candidate is named by --arch or --ops"),
-        ("search -c {config} --set space.name=resnet50", "resnet50, one fixed net, .* nothing to search"),
+        ("evaluate -c {config}", "weights of a supernet need --arch or --ops"),
+        ("search -c {config} --set space.name=resnet50", "resnet50, a fixed net, .* nothing to search"),
         ("retrain -c {config} --arch a.json --set data.detection=null", "no `data.detection`"),
     ],
 )
@@ -402,7 +402,7 @@ def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Wri
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "detnas: interrupted; run the same command again to go on"
+    assert err.splitlines()[-1] == "detnas: interrupted; run the same command again to resume"
     assert "Traceback" not in err
 
 
@@ -424,7 +424,7 @@ def test_a_full_disk_ends_a_training_with_one_line_and_its_checkpoints_stay_whol
     assert "Traceback" not in err
     assert re.fullmatch(
         r"detnas: error: \[Errno 27\] File too large: '.*/run/pretrain/checkpoints/unnamed\.ckpt'; "
-        "make room, then run the same command again: it goes on",
+        "make room, then run the same command again: it resumes",
         err.splitlines()[-1],
     )
     assert checkpoints(tmp_path / "run/pretrain") == before

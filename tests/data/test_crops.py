@@ -154,4 +154,4 @@ def test_the_command_leaves_the_held_out_images_alone(
     assert json.loads((tmp_path / "crops/crops.json").read_text())["images"] == len(train) == 18
     assert set(read_image_folder(tmp_path / "crops").classes) <= {*train.classes, BACKGROUND}
     assert main(["data", "crops", "-c", str(config)]) == 0
-    assert "which were there" in capsys.readouterr().out
+    assert "which were there already" in capsys.readouterr().out

@@ -284,7 +284,7 @@ def test_a_supernets_candidate_has_to_be_named_and_stays_off_the_test_split(
 ) -> None:
     supernet = ("--weights", supernets / "finetune/supernet.pt")
     for options in (supernet, ()):
-        assert "a supernet's candidate is named by --arch or --ops" in evaluate(*options, status=2)
+        assert "weights of a supernet need --arch or --ops" in evaluate(*options, status=2)
     for options in (supernet, ()):
         line = evaluate(*options, "--ops", NET, "--split", "test", status=2)
         assert "--split test is for a net that was trained on its own" in line

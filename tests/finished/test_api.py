@@ -90,7 +90,7 @@ def test_a_backbone_gives_its_features_whichever_file_it_comes_from(
             assert not any(module.training for module in net.modules())
             assert all(map(torch.equal, net.features(images), expected))
             assert all(map(torch.equal, net(images), expected))
-    with pytest.raises(CheckpointError, match=r"b\.pt: a backbone alone; a detector is needed"):
+    with pytest.raises(CheckpointError, match=r"b\.pt: only a backbone; a detector is needed"):
         load_detector(backbone)
 
 
@@ -106,7 +106,7 @@ def test_old_weights_without_settings_need_the_config(faster_rcnn: Trained, tmp_
     weights = load_weights(faster_rcnn.weights)
     old = tmp_path / "old.pt"
     save_weights(old, replace(weights.info, detector=None), weights.state)
-    with pytest.raises(CheckpointError, match=r"old\.pt: has no settings of the detector.*config="):
+    with pytest.raises(CheckpointError, match=r"old\.pt: has no detector settings.*config="):
         load_detector(faster_rcnn.architecture, old)
     load_detector(faster_rcnn.architecture, old, config=faster_rcnn.yaml)
     load_backbone(faster_rcnn.architecture, old)

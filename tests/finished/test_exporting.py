@@ -174,7 +174,7 @@ def test_a_file_that_computes_something_else_is_not_written(
             monkeypatch.setattr(
                 tracing, "fold_batch_norm", lambda net: net.backbone.trunk.stem.conv.bias.add_(20)
             )
-        with pytest.raises(EvaluationError, match=f"does not compute what the net does.*{message}"):
+        with pytest.raises(EvaluationError, match=f"does not compute the same as the net.*{message}"):
             export(faster_rcnn.config, faster_rcnn.weights, form=form, part=part, out=path)
     assert path.read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [path]
@@ -195,7 +195,7 @@ def test_without_its_packages_onnx_says_what_to_install(
         ("--weights {weights} --rank 2", "--rank is for the search's architectures"),
         ("--format onnx", "--format is for a finished net, which --weights names"),
         ("--weights {weights} --size 64 64", "--size is for ONNX"),
-        ("--weights {supernet}", "weights of a supernet; name its candidate by --arch"),
+        ("--weights {supernet}", "weights of a supernet; name its candidate with --arch"),
     ],
 )
 def test_a_wrong_call_ends_with_2(

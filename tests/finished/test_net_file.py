@@ -120,4 +120,4 @@ def test_a_description_that_cannot_be_is_refused(
 
 
 def test_weights_of_a_training_are_no_finished_net(faster_rcnn: Trained) -> None:
-    assert "not a finished net, such as `detnas export --weights` writes" in refusal(faster_rcnn.weights)
+    assert "not a finished net as `detnas export --weights` writes it" in refusal(faster_rcnn.weights)

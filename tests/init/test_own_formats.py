@@ -252,7 +252,7 @@ def test_a_call_that_failed_behind_the_conversion_can_be_made_again(
         (["x", "--voc", "x"], "got PATH and --voc"),
         (["--voc", "x", "--from", "yolo"], "--from goes with PATH"),
         (["--voc", "x", "--images", "x"], "--images goes with PATH"),
-        (["x", "--val", "a"], "of PATH the splits are found by the names of its folders"),
+        (["x", "--val", "a"], "for PATH the splits are found by the names of its folders"),
         (["--coco", "a", "b", "--one-based"], "--one-based goes with --voc"),
     ],
 )

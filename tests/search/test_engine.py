@@ -237,7 +237,7 @@ def test_what_no_candidate_is_to_blame_for_stops_the_search_and_is_charged_to_no
     lines = content(path)
     assert all("metrics" in line for line in lines)
     assert str(error) in reason and "any candidate would meet it" in reason
-    assert f"goes on after the {len(lines)} evaluations" in reason
+    assert f"resumes after the {len(lines)} evaluations" in reason
     assert flaky.calls[evaluator.evaluated[-1]] == 2
     # Mended, it goes on to the same end.
     whole, _ = run(path.with_name("whole.jsonl"), name)

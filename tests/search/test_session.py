@@ -123,7 +123,7 @@ def test_a_killed_search_goes_on_where_it_stood(config, caplog):
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]) + b'{"id": 5')
     with caplog.at_level(logging.INFO):
         assert run(config) == whole[5:]
-    assert "5 candidates are evaluated; going on" in caplog.text
+    assert "resuming after 5 evaluated candidates" in caplog.text
     assert len(journal_of(config)) == 8
 
 
@@ -241,7 +241,7 @@ def test_a_search_that_could_not_start_leaves_the_folder_to_others(config, train
 @pytest.mark.parametrize("name", ["finetune", "pretrain"])
 def test_a_search_named_like_another_folder_of_the_run_leaves_it_alone(trained_run, make_config, name, fresh):
     before = sorted(trained_run.rglob("*"))
-    with pytest.raises(UsageError, match=rf"run/{name}: is there and holds no search; .*search\.name"):
+    with pytest.raises(UsageError, match=rf"run/{name}: exists but holds no search; .*search\.name"):
         SearchSession(make_config(trained_run, search={"name": name}), fresh=fresh)
     assert sorted(trained_run.rglob("*")) == before
 

@@ -276,7 +276,7 @@ def command(write_config: Callable[..., Path], tmp_path: Path) -> Iterator[Calla
     ("number", "status", "told"),
     [
         (signal.SIGTERM, 128 + signal.SIGTERM, []),
-        (signal.SIGINT, 130, ["detnas: interrupted; run the same command again to go on"]),
+        (signal.SIGINT, 130, ["detnas: interrupted; run the same command again to resume"]),
     ],
     ids=["SIGTERM", "SIGINT"],
 )
@@ -318,7 +318,7 @@ def test_a_process_that_is_killed_ends_the_others_and_one_process_can_go_on(
     training.workers[0].kill()
     assert training.end(seconds=30) == 1
     assert training.told[-1] == (
-        "detnas: error: process 0 of 2 was ended by SIGKILL; run the same command again to go on"
+        "detnas: error: process 0 of 2 was ended by SIGKILL; run the same command again to resume"
     )
     step = torch.load(newest_checkpoint(tmp_path / "run/pretrain"), weights_only=True)["global_step"]
     config = load_config(tmp_path / "detnas.yaml", ["hardware.devices=1", "hardware.workers=0"])

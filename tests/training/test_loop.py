@@ -298,7 +298,7 @@ def test_sigterm_saves_after_the_step_that_runs_and_a_second_one_means_what_it_m
     with pytest.raises(SystemExit) as exit_, recording(terminate), caplog.at_level(logging.INFO):
         train(config, fresh=True)
     assert exit_.value.code == 128 + signal.SIGTERM
-    assert "SIGTERM: saved at step 3; run the same command again to go on" in caplog.text
+    assert "SIGTERM: saved at step 3; run the same command again to resume" in caplog.text
     assert meanwhile == [before] and signal.getsignal(signal.SIGTERM) is before
     with recording() as record, caplog.at_level(logging.INFO):
         path = train(config)

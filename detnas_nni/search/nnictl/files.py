@@ -1,18 +1,18 @@
 """What the tuner and its trials tell each other through the search's folder, which they share.
 
-NNI carries a trial's metric beside the parameters that it *believes* the trial had; of a trial that fails it
-carries nothing. So a trial writes down which architecture it takes, before it evaluates it, and what came of
-it; and the tuner writes down which trial each proposal went to. Each file is whole or not there:
+NNI passes on a trial's metric with the parameters that it *believes* the trial had; for a trial that fails it
+passes on nothing. So a trial records which architecture it takes, before it evaluates it, and the outcome;
+and the tuner records which trial each proposal went to. Each file is either complete or not there:
 
-    proposals/TRIAL.json    the tuner's: what it proposed for a trial, under NNI's id of the trial
-    trials/TRIAL.json       the trial's: what it has taken, which process it is, and the error if it failed,
+    proposals/TRIAL.json    by the tuner: what it proposed for a trial, under NNI's id of the trial
+    trials/TRIAL.json       by the trial: what it has taken, which process it is, and the error if it failed,
                             or that it was told to end
-    outcomes/OPS.json       the trial's: the metrics of an architecture that was evaluated to the end, or
+    outcomes/OPS.json       by the trial: the metrics of an architecture that was evaluated to the end, or
                             that it was given up on a part of the split
-    heartbeats/TRIAL        the trial's: that it runs, or has ended
+    heartbeats/TRIAL        by the trial: that it runs, or has ended
 
-Where they share no folder there is a failed trial's standard error (`say_why`, `read_why`): NNI says of a
-failed trial that it failed, but it keeps the trial's output, and brings it from other machines.
+If they share no folder, a failed trial's standard error has to do (`say_why`, `read_why`): NNI only reports
+that a trial failed, but it keeps the trial's output, and fetches it from other machines.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ IDENTITY = "identity"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a trial says of itself."""
+    """What a trial reports about itself."""
 
     trial: str
     ops: Ops | None
@@ -57,21 +57,21 @@ class Taken:
 
 
 class TrialFiles(OutcomeFiles):
-    """The files of a search's trials, in the search's folder; arguments as of `OutcomeFiles`."""
+    """The files of a search's trials, in the search's folder; arguments as for `OutcomeFiles`."""
 
     def is_shared(self) -> bool:
-        """Whether this is the folder that the search's tuner writes to, seen from a trial."""
+        """Asked by a trial: whether this is the folder that the search's tuner writes to."""
         return (self._folder / SEARCH).exists()
 
     def propose(self, trial: str, record: dict[str, Any]) -> None:
-        """Write down NNI's record of a trial: `parameter_id` and `parameters`."""
+        """Record NNI's entry of a trial: `parameter_id` and `parameters`."""
         write_json(self._path(PROPOSALS, trial), record)
 
     def proposal(self, trial: str) -> dict[str, Any] | None:
         return self._read(PROPOSALS, trial)
 
     def take(self, taken: Taken) -> None:
-        """Write down what a trial says of itself, in place of what it said before."""
+        """Record what a trial reports about itself, replacing its earlier report."""
         error = None if taken.error is None else {"text": taken.error, "fatal": taken.error.fatal}
         write_json(self._path(TRIALS, taken.trial), {**asdict(taken), "error": error})
 
@@ -90,34 +90,34 @@ class TrialFiles(OutcomeFiles):
         )
 
     def all_taken(self) -> list[Taken]:
-        """What all trials say of themselves."""
+        """What all trials report about themselves."""
         found = (self.taken(path.stem) for path in sorted((self._folder / TRIALS).glob("*.json")))
         return [taken for taken in found if taken is not None]
 
     def heartbeat_path(self, trial: str) -> Path:
-        """Where a trial's heartbeat is heard."""
+        """The file of a trial's heartbeat."""
         return self._folder / HEARTBEATS / trial
 
     def beat(self, trial: str) -> Beat | None:
-        """A trial's last one; None if it has never beaten here."""
+        """A trial's last heartbeat; None if there was none here."""
         return read_beat(self.heartbeat_path(trial))
 
     def forget_beats(self) -> None:
-        """Of trials that ran for an earlier tuner; one that runs still beats again."""
+        """Delete heartbeats of trials that ran for an earlier tuner; one still running beats again."""
         shutil.rmtree(self._folder / HEARTBEATS, ignore_errors=True)
 
 
 _MARK = "detnas trial failed: "
-_LONGEST = 300  # characters of a line that nobody wrote for this
+_LONGEST = 300  # characters kept of a line that was not written for this purpose
 
 
 def say_why(failure: Failure) -> None:
-    """Write down, in a trial, why it fails."""
+    """Print, in a trial, why it fails."""
     print(_MARK + json.dumps({"text": failure, "fatal": failure.fatal}), file=sys.stderr, flush=True)
 
 
 def read_why(output: str) -> Failure:
-    """Why a trial has failed, by its own word; or what it printed last, which may be the reason."""
+    """Why a trial failed, as it reported; or else what it printed last, which may be the reason."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith(_MARK):

@@ -17,10 +17,10 @@ from detnas_nni.search.nnictl.rest import ERRORS, RestApi
 from detnas_nni.util.progress import ProgressBar, is_watched
 
 _TIMEOUT = 10  # seconds for one answer
-_PATIENCE = 60  # seconds for the manager to start answering, and to answer again
+_PATIENCE = 60  # seconds for the manager to start answering, or to answer again
 
-# The manager says DONE when maxTrialNumber trials were proposed. A search has no such number, since it tries
-# failed candidates again, and leaves the manager at TUNER_NO_MORE_TRIAL for good.
+# The manager says DONE when maxTrialNumber trials were proposed. A search has no such number, since it
+# retries failed candidates, and so leaves the manager at TUNER_NO_MORE_TRIAL for good.
 _NO_MORE = ("DONE", "NO_MORE_TRIAL", "TUNER_NO_MORE_TRIAL")
 _UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 # A tuner that waits for results says "no more trials", too, and takes it back at its next proposal.
@@ -30,12 +30,12 @@ _SETTLED = 10
 def follow(port: int, *, every: float = 2.0, stop: bool = False) -> None:
     """Print each trial of the experiment on 127.0.0.1:`port` as it ends; return when the search has ended.
 
-    On a terminal a bar below them shows what is done of the search, and how long it will still take.
+    On a terminal a bar below them shows the search's progress and the time left.
 
     Args:
         port: the web UI's.
-        every: seconds between two looks.
-        stop: stop the experiment's server in the end, also after an error or an interrupt.
+        every: seconds between two checks.
+        stop: stop the experiment's server at the end, even after an error or an interrupt.
 
     Raises UsageError if nothing answers there, EvaluationError if the experiment fails.
     """
@@ -57,8 +57,8 @@ def _follow(api: RestApi, profile: dict[str, Any], every: float, bar: _SearchBar
             return _get(api, path)
         except UsageError as error:
             raise EvaluationError(
-                f"experiment {profile['id']} has gone: NNI's manager does not answer any more; "
-                f"`nnictl resume {profile['id']}` goes on ({error}; see {log / 'guard.log'})"
+                f"experiment {profile['id']} is gone: NNI's manager no longer answers; "
+                f"`nnictl resume {profile['id']}` resumes it ({error}; see {log / 'guard.log'})"
             ) from None
 
     limit = profile["params"].get("maxTrialNumber")
@@ -90,7 +90,7 @@ def _follow(api: RestApi, profile: dict[str, Any], every: float, bar: _SearchBar
                 raise EvaluationError(
                     f"experiment {profile['id']} is DONE after maxTrialNumber {limit}, but its search has "
                     "not ended: leave maxTrialNumber out of the experiment's YAML and run `nnictl create` "
-                    "again; the search goes on"
+                    "again; the search then resumes"
                 )
         time.sleep(every)
 
@@ -103,9 +103,9 @@ class _Stand(Enum):
 
 
 def _stand(status: str, busy: bool, is_quiet: bool, ended: bool | None) -> _Stand:
-    """What to make of an experiment.
+    """How an experiment stands.
 
-    | the manager's status   | trials | the search's word    | quiet for long | then    |
+    | the manager's status   | trials | the search reports   | quiet for long | result  |
     |------------------------|--------|----------------------|----------------|---------|
     | ERROR, STOPPED         | any    | any                  | any            | BROKEN  |
     | any other              | none   | that it has ended    | any            | ENDED   |
@@ -116,8 +116,8 @@ def _stand(status: str, busy: bool, is_quiet: bool, ended: bool | None) -> _Stan
     Args:
         status: the manager's.
         busy: whether trials wait or run.
-        is_quiet: whether none has, and the manager has wanted no more, for long enough to be meant.
-        ended: whether the search has, by its own word; None if that cannot be read.
+        is_quiet: whether none has waited or run, and the manager has asked for none, for long enough.
+        ended: whether the search reports its end; None if that cannot be read.
     """
     if status in ("ERROR", "STOPPED", "STOPPING"):
         return _Stand.BROKEN
@@ -127,7 +127,7 @@ def _stand(status: str, busy: bool, is_quiet: bool, ended: bool | None) -> _Stan
 
 
 def mark_folder(log: Path, search_dir: Path) -> None:
-    """The tuner's note in the experiment's log folder of where it searches, for `follow`."""
+    """Leave the tuner's note, in the experiment's log folder, of where it searches; `follow` reads it."""
     (log / _MARK).write_text(str(search_dir), encoding="utf-8")
 
 
@@ -135,13 +135,13 @@ _MARK = "search_dir.txt"
 
 
 def _has_ended(log: Path, experiment: str) -> bool | None:
-    """Whether the search has, by its own word; None if that cannot be read, as from another machine."""
+    """Whether the search reports its end; None if that cannot be read, as from another machine."""
     search = _search(log, experiment)
     return None if search is None else search[1].ended
 
 
 def _search(log: Path, experiment: str) -> tuple[Path, Owner] | None:
-    """The folder of the experiment's search, and what it says of itself; None if it cannot be read."""
+    """The folder of the experiment's search, and its owner's record; None if it cannot be read."""
     try:
         folder = Path((log / _MARK).read_text(encoding="utf-8"))
         owner = read_owner(folder)
@@ -151,9 +151,9 @@ def _search(log: Path, experiment: str) -> tuple[Path, Owner] | None:
 
 
 class _SearchBar:
-    """A bar below the trials: how many candidates the search's journal holds, of those that it is to.
+    """A bar below the trials: how many of the search's candidates are in its journal.
 
-    It comes when the search has begun, and never where its folder cannot be read, as from another machine.
+    It appears once the search has begun, but never if its folder cannot be read, as from another machine.
     """
 
     def __init__(self, log: Path, experiment: str) -> None:
@@ -176,7 +176,7 @@ class _SearchBar:
             self._bar.write(text)
 
     def look(self) -> None:
-        """Show where the search stands."""
+        """Show the search's progress."""
         search = _search(self._log, self._experiment) if is_watched() else None
         if search is None or search[1].evaluations is None:
             return
@@ -184,7 +184,7 @@ class _SearchBar:
         try:
             journal = Journal(journal_path(folder))
         except (JournalError, OSError):
-            return  # the search itself tells what is wrong with it
+            return  # the search itself reports what is wrong with it
         if self._bar is None:
             self._bar = ProgressBar(total, folder.name, "candidate", done=len(journal), lines=False)
         best = journal.best()
@@ -192,7 +192,7 @@ class _SearchBar:
 
 
 def _reason(log: Path) -> str | None:
-    """The last error that the tuner reported to NNI, which keeps it to its logs."""
+    """The last error that the tuner reported to NNI, which only writes it to its logs."""
     try:
         text = (log / "dispatcher.log").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,9 +1,9 @@
-"""A trial's heartbeat: whether its machine still runs it, told through the search's folder.
+"""A trial's heartbeat: whether its machine still runs it, shown through the search's folder.
 
-Of a machine that has died NNI says that its trials were canceled, as if by a user; of one that does not
-answer any more, that they run, for good. So beside each trial a small process changes a file's time while the
-trial lives, and writes a last word when the trial has ended, however that happened. A file without a last
-word that does not change is a trial whose machine has gone. A process, and no thread: a trial that hangs in
+If a machine dies, NNI reports its trials as canceled, as if by a user; if one stops answering, it reports
+them as running, forever. So beside each trial a small process updates a file's time while the trial lives,
+and writes a final mark when the trial has ended, however that happened. A file without that mark which no
+longer changes means that the trial's machine is gone. It is a process, not a thread: a trial that hangs in
 compiled code is alive, but may let no thread run.
 """
 
@@ -19,30 +19,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _EVERY = 2.0  # seconds between two beats
-_SEEN = 0.25  # seconds within which a trial's end is seen
+_SEEN = 0.25  # seconds within which a trial's end is noticed
 _LAST_WORD = b"ended\n"
 
-# Seconds that count at most between two looks. What stops this process or the folder that all share, such as
-# a file server that is started anew, silences every trial, and says nothing about any.
+# Seconds that count at most between two checks. Whatever stops this process or the shared folder, such as a
+# file server that restarts, silences every trial and says nothing about any of them.
 _STEP = 5.0
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A trial's last one."""
+    """A trial's last heartbeat."""
 
     moment: int
-    """of a clock that need not be right, nor anybody else's: only a change of it means something"""
+    """of a clock that may be wrong or another machine's: only a change of it means something"""
     ended: bool
     """whether it was seen to end, on a machine that lived on"""
 
 
 @contextlib.contextmanager
 def heartbeat(path: Path) -> Iterator[None]:
-    """Have a file beat for this process in this block, and after it has been killed say so."""
+    """Have a file beat for this process in this block, and mark its end if it is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")  # a trial that is resumed may have had a last word before
-    # As a script, not as a module: it imports nothing of this package, and so is there at once.
+    path.write_bytes(b"")  # a resumed trial may have left a final mark before
+    # As a script, not as a module: it imports nothing from this package, and so starts at once.
     command = [sys.executable, "-I", "-S", __file__, str(path), str(os.getpid())]
     nowhere = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **nowhere) as witness:
@@ -57,7 +57,7 @@ def heartbeat(path: Path) -> Iterator[None]:
 def read_beat(path: Path) -> Beat | None:
     """The last beat in a file; None if there is no such file."""
     try:
-        # NFS gives the time as it is to who opens a file, and may give an old one to who only asks for it.
+        # NFS gives the current time when a file is opened, but may give an old one when it is only asked for.
         with path.open("rb") as file:
             return Beat(os.fstat(file.fileno()).st_mtime_ns, file.read() == _LAST_WORD)
     except FileNotFoundError:
@@ -65,22 +65,22 @@ def read_beat(path: Path) -> Beat | None:
 
 
 class Listener:
-    """How long trials have been silent, by the clock of who listens."""
+    """How long trials have been silent, by the listener's clock."""
 
     def __init__(self) -> None:
         self.clock = 0.0
-        """seconds, without those in which nobody could be heard"""
+        """seconds, without those in which no trial could be heard"""
         self._looked = time.monotonic()
         self._heard: dict[str, tuple[int, float]] = {}
 
     def look(self) -> None:
-        """Let the clock go on; to be called before the beats are read."""
+        """Advance the clock; to be called before the beats are read."""
         now = time.monotonic()
         self.clock += min(now - self._looked, _STEP)
         self._looked = now
 
     def silent_for(self, trial: str, beat: Beat) -> float:
-        """Seconds since a trial's last beat was seen to be another one."""
+        """Seconds since a trial's last beat was seen to change."""
         moment, since = self._heard.get(trial, (None, 0.0))
         if moment != beat.moment:
             since = self.clock
@@ -89,9 +89,9 @@ class Listener:
 
 
 def _beat_while_it_lives(path: Path, trial: int) -> None:
-    # A dead process's children are given to another one.
+    # A dead process's children get another parent.
     while os.getppid() == trial:
-        # A folder that cannot be reached for a while may be reached again.
+        # A folder that is out of reach for a while may come back.
         with contextlib.suppress(OSError):
             path.parent.mkdir(exist_ok=True)
             path.touch()

@@ -1,10 +1,10 @@
-"""An end to what has lost its purpose or its time: to a search of which a part was killed, and to a trial.
+"""Ends what is orphaned or out of time: a search of which a part was killed, and a trial.
 
 NNI 3.0 leaves processes behind. A manager that is killed leaves the tuner and the trials; a killed tuner
 leaves a manager that waits for it, and trials. The guard, a small process beside both, watches them and
 whatever they start, outlives them all, and ends when they have: `python -m`, started by the tuner; it imports
 neither torch nor NNI. In each trial a `Watchdog` does the same for the trial alone. Whether a trial's whole
-machine has gone, its heartbeat tells (`heartbeat.py`, which imports nothing of the package).
+machine is gone is seen from its heartbeat (`heartbeat.py`, which imports nothing from the package).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from detnas_nni.errors import too_long
 from detnas_nni.util.processes import Process, descendants, end, wait
 
-_EVERY = 1.0  # seconds between two looks
+_EVERY = 1.0  # seconds between two checks
 _MANAGERS_OWN_END = 12.0  # seconds that NNI's manager gets to end its trials and itself; it takes 5 to 10
 
 
@@ -38,7 +38,7 @@ def start_guard(tuner: Process, manager: Process, log: Path) -> Process | None:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            start_new_session=True,  # neither a terminal's Ctrl-C nor its end is meant for it
+            start_new_session=True,  # a terminal's Ctrl-C or hang-up must not reach it
         )
     return Process.of(process.pid)
 
@@ -48,13 +48,13 @@ def guard(tuner: Process, manager: Process) -> None:
     known: set[Process] = set(descendants(tuner, manager))
     _say(f"watching the tuner ({tuner.pid}) and NNI's manager ({manager.pid})")
     while tuner.alive and manager.alive:
-        # What they started is written down while they live: the kernel forgets whose children these were.
+        # What they started is noted while they live: the kernel forgets whose children these were.
         known = {process for process in known if process.alive} | set(descendants(tuner, manager))
         known.discard(Process.current())
         time.sleep(_EVERY)
     if manager.alive:
-        # Either it is stopping, and has ended the tuner first, or the tuner died. One more SIGTERM does not
-        # disturb the former.
+        # Either it is stopping and has ended the tuner first, or the tuner died. In the first case one more
+        # SIGTERM does no harm.
         _say(f"the tuner ({tuner}) has ended; ending NNI's manager ({manager})")
         manager.send(signal.SIGTERM)
         known |= set(descendants(manager))
@@ -72,24 +72,24 @@ def _say(text: str) -> None:
 
 def _main() -> None:
     tuner, manager = (Process(**values) for values in json.loads(sys.argv[1]))
-    # Whoever closes the terminal, or ends the process group, means the search; that is what is guarded.
+    # Closing the terminal or ending the process group is meant for the search, which is what this guards.
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
     guard(tuner, manager)
 
 
-# Seconds after its limit at which a trial is ended without Python's help: code that holds the interpreter
-# keeps the watchdog from running.
+# Seconds after its limit at which a trial is ended without Python's help: code that holds the interpreter's
+# lock keeps the watchdog from running.
 _BACKSTOP = 30.0
 
 
 class Watchdog:
-    """Ends this process, hard and with all its children, when its time is up or what it runs for has gone.
+    """Kills this process with all its children when its time is up or what it runs for is gone.
 
     Args:
         lifeline: processes without which this one has no purpose, such as NNI's manager.
-        every: seconds between two looks.
+        every: seconds between two checks.
     """
 
     def __init__(self, lifeline: Sequence[Process], every: float = 1.0) -> None:
@@ -102,7 +102,7 @@ class Watchdog:
 
     @contextmanager
     def limit(self, seconds: float | None, on_late: Callable[[str], None]) -> Iterator[None]:
-        """Give this block so many seconds; `on_late` gets what is to be said before the process ends."""
+        """Give this block this many seconds; `on_late` gets the error to report before the process ends."""
         if seconds is None:
             yield
             return

@@ -1,9 +1,9 @@
 """NNI's servers kept on this machine, whoever starts them: `detnas doctor --close-nni` and `--open-nni`.
 
-NNI's manager is a node process that nnictl starts, and node loads what the environment variable NODE_OPTIONS
-names. So a line in a `.pth` file in site-packages, which every Python of the environment runs at its start,
-adds `loopback.js` to that variable: plain `nnictl create`, `resume` and `view`, and NNI's Python API,
-hand it down to their manager. The script is copied beside the line, so that both outlive a move of this
+NNI's manager is a Node.js process that nnictl starts, and Node.js loads what the environment variable
+NODE_OPTIONS names. So a line in a `.pth` file in site-packages, which every Python of the environment runs at
+startup, adds `loopback.js` to that variable: plain `nnictl create`, `resume` and `view`, and NNI's Python
+API, pass it on to their manager. The script is copied beside that file, so that both survive a move of this
 package; without the script the manager does not start, rather than listen to everybody.
 """
 
@@ -16,13 +16,13 @@ from detnas_nni.errors import DetNASError
 from detnas_nni.util.files import write_text
 
 SCRIPT = Path(__file__).with_name("loopback.js")
-"""What node is to load."""
+"""The script for Node.js to load."""
 
 _NAME = "detnas_nni_loopback"
 
 
 def node_option(script: Path = SCRIPT) -> str:
-    """What NODE_OPTIONS has to hold for node to load the script."""
+    """What NODE_OPTIONS has to contain for Node.js to load the script."""
     quoted = str(script).replace("\\", "\\\\").replace('"', '\\"')
     return f'--require "{quoted}"'
 
@@ -33,7 +33,7 @@ def site_packages() -> Path:
 
 
 def close_nni(folder: Path | None = None) -> Path:
-    """Have every NNI server of this environment listen on 127.0.0.1 alone, from its next start on.
+    """Make every NNI server of this environment listen on 127.0.0.1 only, from its next start on.
 
     Args:
         folder: the environment's site-packages; by default this Python's.
@@ -57,14 +57,14 @@ def close_nni(folder: Path | None = None) -> Path:
 
 
 def open_nni(folder: Path | None = None) -> bool:
-    """Undo `close_nni`; gives whether there was something to undo. A server that runs stays as it is.
+    """Undo `close_nni`; returns whether there was anything to undo. A running server stays as it is.
 
     Raises:
         DetNASError: the files cannot be removed.
     """
     found = [file for file in _files(folder) if file.exists()]
     try:
-        for file in found:  # the line first: it names the script
+        for file in found:  # the .pth file first: it names the script
             file.unlink()
     except OSError as error:
         raise DetNASError(f"{error.filename}: cannot be removed ({error.strerror})") from None
@@ -86,8 +86,8 @@ def _files(folder: Path | None) -> tuple[Path, Path]:
 
 
 def _pth(script: Path) -> str:
-    # Python runs a line that begins with `import`, in the middle of its own start: nothing that costs time or
-    # may raise; and ASCII alone, since the file is read in the locale's encoding.
+    # Python runs a line that begins with `import` in the middle of its own startup, so it must not cost time
+    # or raise; and ASCII only, since the file is read in the locale's encoding.
     return (
         "# By `detnas doctor --close-nni`: NNI's servers listen on 127.0.0.1 alone (--open-nni undoes it).\n"
         "import os; options = os.environ.get('NODE_OPTIONS', ''); "

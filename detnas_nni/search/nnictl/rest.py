@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ERRORS = (urllib.error.URLError, OSError, ValueError, KeyError, IndexError)
-"""What asking can end with: no answer, no answer of this API."""
+"""What a request may raise: no answer, or an answer that is not this API's."""
 
 _UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 
@@ -25,7 +25,7 @@ class Trial:
     record: dict[str, Any]
     """what the tuner proposed for it: `parameter_id` and `parameters`"""
     log: str = ""
-    """where its log is: a folder, of another machine as HOST:FOLDER"""
+    """where its log is: a folder, on another machine as HOST:FOLDER"""
 
     @property
     def ended(self) -> bool:
@@ -52,16 +52,16 @@ class RestApi:
 
     @classmethod
     def of_tuner(cls) -> RestApi | None:
-        """The manager of the tuner in whose process this is; None outside of NNI."""
+        """The manager of the tuner that this process is; None outside NNI."""
         # ws://localhost:PORT/PREFIX/tuner
         channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL")
         return None if not channel else cls(_address(channel, channel.rpartition("/")[0]))
 
     @classmethod
     def of_trial(cls) -> RestApi | None:
-        """The manager of the trial in whose process this is; None outside of NNI.
+        """The manager of the trial that this process is; None outside NNI.
 
-        On another machine than the manager's nothing answers: the channel leads to NNI's daemon there.
+        On a machine other than the manager's nothing answers: the channel leads to NNI's daemon there.
         """
         # http://localhost:PORT/PREFIX/env/ENVIRONMENT/TRIAL
         channel = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL")
@@ -75,7 +75,7 @@ class RestApi:
             return json.load(answer)
 
     def is_stopping(self) -> bool:
-        """Whether the manager ends the experiment, and so its trials."""
+        """Whether the manager is ending the experiment, and so its trials."""
         return self.get("check-status")["status"] in ("STOPPING", "STOPPED")
 
     def trials(self) -> list[Trial]:
@@ -84,7 +84,7 @@ class RestApi:
         return [trial for trial in found if trial is not None]
 
     def trial(self, trial_id: str) -> Trial:
-        """One trial; KeyError if the manager has none of that id, or no parameters for it."""
+        """One trial; KeyError if the manager has none with that id, or no parameters for it."""
         trial = Trial.of(self.get(f"trial-jobs/{trial_id}"))
         if trial is None or trial.id != trial_id:
             raise KeyError(trial_id)
@@ -98,13 +98,13 @@ class RestApi:
         return tuple(json.loads(json.loads(metric["data"]))["default"] for metric in by_part)
 
     def cancel(self, trial_id: str) -> None:
-        """End a trial. Of one whose machine does not answer, neither does the manager."""
+        """End a trial. If its machine does not answer, neither does the manager."""
         request = urllib.request.Request(f"{self._root}/trial-jobs/{trial_id}", method="DELETE")
         with urllib.request.urlopen(request, timeout=self._timeout):
             pass
 
     def stderr(self, trial_id: str) -> str:
-        """What a trial has written to its standard error, on whichever machine."""
+        """What a trial has written to its standard error, on any machine."""
         path = f"{self._root}/trial-file/{trial_id}/stderr"
         with urllib.request.urlopen(path, timeout=self._timeout) as answer:
             return answer.read().decode(errors="replace")

@@ -16,13 +16,13 @@ from detnas_nni.search.nnictl.files import TrialFiles
 from detnas_nni.util.processes import descendants, end, wait
 
 _NNICTL = 75.0  # seconds; nnictl itself waits for a minute
-_INTERRUPT = 15.0  # seconds that a search in process gets to end by itself
+_INTERRUPT = 15.0  # seconds allowed for a search in process to end by itself
 
 
 def stop(config: Config) -> list[str]:
-    """End the search of a config's folder with all its processes; gives what was ended, a line each.
+    """End the search in a config's folder with all its processes; returns what was ended, one line each.
 
-    Processes are known by number *and* start, so that none that only got the number of a dead one is ended.
+    Processes are identified by pid *and* start time, so that one that merely reuses a pid is not ended.
 
     Raises UsageError if the search runs on another machine.
     """
@@ -39,10 +39,10 @@ def stop(config: Config) -> list[str]:
         ended.append(f"{owner}")
         _stop_owner(owner)
     left = [process for process in known if process.alive]
-    # The guard ends by itself when the others have.
+    # The guard ends by itself once the others have.
     if owner is not None and owner.guard in left:
         left = [process for process in wait(left, 3.0) if process.alive]
-    ended += [f"{process}, which was left of it" for process in left]
+    ended += [f"{process}, left over from it" for process in left]
     end(left)
     return ended
 
@@ -51,15 +51,16 @@ def _stop_owner(owner: Owner) -> None:
     if owner.manager is not None and owner.manager.alive:
         nnictl = _nnictl()
         if nnictl is not None and owner.experiment is not None:
-            # By its own command, so that NNI's list of experiments is right, too.
+            # With NNI's own command, so that its list of experiments stays correct.
             subprocess.run(
                 [nnictl, "stop", owner.experiment], check=False, capture_output=True, timeout=_NNICTL
             )
-        if owner.manager.alive:  # of another user's home, or with another list
+        if owner.manager.alive:  # in another user's home, or with another list
             owner.manager.send(signal.SIGTERM)
             wait([owner.manager], _INTERRUPT)
     elif owner.process.alive:
-        # It takes this for Ctrl-C; SIGINT itself is ignored by what a shell has put into the background.
+        # It treats this like Ctrl-C; SIGINT itself is ignored by processes that a shell runs in the
+        # background.
         owner.process.send(signal.SIGTERM)
         wait([owner.process], _INTERRUPT)
 

@@ -1,9 +1,9 @@
 """One nnictl trial: `detnas trial -c detnas.yaml` evaluates NNI's candidate.
 
-NNI 3.0 hands parameters out in the order in which trials ask, not to the trial that they were proposed for:
+NNI 3.0 hands out parameters in the order in which trials ask, not to the trial that they were proposed for:
 with `trialConcurrency` > 1, two of eight were seen swapped, and the web UI then shows a metric beside another
-trial's parameters. So a trial looks up what was proposed for it and evaluates that; and it writes down what
-it evaluates before it begins, so that the tuner never has to guess.
+trial's parameters. So a trial looks up what was proposed for it and evaluates that; and it records what it
+evaluates before it begins, so that the tuner never has to guess.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from detnas_nni.util.processes import Process, die_with_parent, lifeline  # noqa
 
 _log = logging.getLogger(__name__)
 
-# Seconds to wait for the tuner's word, where the manager cannot be asked. It is written within two, but NFS
-# may keep saying for a minute that a file is not there.
+# Seconds to wait for the tuner's file if the manager cannot be asked. It is written within two, but NFS may
+# claim for a minute that a file is not there.
 _PATIENCE = 120.0
 
 
 def run_trial(config: Config) -> None:
     """Evaluate this trial's candidate and report it.
 
-    Raises UsageError outside of an NNI experiment, and whatever the evaluation raises, after that is written
-    down for the tuner.
+    Raises UsageError outside an NNI experiment, and whatever the evaluation raises, once that is recorded for
+    the tuner.
     """
     ancestors = lifeline()
     if ancestors:
@@ -71,7 +71,7 @@ def run_trial(config: Config) -> None:
         with heartbeat(files.heartbeat_path(nni.get_trial_id())):
             _run(config, parameters, files, watchdog)
     except KeyboardInterrupt:
-        # NNI has stopped this trial. One that then ends with a status of its own counts as failed there.
+        # NNI has stopped this trial. If it exits with a status of its own, NNI counts it as failed.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
 
@@ -88,7 +88,7 @@ def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog
         record = _own_record(files)
         if record is not None:
             parameters = record["parameters"]
-            # What is reported from here on carries the id of what is evaluated.
+            # Reports from here on carry the id of what is evaluated.
             nni.trial._params = record
         architecture = Architecture.from_choices(config.space.name, parameters)
         ops = architecture.ops
@@ -107,7 +107,7 @@ def _run(config: Config, parameters: dict[str, Any], files: TrialFiles, watchdog
 def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> None:
     known = files.outcome(architecture.ops)
     if known is not None:
-        # NNI starts trials again that ran when its manager was killed. Some had come to their end.
+        # NNI restarts trials that ran when its manager was killed. Some had already finished.
         _log.info("trial %s: %s was evaluated before", nni.get_trial_id(), architecture)
         _report(known, config, architecture, files)
         return
@@ -117,18 +117,18 @@ def _evaluate(config: Config, architecture: Architecture, files: TrialFiles) -> 
     _log.info("trial %s evaluates %s", nni.get_trial_id(), architecture)
     evaluation = CandidateEvaluation(config, decoded=config.search_dir / DECODED)
     outcome = Outcome.of(DetNASEvaluator(evaluation, race).measure(architecture))
-    # Before NNI hears of it: the tuner reads the outcome at NNI's word.
+    # Before NNI is told: the tuner reads the outcome when NNI reports the trial.
     files.finish(architecture.ops, outcome)
     write_board(outcome.metrics or {}, outcome.parts)
     _report(outcome, config, architecture, files)
 
 
 def _report(outcome: Outcome, config: Config, architecture: Architecture, files: TrialFiles) -> None:
-    """Tell NNI the final result, if there is one; a tuner that does not share the folder also of what.
+    """Report the final result to NNI, if there is one; to a tuner without the shared folder, with identity.
 
-    In a search for a front the web UI also shows by how many a candidate was beaten when it ended. The tuner
-    takes a result from the shared folder, so that this, which depends on the order of the ends, stays out of
-    the journal.
+    In a search for a front the web UI also shows how many others beat a candidate when it ended. The tuner
+    takes a result from the shared folder, so this number, which depends on the order in which trials end,
+    stays out of the journal.
     """
     if outcome.metrics is None:
         return
@@ -142,7 +142,7 @@ def _report(outcome: Outcome, config: Config, architecture: Architecture, files:
 
 
 def beaten_by(config: Config, architecture: Architecture, fitness: float) -> int:
-    """How many candidates in the journal are nowhere worse, and somewhere better."""
+    """How many candidates in the journal are nowhere worse and somewhere better."""
     objectives = config.search.objectives
     own = (-fitness, *objective_costs(candidate_costs(config), objectives, architecture.ops))
     evaluations = Journal(journal_path(config.search_dir)).evaluations
@@ -155,7 +155,7 @@ def _taken(files: TrialFiles, ops: Ops | None, error: Failure | None = None) -> 
 
 
 def _own_record(files: TrialFiles) -> dict[str, Any] | None:
-    """What was proposed for this trial, with its id: from NNI's manager or the tuner; None from neither."""
+    """What was proposed for this trial, with its id, by NNI's manager or the tuner; None if neither knows."""
     trial, manager = nni.get_trial_id(), RestApi.of_trial()
     if manager is None:
         return None
@@ -170,20 +170,20 @@ def _own_record(files: TrialFiles) -> dict[str, Any] | None:
         if record is not None:
             return record
         time.sleep(0.5)
-    _log.warning("nobody says what was proposed for this trial; taking the parameters as NNI handed them out")
+    _log.warning("what was proposed for this trial is unknown; taking the parameters as NNI handed them out")
     return None
 
 
 def write_board(metrics: dict[str, float], parts: Sequence[float]) -> Path | None:
-    """Write a candidate's fitness on the parts of the split, and what it came to, where NNI's web UI looks.
+    """Write a candidate's fitness on the parts of the split, and its final metrics, where NNI's web UI looks.
 
-    The step is the share of the search split in percent. Gives the folder; None outside of NNI's local
+    The step is the share of the search split in percent. Returns the folder; None outside NNI's local
     service.
     """
     folder = _board_folder()
     if folder is None:
         return None
-    # Here, behind the evaluation: a trial's start is imports.
+    # Imported here, after the evaluation, to keep a trial's start-up short.
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -199,8 +199,8 @@ def write_board(metrics: dict[str, float], parts: Sequence[float]) -> Path | Non
 
 
 def _board_folder() -> Path | None:
-    """NNI 3.0 runs a trial in EXPERIMENT/environments/NAME/trials/ID, and looks for its TensorBoard in
-    EXPERIMENT/trials/ID/output, to which nothing brings it."""
+    """NNI 3.0 runs a trial in EXPERIMENT/environments/NAME/trials/ID, but looks for its TensorBoard files in
+    EXPERIMENT/trials/ID/output, where nothing puts them."""
     own = os.environ.get("NNI_OUTPUT_DIR")
     if not own:
         return None

@@ -1,10 +1,10 @@
 """The search inside `nnictl create --config`: an NNI tuner that hosts an NNI NAS strategy.
 
-nnictl drives hyper-parameter tuning alone: the manager asks a tuner for parameters, one set a trial. The
+nnictl only does hyper-parameter tuning: the manager asks a tuner for parameters, one set per trial. The
 strategy runs in a thread of the tuner's process, on an engine whose workers are NNI's trials.
 
-Importing this is quick, and so is making the tuner: NNI gives a tuner ten seconds from its start to its first
-word, and torch and the supernet alone may take longer. They are loaded in the strategy's thread.
+Importing this is quick, and so is creating the tuner: NNI gives a tuner ten seconds from its start to its
+first message, and torch and the supernet alone may take longer. They are loaded in the strategy's thread.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _log = logging.getLogger(__name__)
 class DetNASTuner(Tuner):
     """The tuner of an experiment's `search.yaml`.
 
-    What is wrong with the config, the supernet or the folder brings the experiment into NNI's state ERROR;
+    An error in the config, the supernet or the folder puts the experiment into NNI's state ERROR;
     log/dispatcher.log has the text, and `detnas follow` prints it.
 
     Args:
         config: the experiment's config, relative to `codeDirectory`.
-        overrides: changes of it, as `section.key=value`; give the trial command the same ones by `--set`.
+        overrides: changes to it, as `section.key=value`; give the trial command the same ones by `--set`.
     """
 
     def __init__(self, config: str, overrides: list[str] | None = None) -> None:
@@ -68,7 +68,7 @@ class DetNASTuner(Tuner):
     # What NNI calls, from several threads.
 
     def update_search_space(self, search_space: dict[str, Any]) -> None:
-        """NNI's word that the experiment starts, with the content of `searchSpaceFile`."""
+        """NNI's signal that the experiment starts, with the content of `searchSpaceFile`."""
         self._space = search_space
         if self._thread.ident is None:
             self._thread.start()
@@ -77,13 +77,13 @@ class DetNASTuner(Tuner):
         self, parameter_id_list: list[int], st_callback: Callable[..., None], **_: Any
     ) -> list[dict[str, Any]]:
         first = self._dispatcher is None
-        self._dispatcher = st_callback.__self__  # the way to it that NNI offers
+        self._dispatcher = st_callback.__self__  # the only way to it that NNI offers
         self._opened.wait()
         answers = []
         if self._engine is not None:
             if first:
                 self._recover(self._dispatcher.recovered_trial_params)
-            # A trial that has failed makes room for its own candidate, if that is to be tried again.
+            # A failed trial makes room for its own candidate, if that is to be retried.
             self._watch.settle()
             answers = self._engine.request(parameter_id_list, st_callback)
         self._tell_nni()
@@ -100,9 +100,9 @@ class DetNASTuner(Tuner):
             self._watch.look()
 
     def import_data(self, data: list[Any]) -> None:
-        """After `nnictl resume`: results of this experiment, as NNI believes them.
+        """After `nnictl resume`: results of this experiment, as NNI has them.
 
-        The journal and the trials' files say the same and are right where NNI has swapped parameters.
+        The journal and the trials' files have the same, and are right where NNI has swapped parameters.
         """
         if self._watch is not None:
             self._watch.look()
@@ -168,13 +168,13 @@ class DetNASTuner(Tuner):
         config = load_config(_find(self._config), self._overrides)
         if self._space != search_space_json(config.space.name):
             raise ConfigError(
-                f"searchSpaceFile does not hold the space {config.space.name!r} of the config; "
-                f"write it by `python -m search_spaces --space {config.space.name}`"
+                f"searchSpaceFile does not hold the config's space {config.space.name!r}; "
+                f"write it with `python -m search_spaces --space {config.space.name}`"
             )
         return config
 
     def _recover(self, recovered: dict[int, dict[str, Any]]) -> None:
-        """Trials that NNI starts again after `nnictl resume`, by their parameter ids."""
+        """Trials that NNI restarts after `nnictl resume`, by their parameter ids."""
         space = self.config.space.name
         self._engine.recover(
             {number: Architecture.from_choices(space, choices).ops for number, choices in recovered.items()}
@@ -186,9 +186,9 @@ class DetNASTuner(Tuner):
         self._tell_nni()
 
     def _tell_nni(self) -> None:
-        """Bring the experiment into NNI's state ERROR, if there is an error; log/dispatcher.log has its text.
+        """Put the experiment into NNI's state ERROR if there is an error; log/dispatcher.log has its text.
 
-        An exception would only end one of the dispatcher's threads, and the experiment would run on, idle.
+        An exception would only end one of the dispatcher's threads, and the experiment would stay idle.
         """
         with self._telling:
             if self._error is not None and self._dispatcher is not None and not self._told:
@@ -197,7 +197,7 @@ class DetNASTuner(Tuner):
 
 
 def _owner() -> tuple[Owner, Process | None]:
-    """Who searches, as others read it; and NNI's manager, which has started this process."""
+    """The owner of the search, as others see it; and NNI's manager, which started this process."""
     started_by = lifeline()
     manager = started_by[-1] if started_by else None
     channel = os.environ.get("NNI_TUNER_COMMAND_CHANNEL", "")

@@ -1,9 +1,9 @@
-"""What became of each trial: NNI's word on where it stands, and the trial's own on what it did.
+"""What became of each trial: NNI's report of its status, and the trial's own of what it did.
 
-NNI tells a tuner of a trial's end by the parameters that it believes the trial had, and of the ends of trials
-that it started again after `nnictl resume` it tells nothing. So its calls only say that it is time to look:
-which trials there are, and which have ended, is asked from its REST API, and what they evaluated is read from
-the search's folder.
+NNI reports a trial's end with the parameters that it believes the trial had, and does not report at all the
+ends of trials that it restarted after `nnictl resume`. So its calls only mean that it is time to look: which
+trials there are and which have ended is read from its REST API, and what they evaluated from the search's
+folder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
-_EVERY = 2.0  # seconds between two looks, if NNI does not call before
-_BETWEEN = 0.2  # seconds at least: several calls in a row are one reason to look
+_EVERY = 2.0  # seconds between two looks, if NNI does not call earlier
+_BETWEEN = 0.2  # seconds at least: several calls in a row cause one look
 
-# Seconds that the metric of a trial which left no outcome may come after the trial's good end, and the last
-# word of its heartbeat after its bad one.
+# Seconds within which the metric of a trial that left no outcome may arrive after the trial has succeeded,
+# and its heartbeat's final mark after it has failed.
 _GRACE = 5.0
 
 # Seconds without a heartbeat after which a trial's machine counts as dead. If it is not, one candidate is
@@ -44,7 +44,7 @@ _SILENT = 60.0
 # Seconds after the loss of a machine in which NNI may start no trial, though it has been asked to.
 _STUCK = 120.0
 
-_SETTLED = 10.0  # seconds that NNI waits at most for a look that was asked for
+_SETTLED = 10.0  # seconds that NNI waits at most for a look that it asked for
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,17 @@ class _Reported:
     parameter_id: int
     metrics: Metrics
     identity: Identity | None
-    """what it is a result of, if the trial does not share the search's folder"""
+    """what the result belongs to, if the trial does not share the search's folder"""
 
 
 class _State(Enum):
-    """What a look says of a trial."""
+    """A trial's state, as seen in one look."""
 
     RUNS = auto()
     SILENT = auto()
-    """no heartbeat for too long: its machine is lost, whatever NNI says"""
+    """no heartbeat for too long: its machine is lost, whatever NNI reports"""
     MAY_SPEAK = auto()
-    """it has ended without an outcome, of which a last word or a metric may still come"""
+    """it has ended without an outcome, but a final mark or a metric may still come"""
     DONE = auto()
     """it has ended, and its outcome is known"""
     LOST = auto()
@@ -76,10 +76,10 @@ class TrialWatch:
     """Looks at the trials, in a thread of its own, and tells the engine.
 
     Args:
-        engine: what the trials evaluate for.
-        files: what trials say of themselves.
+        engine: the one that the trials evaluate for.
+        files: what trials report about themselves.
         manager: NNI's.
-        give_up: gets an error after which no trial of this search can be right.
+        give_up: called with an error after which no trial of this search can be right.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class TrialWatch:
         self._proposals: set[str] = set()
         self._ended_at: dict[str, float] = {}
         self._undecided: set[str] = set()
-        """trials that have ended, and may have a last word or a metric yet"""
+        """trials that have ended, but may still bring a final mark or a metric"""
         self._awaited: set[str] = set()
-        """those of them that ended badly: their last word does not come through NNI"""
+        """those of them that failed: their final mark does not come through NNI"""
         self._settling_since: float | None = None
         self._settled_for = 0.0
         self._listener = Listener()
@@ -113,7 +113,8 @@ class TrialWatch:
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def start(self) -> None:
-        """To be called before NNI gets its first parameters: what has ended by now is another search's.
+        """To be called before NNI gets its first parameters: trials that have ended by now are another
+        search's.
 
         Raises one of `rest.ERRORS` if the manager does not answer.
         """
@@ -132,13 +133,13 @@ class TrialWatch:
         self._call.set()
 
     def settle(self) -> None:
-        """Return when the trials that have ended by now, and have said so, are dealt with.
+        """Return when the trials that have ended by now, and have reported it, are dealt with.
 
-        Also those whose last word is waited for: their candidates may come before any other. Not those whose
-        metric is waited for: NNI's dispatcher brings that after it has got an answer to this request.
+        That includes those whose final mark is awaited: their candidates may have to come before any other.
+        It excludes those whose metric is awaited: NNI's dispatcher brings it after this request's answer.
         """
         with self._looked:
-            # A look that goes on now may have begun before the last end.
+            # A look in progress may have begun before the last end.
             next_look = self._looks_begun + 1
             self._settling_since = time.monotonic()
             self._call.set()
@@ -170,9 +171,9 @@ class TrialWatch:
             except DetNASError as error:
                 self._give_up(error)
                 return
-            except Exception as error:  # or the search would wait for ever
-                _log.exception("the trials cannot be watched any more")
-                self._give_up(EvaluationError(f"the trials cannot be watched any more: {describe(error)}"))
+            except Exception as error:  # or the search would wait forever
+                _log.exception("the trials can no longer be watched")
+                self._give_up(EvaluationError(f"the trials can no longer be watched: {describe(error)}"))
                 return
             with self._looked:
                 self._looks_ended = self._looks_begun
@@ -185,13 +186,13 @@ class TrialWatch:
         try:
             return self._manager.trials()
         except ERRORS as error:
-            _log.warning("NNI's manager does not say which trials there are (%s); asking again", error)
+            _log.warning("NNI's manager does not list its trials (%s); asking again", error)
             return []
 
     def _see(self, trial: Trial) -> None:
-        """Tell the engine what is new of a trial, and what that means for its candidate."""
+        """Tell the engine what is new about a trial, and what that means for its candidate."""
         parameter_id = trial.record["parameter_id"]
-        # Trials that a user adds in the web UI have no id, and were proposed by nobody.
+        # Trials that a user adds in the web UI have no id, and no strategy proposed them.
         if trial.id in self._done or parameter_id is None or self._engine.proposed(parameter_id) is None:
             return
         taken = self._files.taken(trial.id)
@@ -235,15 +236,15 @@ class TrialWatch:
         self._engine.end(trial.record["parameter_id"], reason)
 
     def _result(self, trial: Trial, taken: Taken | None) -> tuple[Ops | None, Outcome | None]:
-        """What a trial has evaluated, and what came of it; None where it has not said."""
+        """What a trial has evaluated, and the outcome; None for what it has not reported."""
         reported = self._reported.get(trial.id)
         outcome = None if reported is None else Outcome(reported.metrics)
         if outcome is None and self._is_given_up(trial, taken):
             outcome = Outcome(parts=self._parts(trial), stopped=True)
         if taken is not None and taken.ops is not None:
             return taken.ops, self._files.outcome(taken.ops) or outcome
-        # Without a folder in common, the metric is all that there is. The parameter id beside it is that of
-        # the parameters which the trial was handed, and so the right one even where these were swapped.
+        # Without a shared folder, the metric is all that there is. The parameter id that comes with it is
+        # that of the parameters handed to the trial, and so the right one even if these were swapped.
         if reported is not None:
             return self._engine.proposed(reported.parameter_id), outcome
         return None, None
@@ -251,13 +252,14 @@ class TrialWatch:
     def _is_given_up(self, trial: Trial, taken: Taken | None) -> bool:
         """Whether an assessor or a user has stopped this one trial.
 
-        NNI means to say EARLY_STOPPED of the former, but notes why it stops a trial only when that has ended.
+        NNI is supposed to report EARLY_STOPPED for the former, but records the reason only once the trial has
+        ended.
         """
         interrupted = trial.ended and taken is not None and taken.interrupted
         return interrupted and not self._manager_stops()
 
     def _parts(self, trial: Trial) -> tuple[float, ...]:
-        """The fitness on the parts of the split that a trial had told NNI before it was stopped."""
+        """The fitness on the parts of the split that a trial had reported to NNI before it was stopped."""
         try:
             return self._manager.intermediate_results(trial.id)
         except ERRORS as error:
@@ -265,7 +267,7 @@ class TrialWatch:
             return ()
 
     def _may_report_yet(self, trial: Trial, taken: Taken | None) -> bool:
-        """Whether a metric, through NNI, or a last word may still come of a trial that left no outcome."""
+        """Whether a metric, through NNI, or a final mark may still come from a trial that left no outcome."""
         if taken is not None and taken.error is not None:
             return False
         if trial.status != "SUCCEEDED" and not self._died_with_its_machine(trial, taken):
@@ -274,13 +276,13 @@ class TrialWatch:
         return clock - self._ended_at.setdefault(trial.id, clock) < _GRACE
 
     def _time_for_metrics(self) -> float:
-        """A clock, in seconds, that stands while a request is settled: no metric can come meanwhile."""
+        """A clock, in seconds, that stops while a request is settled: no metric can come meanwhile."""
         with self._looked:
             now = time.monotonic() if self._settling_since is None else self._settling_since
             return now - self._settled_for
 
     def _died_with_its_machine(self, trial: Trial, taken: Taken | None) -> bool:
-        """Whether nobody saw a trial end. Of a dead machine's trials NNI says that a user canceled them."""
+        """Whether nobody saw a trial end. NNI reports a dead machine's trials as canceled by a user."""
         if trial.status != "USER_CANCELED" or (taken is not None and taken.error is not None):
             return False
         beat = self._files.beat(trial.id)
@@ -293,13 +295,13 @@ class TrialWatch:
         return self._listener.silent_for(trial.id, beat) > _SILENT
 
     def _lose(self, trial: Trial) -> None:
-        """Let another trial have the candidate of one that was lost; if that reports after all, it counts."""
+        """Give a lost trial's candidate to another; should the lost one report after all, that counts."""
         if trial.id in self._lost:
             return
         self._lost[trial.id] = trial
         _log.warning("%s was lost with its machine; another takes its place", trial)
         if not trial.ended:
-            # In a thread: where the machine does not answer, the manager does not either.
+            # In a thread: if the machine does not answer, neither does the manager.
             threading.Thread(target=self._cancel, args=(trial.id,), daemon=True).start()
         self._engine.end(trial.record["parameter_id"], lost=True)
 
@@ -310,15 +312,15 @@ class TrialWatch:
             _log.warning("NNI's manager cannot cancel trial %s (%s)", trial, error)
 
     def _expect_progress(self, trials: list[Trial]) -> None:
-        """NNI waits for ever for an answer of a machine that gives none, and starts nothing meanwhile."""
+        """NNI waits forever for a machine that does not answer, and starts nothing meanwhile."""
         if not self._lost or not self._engine.has_open or any(self._runs(trial) for trial in trials):
             self._moved_at = self._listener.clock
         elif self._listener.clock - self._moved_at > _STUCK:
             last = list(self._lost.values())[-1]
             raise EvaluationError(
-                f"NNI starts no trials any more since {last} was lost with its machine: mend that, or take "
-                "it out of machineList, then `nnictl stop` and `nnictl create` again; the search goes on "
-                "after what is in its journal"
+                f"NNI has started no trials since {last} was lost with its machine: repair it, or remove "
+                "it from machineList, then run `nnictl stop` and `nnictl create`; the search resumes "
+                "from its journal"
             )
 
     def _runs(self, trial: Trial) -> bool:
@@ -328,7 +330,7 @@ class TrialWatch:
         return beat is None or not beat.ended
 
     def _reason(self, trial: Trial, taken: Taken | None) -> Failure | None:
-        """A failed trial's own word; without a folder in common from what it printed."""
+        """A failed trial's own reason; without a shared folder, from what it printed."""
         error = None if taken is None else taken.error
         if error is None and trial.status == "FAILED":
             with contextlib.suppress(*ERRORS):
@@ -336,7 +338,7 @@ class TrialWatch:
         return Failure(f"{error}, in {trial}", fatal=True) if error is not None and error.fatal else error
 
     def _manager_stops(self) -> bool:
-        """Whether a trial has ended because the whole experiment is ended: that is no failure."""
+        """Whether a trial has ended because the whole experiment is ending: that is no failure."""
         try:
             return self._manager.is_stopping()
         except ERRORS:
@@ -349,9 +351,9 @@ class TrialWatch:
             self._proposals.add(trial.id)
 
     def _expect_the_same_search(self, trial: Trial, taken: Taken | None) -> None:
-        """Raise CheckpointError if what a trial says it computed with is not this search's."""
+        """Raise CheckpointError if a trial computed with a config or supernet that is not this search's."""
         if taken is not None and taken.ops is not None:
-            # After an error it may not have come as far as to say.
+            # After an error it may not have got far enough to report this.
             identity = taken.identity if taken.error is None else None
         else:
             reported = self._reported.get(trial.id)
@@ -367,7 +369,7 @@ class TrialWatch:
 _REMEDY = {
     "config": "the trialCommand's `-c` and `--set` and the tuner's classArgs have to name the same values",
     "supernet": (
-        "it was trained anew while the search ran, and a new search needs a name of its own; or the trial's "
-        "machine has another file in place of the one that all share"
+        "it was retrained while the search ran, and a new search needs another name; or the trial's "
+        "machine has a different file in place of the shared one"
     ),
 }

@@ -142,7 +142,7 @@ def test_the_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"{root}: taken for YOLO" in out
     assert "train: 1 images, 1 boxes, 2 classes" in out
     assert "What may be wrong with it\n  - 1 entry is wrong; left out; the first: " in out
-    command = out.splitlines()[-1].removeprefix("To go on: detnas ")
+    command = out.splitlines()[-1].removeprefix("Next: detnas ")
     assert shlex.split(command) == [*("init", "--coco", f"{root}/train/images", f"{tmp_path}/out/train.json")]
     assert main(["data", "convert", str(root), "--out", str(tmp_path / "strict"), "--strict"]) == 1
     assert "--strict leaves none out" in capsys.readouterr().err
@@ -151,4 +151,4 @@ def test_the_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_what_is_coco_already_is_not_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "set/x.json", {"images": [], "annotations": [], "categories": []})
     assert main(["data", "convert", str(tmp_path / "set"), "--out", str(tmp_path / "out")]) == 2
-    assert f"it is read as it is: detnas init {tmp_path / 'set'}" in capsys.readouterr().err
+    assert f"it can be read as it is: detnas init {tmp_path / 'set'}" in capsys.readouterr().err

@@ -237,7 +237,7 @@ def test_an_experiment_that_cannot_start_ends_with_the_reason_which_following_pr
         SearchSession(finished.config),
         Experiment(finished.file, tmp_path / "home") as second,
     ):
-        found = rf"{wrong.id} is ERROR: searchSpaceFile does not hold the space 'tiny' .*dispatcher\.log"
+        found = rf"{wrong.id} is ERROR: searchSpaceFile does not hold the config's space .*dispatcher\.log"
         with pytest.raises(EvaluationError, match=found):
             followed(wrong.port)
         found = rf"{second.id} is ERROR: .*run/search: process \d+ .*`detnas search`.* searches here already"

@@ -159,7 +159,7 @@ def test_a_machine_that_hangs_holds_nni_up_for_good_and_following_says_so(tmp_pa
         with Experiment(file, tmp_path / "home") as experiment:
             wait_until(lambda: len(said.all_taken()) >= 2)
             pair[0].hang()
-            reason = r"NNI starts no trials any more since trial .*remote-worker1.* was lost with its machine"
+            reason = r"NNI has started no trials since trial .*remote-worker1.* was lost with its machine"
             with pytest.raises(EvaluationError, match=reason):
                 follow(experiment.port)
         evaluated = results(config)

@@ -77,7 +77,7 @@ def test_it_ends_a_search_in_process_with_its_loaders(search, config_file):
     [ended] = stop(config)
     assert f"process {search.child.pid} on " in ended and "`detnas search`" in ended
     assert search.is_gone(1)
-    assert "interrupted; run the same command again to go on" in search.child.stdout.read()
+    assert "interrupted; run the same command again to resume" in search.child.stdout.read()
     assert stop(config) == []
     with SearchSession(config):
         pass
@@ -128,7 +128,7 @@ def test_a_trial_that_was_left_is_ended(trained_run, make_config):
     with SearchSession(config) as session, sleeping() as child:
         files_of(session).take(Taken("t", (0,) * 9, session.identity, Process.of(child.pid)))
         write_owner(config.search_dir, replace(session.lock.owner, process=dead()))
-        assert stop(config) == [f"{Process.of(child.pid)}, which was left of it"]
+        assert stop(config) == [f"{Process.of(child.pid)}, left over from it"]
         assert child.wait(5) == -signal.SIGTERM
 
 

@@ -495,9 +495,7 @@ def test_a_tuner_that_cannot_see_its_trials_any_more_says_so(tuner, monkeypatch)
         manager.start()
         manager.request(1)
         manager.proposed()
-        assert (
-            "the trials cannot be watched any more: RuntimeError: a mistake in the watch" in manager.error()
-        )
+        assert "the trials can no longer be watched: RuntimeError: a mistake in the watch" in manager.error()
 
 
 # Beginning, going on, ending.
@@ -623,7 +621,7 @@ def test_a_search_space_file_of_another_space_ends_the_experiment_with_an_error(
     with Manager(tuner) as manager:
         manager.start(space="small")
         manager.request(2)
-        assert "searchSpaceFile does not hold the space 'tiny'" in manager.error()
+        assert "searchSpaceFile does not hold the config's space 'tiny'" in manager.error()
         assert manager.answer() is None
     assert not tuner._thread.is_alive()
 
