@@ -1,4 +1,4 @@
-"""Which of a search's candidates an audit trains, with how many seeds; what that can show; how long it takes."""
+"""Which of a search's candidates an audit trains, with how many seeds; what that can show; its time."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def draw(candidates: Sequence[Candidate], count: int, pick: Pick, seed: int) -> 
     Args:
         candidates: best first, at least `count`.
         count: nets in the sample.
-        pick: `spread` takes the first, then one from each of equally wide strata of the range of fitness, then
+        pick: `spread` takes the first, then one from each of equally wide strata of fitness, then
             more from the fullest until there are enough; `uniform` gives all the same chance.
         seed: for the draw.
     """

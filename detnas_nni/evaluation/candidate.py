@@ -82,8 +82,8 @@ class CandidateEvaluation:
     Args:
         config: the experiment.
         supernet: the supernet's weights; those that the experiment trained if None.
-        decoded: a folder for the decoded images of all candidates, kept from the first evaluation on; if None,
-            each candidate decodes them again.
+        decoded: a folder for the decoded images of all candidates, from the first evaluation on; if
+            None, each candidate decodes them again.
 
     Raises:
         CheckpointError: the supernet is missing, damaged, or of another space, detector or class list.

@@ -1,4 +1,4 @@
-"""XML from strangers, without what only an attacker needs."""
+"""XML from untrusted sources, without the features that only an attacker needs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from xml.parsers import expat
 
 
 class BadXmlError(Exception):
-    """What is no XML that an annotation may be in; the text says why, without the file's name."""
+    """Not XML that an annotation may use; the text says why, without the file's name."""
 
 
 def parse_xml(content: bytes) -> Element:
     """The root, without expanding entities: a DOCTYPE is refused, no annotation needs one.
 
-    Blank lines before the XML declaration, which expat calls an error, are passed over.
+    Blank lines before the XML declaration, which expat rejects, are skipped.
 
     Raises:
         BadXmlError: it has a DOCTYPE, or is not XML.
