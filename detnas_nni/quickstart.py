@@ -1,6 +1,6 @@
 """`detnas quickstart`: the whole pipeline on generated images, on a CPU, each step a command that it prints.
 
-The experiment is `experiments/quickstart` of the working folder, laid out there if it is missing.
+The experiment is `experiments/quickstart` in the working folder, written there if it is missing.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _DATA = Path("runs", _NAME, "data")
 def quickstart(port: int | None = None, threads: int | None = None) -> None:
     """Run the pipeline in the working folder. Finished steps are left as they are.
 
-    The same number of threads gives the same numbers again.
+    The same number of threads gives the same results again.
 
     Args:
         port: of NNI's web UI; a free one by default.
-        threads: of a training, as `hardware.threads`; by default the config's.
+        threads: per training, as `hardware.threads`; by default the config's.
 
     Raises:
-        StepError: a step has failed; those after it were not begun.
+        StepError: a step has failed; later ones were not started.
     """
     lay_out(Path(), _NAME)
     port = port or _free_port()
@@ -41,21 +41,21 @@ def quickstart(port: int | None = None, threads: int | None = None) -> None:
     training = config if threads is None else [*config, f"--set=hardware.threads={threads}"]
     search = ["--config", str(_CONFIG.with_name("search.yaml")), "--port", str(port)]
     _step(
-        "1/5 Draw the images: shapes, for classification and for detection",
+        "1/5 Draw images of shapes, for classification and for detection",
         ["detnas", "data", "shapes", "--out", str(_DATA)],
     )
     _step("2/5 Train the supernet as a classifier", ["detnas", "pretrain", *training])
-    _step("3/5 Train it on in the detector", ["detnas", "finetune", *training])
+    _step("3/5 Continue training it in the detector", ["detnas", "finetune", *training])
     _step("4/5 Search: trials in NNI's training service", ["nnictl", "create", *search])
     _step(
-        "    Watch it; the web UI is open until the search has ended",
+        "    Watch the search; the web UI is open until it ends",
         ["detnas", "follow", "--port", str(port), "--stop"],
     )
     _step("5/5 The best architecture", ["detnas", "export", *config])
 
 
 def _step(title: str, command: Sequence[str]) -> None:
-    """Run a command of this environment, whatever the path leads to."""
+    """Run a command of this environment, whatever is on the path."""
     print(f"\n== {title}\n   $ {shlex.join(command)}", flush=True)
     bin_folder = Path(sys.executable).parent
     program, *arguments = command
@@ -64,12 +64,12 @@ def _step(title: str, command: Sequence[str]) -> None:
         **os.environ,
         # The trials are started as `detnas trial`.
         "PATH": os.pathsep.join([str(bin_folder), os.environ.get("PATH", os.defpath)]),
-        # NNI's server listens on every interface; this keeps it to this machine, also in an environment that
+        # NNI's server listens on every interface; this limits it to 127.0.0.1, even in an environment that
         # was not closed by `detnas doctor --close-nni` (docs/security.md).
         "NODE_OPTIONS": " ".join([node_option(), os.environ.get("NODE_OPTIONS", "")]).rstrip(),
         # On a busy machine threads that spin while they wait for one without a core slow a step tenfold.
         "OMP_WAIT_POLICY": "PASSIVE",
-        # nnictl imports pkg_resources, which says at each call that it is deprecated.
+        # nnictl imports pkg_resources, which warns at each call that it is deprecated.
         "PYTHONWARNINGS": "ignore:pkg_resources is deprecated:UserWarning",
     }
     status = subprocess.run([*start, *arguments], env=env, check=False).returncode

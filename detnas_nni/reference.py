@@ -1,6 +1,6 @@
-"""The authors' released ImageNet weights as ours: their names of layers, and the shuffle they trained with.
+"""The authors' released ImageNet weights as ours: their layer names, and the shuffle they trained with.
 
-A layer of theirs is called by its block's place (stage and letter) and candidate, such as
+Their layers are named after the block's position (stage and letter) and candidate, such as
 `features.5.conv.1.interstellar2b_shufflenet_5x5_branch2b_s.weight`; a supernet has the op after the block,
 `features.5.1.conv.…`. Backbones of the authors' detectors, which lack `last_conv` and `fc`, are not taken.
 
@@ -37,7 +37,7 @@ from detnas_nni.training.weights import (
 from search_spaces import CANDIDATES, SIZES
 from search_spaces.blocks import SHUFFLES
 
-# The authors' two; to mix them up gives AP ≈ 0 (megvii-model/DetNAS issue 16).
+# The authors' two; mixing them up gives AP ≈ 0 (megvii-model/DetNAS issue 16).
 _SUPERNET_SHUFFLE, _SINGLE_NET_SHUFFLE = "interleave", "even_odd"
 
 _ENDS = {
@@ -65,7 +65,7 @@ def load_reference_classifier(
         state_dict: of a supernet or of a single net; its keys tell which. `module.` before all keys, and a
             dict around it with the key `state_dict` or `model`, do no harm.
         space: a built-in space, a name in `search_spaces.SIZES`.
-        ops: one op a block: the path to take out of a supernet, or what the single net has to be.
+        ops: one op per block: the path to take from a supernet, or what the single net has to be.
         shuffle: the trunk's channel shuffle; by default the one that such weights were trained with.
 
     Raises:
@@ -87,15 +87,15 @@ def import_reference(
     ops: Sequence[int] | None = None,
     shuffle: str | None = None,
 ) -> Weights:
-    """Write a checkpoint that the authors released as a file of our weights, and give what was written.
+    """Convert a checkpoint that the authors released to a file of our weights, and return what was written.
 
     A supernet becomes a classification supernet, as pre-training leaves one; with `ops`, the single net of
     that path. A checkpoint has no class names: they are "0", "1", … by the rows of the last layer. Steps and
     seed are 0, the fingerprint is `reference:` and the start of the checkpoint's SHA-256.
 
     Args:
-        file: what torch saved, in its format of today or that of 2019.
-        out: the file to write; replaced if it is there.
+        file: what torch saved, in its current format or that of 2019.
+        out: the file to write; replaced if it exists.
         space: a name in `search_spaces.SIZES`; by default the one with the checkpoint's stem.
         ops, shuffle: as `load_reference_classifier` takes them.
 
@@ -116,7 +116,7 @@ def import_reference(
 
 
 def read_reference_ops(state_dict: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ops that the keys of a single net name, one a block, in block order.
+    """The ops that the keys of a single net name, one per block, in block order.
 
     Raises CheckpointError for a supernet, which has every op, and for a block whose keys name none.
     """
@@ -136,9 +136,9 @@ def read_reference_ops(state_dict: Mapping[str, Any]) -> tuple[int, ...]:
 def _converted(
     state_dict: Mapping[str, Any], space: str | None, ops: Sequence[int] | None, shuffle: str | None
 ) -> tuple[WeightsInfo, dict[str, Tensor]]:
-    """What the authors' weights are of, less the fingerprint, and the weights under our names."""
+    """What the authors' weights belong to, without the fingerprint, and the weights under our names."""
     if space is not None and space not in SIZES:
-        raise UsageError(f"space {space!r}: the authors' weights are of {', '.join(SIZES)} alone")
+        raise UsageError(f"space {space!r}: the authors' weights exist only for {', '.join(SIZES)}")
     if shuffle is not None and shuffle not in SHUFFLES:
         raise UsageError(f"shuffle {shuffle!r}: expected {' or '.join(SHUFFLES)}")
     theirs = _tensors(state_dict)
@@ -149,7 +149,7 @@ def _converted(
     classes = _rows(theirs, "fc.fc.weight")
     if classes > _MAX_CLASSES:
         raise CheckpointError(
-            f"fc.fc.weight has {classes:,} rows, expected a class each, {_MAX_CLASSES:,} at most"
+            f"fc.fc.weight has {classes:,} rows, expected one per class, at most {_MAX_CLASSES:,}"
         )
     info = WeightsInfo(
         kind=CLASSIFIER,
@@ -171,7 +171,7 @@ def _converted(
 
 
 def _named_ops(state: Mapping[str, Tensor], space: str, wanted: Architecture | None) -> tuple[int, ...]:
-    """A single net's ops; CheckpointError if they are not of the space, or not the ones that are wanted."""
+    """A single net's ops; CheckpointError if they do not fit the space, or are not the wanted ones."""
     ops, blocks = read_reference_ops(state), sum(SIZES[space].blocks)
     if len(ops) != blocks:
         raise CheckpointError(

@@ -1,6 +1,6 @@
-"""`detnas reproduce`: the experiments of the paper, listed with what came out, or run from end to end.
+"""`detnas reproduce`: the experiments of the paper, listed with their results, or run from end to end.
 
-An experiment is a folder with a `detnas.yaml` whose section `reproduces` says what of the paper it is.
+An experiment is a folder with a `detnas.yaml` whose section `reproduces` says which part of the paper it is.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from detnas_nni.util.text import number
 _FILE = "detnas.yaml"
 
 _NAMES = {"AP": "AP", "VOC_mAP": "VOC mAP", "top1_error": "top-1 error"}
-_CODE = "_code"  # ends the name of a number that the authors' release has, not the paper
+_CODE = "_code"  # suffix of a number from the authors' release, not the paper
 
 
 class StepError(DetNASError):
-    """A step of an experiment has failed, with a message of its own; the exit status is the step's."""
+    """A step of an experiment has failed, with its own message; the exit status is the step's."""
 
     def __init__(self, step: str, file: Path, status: int) -> None:
-        # A process that a signal ended has a negative status; a shell calls it 128 and the signal.
+        # A process ended by a signal has a negative status; a shell reports 128 plus the signal.
         self.exit_status = 128 - status if status < 0 else status
         super().__init__(
-            f"{file}: the step `{step}` ended with status {self.exit_status}; mend what it says above, then "
-            "run the same again: finished steps are left as they are"
+            f"{file}: the step `{step}` ended with status {self.exit_status}; fix what it reports above, "
+            "then run the same again: finished steps are left as they are"
         )
 
 
 class _Outline(Section):
-    """The part of a config that a line of the table needs, which can be read without the data at hand."""
+    """The part of a config that a line of the table needs, which can be read without the data."""
 
     run_dir: ConfigPath
     space: Space = Space()
@@ -65,7 +65,7 @@ class Experiment:
         search_dir: what its search writes to.
         space: the name of what it searches.
         reproduces: the section of its config.
-        metric: the name of what its detector is measured by, AP or VOC_mAP.
+        metric: the name of its detector's metric, AP or VOC_mAP.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Experiment:
         """From a config that has the section `reproduces`; ConfigError if it has none."""
         if config.reproduces is None:
             raise ConfigError(
-                f"{file}: has no `reproduces`, which names the steps to run; call them one by one "
+                f"{file}: has no `reproduces`, which names the steps to run; run the steps one by one "
                 "(`detnas --help` lists them)"
             )
         return cls(
@@ -101,11 +101,11 @@ class Experiment:
         return best + [sample_file(self.run_dir, number) for number in drawn]
 
     def architectures(self) -> list[Path]:
-        """The nets that `retrain` trains: those that the config names, else those that it finds."""
+        """The nets that `retrain` trains: those that the config names, else those that are found here."""
         return list(self.reproduces.architectures) or self.found()
 
     def rehearsal(self) -> Experiment:
-        """This experiment under `--fast-dev-run`: all that is written, and read of others, in its folders."""
+        """This experiment under `--fast-dev-run`: its outputs, and others' that it reads, in its folders."""
         run_dir, section = self.run_dir / FAST_DEV_RUN, self.reproduces
         changes: dict[str, Any] = {"architectures": tuple(map(_rehearsed, section.architectures))}
         if section.samples is not None:
@@ -114,16 +114,16 @@ class Experiment:
         return replace(self, run_dir=run_dir, search_dir=run_dir / self.search_dir.name, reproduces=section)
 
     def results(self) -> list[FinalResult]:
-        """The final nets in the run's folder. Raises ArchitectureError for a file that is not as written."""
+        """The final nets in the run's folder. Raises ArchitectureError for a malformed file."""
         return final_results(self.run_dir, self.space)
 
 
 def experiments(folder: Path | None = None) -> list[Experiment]:
-    """The experiments under a folder that are of the paper, by name.
+    """The experiments of the paper under a folder, by name.
 
-    By default the folder is `experiments`, or that of the package where there is none.
+    By default the folder is `experiments`, or the package's own if there is none.
 
-    No environment variable has to be set for it, but those that `run_dir` names.
+    Only environment variables that `run_dir` names have to be set.
 
     Raises:
         UsageError: there is no such folder, or no experiment in it.
@@ -133,7 +133,7 @@ def experiments(folder: Path | None = None) -> list[Experiment]:
         folder = FOLDER if FOLDER.is_dir() else shipped_experiments()
     files = sorted(folder.glob(f"*/{_FILE}"))
     if not files:
-        raise UsageError(f"{folder}: has no NAME/{_FILE}; name the folder of experiments by --experiments")
+        raise UsageError(f"{folder}: has no NAME/{_FILE}; name the folder of experiments with --experiments")
     outlines = ((file, _outline(file)) for file in files)
     return [Experiment.of(file, outline) for file, outline in outlines if outline.reproduces is not None]
 
@@ -145,18 +145,18 @@ def _outline(file: Path) -> _Outline:
 
 
 def _rehearsed(architecture: Path) -> Path:
-    """The net that the rehearsal of a search has found, where the search itself has found none yet."""
+    """The net that the rehearsal of a search has found, if the search itself has found none yet."""
     search_dir = architecture.parent
     rehearsed = search_dir.parent / FAST_DEV_RUN / search_dir.name / architecture.name
     return rehearsed if rehearsed.is_file() and not architecture.is_file() else architecture
 
 
 def format_table(listed: Sequence[Experiment]) -> str:
-    """One line an experiment: the published numbers and, of the nets that were trained, ours; in percent.
+    """One line per experiment: the published numbers and, for the nets that were trained, ours; in percent.
 
-    Of several nets (or seeds) mean and standard deviation are given. What did not start from a classifier of
-    its own, as the paper's final nets do, stands apart and says so. A net that is not the experiment's (its
-    search's or sample's, or the one that it names) is not in its line.
+    For several nets (or seeds) mean and standard deviation are given. Nets that did not start from their own
+    classifier, as the paper's final nets do, are listed separately and marked. A net that is not the
+    experiment's (its search's or sample's, or the one that it names) is not in its line.
     """
     rows = [("experiment", "what", "paper", "authors' code", "ours")]
     notes = []
@@ -207,7 +207,7 @@ def _ours(results: Iterable[FinalResult], metric: str) -> str:
 
 
 def _percent(nets: Sequence[FinalResult], metric: str) -> dict[str, list[float]]:
-    """What was measured of nets, by its name; an AP of -1 is none."""
+    """The nets' metrics, by name; an AP of -1 is left out."""
     return {
         metric: [100 * net.detection for net in nets if net.detection >= 0],
         "top1_error": [100 * (1 - net.top1) for net in nets if net.top1 is not None],
@@ -224,20 +224,20 @@ def _numbers(published: Mapping[str, float]) -> str:
 
 
 def reproduce(path: Path, *, overrides: Sequence[str] = (), fast_dev_run: bool = False) -> None:
-    """Run an experiment's steps in order, each as a `detnas` of its own; it prints each command.
+    """Run an experiment's steps in order, each as a separate `detnas` process; prints each command.
 
-    A step that is finished is left as it is, so the same call goes on after an interruption. An experiment of
-    this package that is not in the working folder is laid out there first, with its neighbours.
+    Finished steps are left as they are, so the same call resumes after an interruption. An experiment of
+    this package that is not in the working folder is first written there, with its neighbours.
 
     Args:
-        path: the experiment's folder, or its YAML; of one that comes with this package, `experiments/NAME`.
-        overrides: changes of the config for all steps, as `section.key=value`.
+        path: the experiment's folder, or its YAML; for one that comes with this package, `experiments/NAME`.
+        overrides: changes to the config for all steps, as `section.key=value`.
         fast_dev_run: two iterations of each step, to see whether it will run.
 
     Raises:
         ConfigError: the config is wrong, or has no section `reproduces`.
         UsageError: an architecture to retrain comes from another experiment and is not there.
-        StepError: a step has failed; those after it were not begun.
+        StepError: a step has failed; later ones were not started.
     """
     if path.parent == FOLDER and not path.exists() and (shipped_experiments() / path.name).is_dir():
         written = lay_out(Path())
@@ -260,7 +260,7 @@ def reproduce(path: Path, *, overrides: Sequence[str] = (), fast_dev_run: bool =
 
 
 def _run(step: str, file: Path, arguments: Sequence[str]) -> None:
-    """A process of its own for a step, since one that trains on several GPUs becomes torchrun."""
+    """Run a step in a separate process, since one that trains on several GPUs becomes torchrun."""
     print(f"$ detnas {shlex.join(arguments)}", flush=True)
     status = subprocess.run([sys.executable, "-m", "detnas_nni.cli", *arguments], check=False).returncode
     if status:
@@ -268,12 +268,12 @@ def _run(step: str, file: Path, arguments: Sequence[str]) -> None:
 
 
 def _expect(architecture: Path, experiment: Experiment, fast_dev_run: bool) -> None:
-    """Before days of training: is a net there that is to be retrained, or else who finds it?"""
+    """Check, before days of training, that a net to be retrained exists, or say which experiment finds it."""
     if architecture.is_file():
         return
     advice, flag = "correct the path", " --fast-dev-run" if fast_dev_run else ""
-    with suppress(DetNASError):  # a neighbour that cannot be read is none that is looked for
+    with suppress(DetNASError):  # a neighbour that cannot be read cannot be the one
         for other in experiments(experiment.file.resolve().parents[1]):
             if architecture in other.found():
                 advice = f"`detnas reproduce {os.path.relpath(other.file.parent)}{flag}` finds one"
-    raise UsageError(f"{experiment.file}: reproduces.architectures: {architecture} is not there; {advice}")
+    raise UsageError(f"{experiment.file}: reproduces.architectures: {architecture} does not exist; {advice}")

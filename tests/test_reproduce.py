@@ -341,7 +341,7 @@ def test_it_stops_at_the_step_that_fails_with_its_status(
 ) -> None:
     section = {"what": "x", "steps": ["finetune", "search", "retrain"]}
     file = write_config(tmp_path / "detnas.yaml", reproduces=section)  # without the step `pretrain`
-    with pytest.raises(StepError, match="the step `finetune` ended with status 1; mend what it says above"):
+    with pytest.raises(StepError, match="the step `finetune` ended with status 1; fix what it reports above"):
         reproduce(file)
     printed = capfd.readouterr()
     assert printed.out.count("$ detnas ") == 1

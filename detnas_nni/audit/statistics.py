@@ -1,9 +1,9 @@
 """How well one measure ranks another, and how sure that is: plain arrays in, plain numbers out.
 
 Intervals are percentile bootstraps (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
-13): the nets are drawn anew with replacement 10,000 times, and the middle 95 % of what comes out is the
-interval. The same seed gives the same interval. Of few nets it is too narrow, and of a perfect order it has
-no width at all: read it together with `tau_p_value`.
+13): the nets are resampled with replacement 10,000 times, and the middle 95 % of the results is the interval.
+The same seed gives the same interval. For few nets it is too narrow, and for a perfect order it has no width
+at all: read it together with `tau_p_value`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from detnas_nni.audit import bootstrap
 from detnas_nni.util.seeding import generator
 
 LEAST = 3
-"""Nets below which a rank correlation says nothing: of two it is always 1 or -1."""
+"""Nets below which a rank correlation means nothing: for two it is always 1 or -1."""
 
 _NORMAL_95 = 1.96  # half of the middle 95 % of a normal distribution, in standard deviations
 _ALL_ORDERS = 7  # nets up to which every order is tried: 7! = 5040
@@ -32,10 +32,10 @@ class Estimate:
     """A number with its interval at 95 % confidence.
 
     Attributes:
-        value: of all nets.
+        value: for all nets.
         low: lower end of the interval.
         high: upper end.
-        n: how many nets, or differences, it is of.
+        n: how many nets, or differences, it is based on.
     """
 
     value: float
@@ -48,9 +48,9 @@ class Estimate:
 
 
 def tau_b(x: ArrayLike, y: ArrayLike) -> float | None:
-    """Kendall's tau-b: concordant less discordant pairs, over the root of (pairs untied in x · untied in y).
+    """Kendall's tau-b: concordant minus discordant pairs, over the root of (pairs untied in x · untied in y).
 
-    As `scipy.stats.kendalltau` gives it (Kendall, The treatment of ties in ranking problems, 1945).
+    As `scipy.stats.kendalltau` computes it (Kendall, The treatment of ties in ranking problems, 1945).
 
     Args:
         x: (N,), one measure of each net.
@@ -69,7 +69,7 @@ def tau_b(x: ArrayLike, y: ArrayLike) -> float | None:
 def spearman_rho(x: ArrayLike, y: ArrayLike) -> float | None:
     """Spearman's rho: Pearson's correlation of the ranks, where ties share their mean rank.
 
-    As `scipy.stats.spearmanr` gives it. Arguments, result and errors are those of `tau_b`.
+    As `scipy.stats.spearmanr` computes it. Arguments, result and errors are those of `tau_b`.
     """
     first, second = _measures(x, y)
     return None if len(first) < LEAST else bootstrap.of_all(bootstrap.rho(first, second), len(first))
@@ -78,14 +78,14 @@ def spearman_rho(x: ArrayLike, y: ArrayLike) -> float | None:
 def tau_interval(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate | None:
     """Tau-b with its bootstrap interval over nets; None where tau-b is.
 
-    A draw in which a measure is the same for all nets has no tau, and is left out. Raises as `tau_b`.
+    A draw in which a measure is the same for all nets has no tau, and is left out. Raises like `tau_b`.
     """
     first, second = _measures(x, y)
     return _estimate(bootstrap.tau(first, second), len(first), seed)
 
 
 def rho_interval(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate | None:
-    """Spearman's rho with its bootstrap interval over nets, as `tau_interval`."""
+    """Spearman's rho with its bootstrap interval over nets, like `tau_interval`."""
     first, second = _measures(x, y)
     return _estimate(bootstrap.rho(first, second), len(first), seed)
 
@@ -93,10 +93,10 @@ def rho_interval(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> Estimate | Non
 def tau_difference_interval(
     x: ArrayLike, other: ArrayLike, y: ArrayLike, *, seed: int = 0
 ) -> Estimate | None:
-    """Tau-b of x and y less tau-b of `other` and y, with its bootstrap interval over nets.
+    """Tau-b of x and y minus tau-b of `other` and y, with its bootstrap interval over nets.
 
-    Both are of the same drawn nets, so that what the two share cancels out: the way to ask whether a search
-    ranks better than MACs alone. None where one of the two is. Raises as `tau_b`.
+    Both use the same draws of nets, so that what they have in common cancels out: this is how to ask whether
+    a search ranks better than MACs alone. None where one of the two is. Raises like `tau_b`.
     """
     first, target = _measures(x, y)
     second, _ = _measures(other, y)
@@ -107,8 +107,9 @@ def tau_difference_interval(
 def tau_p_value(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> float | None:
     """The share of the orders of y whose tau-b is as far from 0: the two-sided permutation test.
 
-    All orders are tried of up to seven nets. Of more, 10,000 random ones are, and the given order counts as
-    one more, so that it is never 0 (Phipson and Smyth, arXiv 1603.05766). None where tau-b is; raises as it.
+    For up to seven nets all orders are tried. For more, 10,000 random ones are, and the given order counts as
+    one more, so that the share is never 0 (Phipson and Smyth, arXiv 1603.05766). None where tau-b is; raises
+    like it.
     """
     first, second = _measures(x, y)
     if tau_b(first, second) is None:
@@ -119,7 +120,7 @@ def tau_p_value(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> float | None:
     else:
         rng = generator(seed, "orders")
         orders = [nets, *(rng.permutation(nets) for _ in range(bootstrap.RESAMPLES))]
-    # What stands under the line in tau-b is the same for all orders.
+    # The denominator of tau-b is the same for all orders.
     one, other = bootstrap.signs(first), bootstrap.signs(second)
     given = abs((one * other).sum())
     return float(np.mean([abs((one * other[np.ix_(order, order)]).sum()) >= given for order in orders]))
@@ -129,8 +130,8 @@ def null_half_width(n: int) -> float:
     """How far from 0 tau stays in 95 % of cases for n nets that two measures rank without any relation.
 
     1.96 standard deviations of sqrt(2 (2n + 5) / (9 n (n - 1))) (Kendall, A new measure of rank correlation,
-    1938): 0.25 of 30 nets, 0.49 of ten; more than 1 of three, where no tau stands out. Raises ValueError for
-    fewer than two nets.
+    1938): 0.25 for 30 nets, 0.49 for ten; more than 1 for three, where no tau stands out. Raises ValueError
+    for fewer than two nets.
     """
     if n < 2:
         raise ValueError(f"{n} nets have no order")
@@ -141,11 +142,11 @@ def null_half_width(n: int) -> float:
 
 
 def tau_between_seeds(aps: ArrayLike) -> float | None:
-    """How well one training of the nets ranks another of them that differs in the seed alone.
+    """How well one training of the nets ranks another that differs only in the seed.
 
-    The mean, over all pairs of seeds, of tau-b over the nets that were trained with both. It is what a search
-    can be compared with, not a strict bound: who knew each net's mean over all seeds would rank one training
-    a little better than another training does, as two trainings bring the seed's noise twice.
+    The mean, over all pairs of seeds, of tau-b over the nets that were trained with both. It is a yardstick
+    for a search, not a strict bound: knowing each net's mean over all seeds would rank one training a little
+    better than another training does, as two trainings bring in the seed's noise twice.
 
     Args:
         aps: (N, S), AP by net and seed; NaN where a net was not trained with a seed.
@@ -154,7 +155,7 @@ def tau_between_seeds(aps: ArrayLike) -> float | None:
         -1 to 1; None if no two seeds have three nets in common that differ.
 
     Raises:
-        ValueError: it is no table, or a value is infinite.
+        ValueError: it is not a table, or a value is infinite.
     """
     table = _table(aps)
     return bootstrap.of_all(bootstrap.mean_tau_of_columns(table, LEAST), len(table))
@@ -163,7 +164,7 @@ def tau_between_seeds(aps: ArrayLike) -> float | None:
 def tau_between_seeds_interval(aps: ArrayLike, *, seed: int = 0) -> Estimate | None:
     """`tau_between_seeds` with its bootstrap interval over nets.
 
-    Nets with one seed alone have no say in it, and are not counted in its `n`.
+    Nets with a single seed do not contribute, and are not counted in its `n`.
     """
     table = _table(aps)
     table = table[np.isfinite(table).sum(axis=1) >= 2]
@@ -171,7 +172,7 @@ def tau_between_seeds_interval(aps: ArrayLike, *, seed: int = 0) -> Estimate | N
 
 
 def seed_deviation(aps: ArrayLike) -> float | None:
-    """The standard deviation of AP that the seed alone makes, pooled over the nets with several seeds.
+    """The standard deviation of AP due to the seed alone, pooled over the nets with several seeds.
 
     The root of all squared deviations from each net's own mean over their degrees of freedom, as within the
     groups of an analysis of variance (Fisher, 1925). None if no net has two seeds; arguments as of
@@ -188,9 +189,9 @@ def seed_deviation(aps: ArrayLike) -> float | None:
 
 
 def regret(scores: ArrayLike, aps: ArrayLike, k: int = 1) -> float:
-    """The highest AP of all nets less the highest among the k nets of highest score; 0 is the best there is.
+    """The highest AP of all nets minus the highest among the k nets of highest score; 0 is optimal.
 
-    Of equal scores the earlier net comes first; of fewer than k nets all are chosen.
+    Of equal scores the earlier net comes first; if there are fewer than k nets all are chosen.
 
     Raises:
         ValueError: k is below 1, there is no net, the shapes differ, or a value is not finite.
@@ -202,10 +203,10 @@ def regret(scores: ArrayLike, aps: ArrayLike, k: int = 1) -> float:
 
 
 def regret_of_chance(aps: ArrayLike, k: int = 1) -> float:
-    """The regret of k nets that are drawn at random, on average over all ways to draw them.
+    """The regret of k nets drawn at random, averaged over all ways to draw them.
 
     Exact: of N values in ascending order the i-th, from 0, is the highest in C(i, k - 1) of the C(N, k) ways.
-    Raises as `regret`.
+    Raises like `regret`.
     """
     values = np.sort(_measures(aps, aps)[0])
     _check_choice(k, len(values))
@@ -228,9 +229,9 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Estimate:
 
 
 def mean_difference_interval(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> Estimate:
-    """The mean of the first less that of the second with its bootstrap interval, of samples without pairs.
+    """The mean of the first minus that of the second with its bootstrap interval, for unpaired samples.
 
-    Each sample is drawn anew on its own; `n` is of both together. Raises as `mean_interval`.
+    Each sample is resampled on its own; `n` is the total of both. Raises like `mean_interval`.
     """
     one, other = _values(first), _values(second)
     means = (bootstrap.mean(sample) for sample in (one, other))
@@ -245,9 +246,9 @@ def mean_difference_interval(first: ArrayLike, second: ArrayLike, *, seed: int =
 def sign_flip_test(differences: ArrayLike, *, seed: int = 0) -> float:
     """The share of signs that give a mean as far from 0: a two-sided test of paired differences.
 
-    Fisher's randomisation test (The Design of Experiments, 1935), exact of up to 16 differences; of more,
-    100,000 random signs are tried, and the given ones count as one more. The least that n differences can
-    give is 2 / 2^n. Raises ValueError if there is no difference, or one is not finite.
+    Fisher's randomisation test (The Design of Experiments, 1935), exact for up to 16 differences; for more,
+    100,000 random signs are tried, and the given ones count as one more. The smallest value that n
+    differences can give is 2 / 2^n. Raises ValueError if there is no difference, or one is not finite.
     """
     given = _values(differences)
     n = len(given)
@@ -285,7 +286,7 @@ def _table(aps: ArrayLike) -> np.ndarray:
 def _values(values: ArrayLike) -> np.ndarray:
     given = np.asarray(values, dtype=float)
     if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
-        raise ValueError(f"finite values are needed, one at least, got {given!r}")
+        raise ValueError(f"finite values are needed, at least one, got {given!r}")
     return given
 
 

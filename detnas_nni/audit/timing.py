@@ -1,6 +1,6 @@
-"""How long one training of an audit takes here, measured on a few real steps in a process of its own.
+"""How long one training of an audit takes here, measured on a few real steps in a separate process.
 
-Of its own, since on a GPU it would keep memory that the trainings need.
+Separate, since on a GPU it would keep memory that the trainings need.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def measure(config: Path, architecture: Path) -> Timing:
 
 
 def _measured(config: Config, architecture: Architecture) -> dict[str, float]:
-    """The fields of `Timing` but the last."""
+    """The fields of `Timing` except the last."""
     from nni.nas.space import model_context
 
     from detnas_nni.data.splits import open_detection

@@ -1,4 +1,4 @@
-"""`detnas report`: what a search has found, as one page with its figures, while it runs or after.
+"""`detnas report`: what a search has found, as one page with figures, during the search or after it.
 
 The parts, from the journal to the page: `searches` (which search, which published nets), `data` and
 `audited` (numbers), `training_curves` and `comparison` (numbers with their figure), `figures` and
@@ -16,9 +16,9 @@ from detnas_nni.config.run_folder import REPORT, report_folder
 
 
 def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
-    """Write the report of a config's search; gives the path of its page.
+    """Write the report of a config's search and return the path of its page.
 
-    The same inputs give the same bytes. Each file is replaced as a whole, the page last; figures of an
+    The same inputs give the same bytes. Each file is replaced atomically, the page last; figures of an
     earlier report that this one does not have are removed.
 
     Args:
@@ -32,11 +32,11 @@ def write_report(config: Config, *, name: str, compare: Sequence[Path] = (), out
         JournalError: a journal is damaged.
         ArchitectureError: a candidate, or a results.json, does not belong to the space, or is damaged.
         AuditError: an audit.json is damaged.
-        UsageError: `compare` names something that is no search.
+        UsageError: `compare` names something that is not a search.
     """
     from detnas_nni.report.searches import of_config, to_compare
 
-    search = of_config(config, name)  # before matplotlib, which takes its time
+    search = of_config(config, name)  # before matplotlib, which is slow to import
     others = [to_compare(path) for path in compare]
 
     from detnas_nni.report.exhibits import NAMES, exhibits

@@ -1,4 +1,4 @@
-"""Architectures side by side, block by block: one column a net, a row a block, colour and label the op."""
+"""Architectures side by side, block by block: a column per net, a row per block, colour and label the op."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from detnas_nni.report import style
 from search_spaces import SIZES, STAGES, layout
 
 _ROW = 0.25  # inches
-_GUTTER = 1.75  # of the stages' names
+_GUTTER = 1.75  # inches, for the stages' names
 _WIDEST = 1.9
 _LINE = 0.18
-_LETTERS = 13  # of a bold name, an inch
+_LETTERS = 13  # of a bold name, per inch
 
 
 @dataclass(frozen=True)
 class Column:
-    """One net: its name, and what stands under it (AP where it was measured here, MACs, parameters)."""
+    """One net: its name, and the notes under it (AP if it was measured here, MACs, parameters)."""
 
     name: str
     notes: tuple[str, ...]
@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks from `first` up to and without `end`; channels and stride of their output."""
+    """Blocks from `first` up to but excluding `end`; channels and stride of their output."""
 
     name: str
     first: int
@@ -43,7 +43,7 @@ class Stage:
 
 
 def stages(space: str) -> list[Stage]:
-    """The stages of a built-in space; of another's blocks it is not known what they do to the features."""
+    """The stages of a built-in space; for other spaces the blocks' effect on the features is unknown."""
     if space not in SIZES:
         return []
     found, first = [], 0
@@ -55,7 +55,7 @@ def stages(space: str) -> list[Stage]:
 
 
 def draw_architectures(columns: Sequence[Column]) -> Figure:
-    """Nets of one space, from the image (above) to the last feature (below)."""
+    """Nets of one space, from the image (top) to the last feature (bottom)."""
     space = columns[0].architecture.space
     blocks = layout(space)
     parts = stages(space)
@@ -97,7 +97,7 @@ def draw_architectures(columns: Sequence[Column]) -> Figure:
 
 
 def _tops(blocks: int, parts: Sequence[Stage], head: float) -> list[float]:
-    """Where each block begins, in inches from above: behind the stem, with a gap before each stage."""
+    """Where each block begins, in inches from the top: below the stem, with a gap before each stage."""
     firsts = {part.first for part in parts}
     tops, place = [], head + (_ROW if parts else 0)
     for block in range(blocks):

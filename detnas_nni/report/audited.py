@@ -1,4 +1,4 @@
-"""What `detnas audit` has found of a search, as the report's ranking section shows it."""
+"""What `detnas audit` has found about a search, as the report's ranking section shows it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NONE = "–"
 @dataclass(frozen=True)
 class Audited:
     """Attributes:
-    agreement: its nets as points of the figure; None where there is no audit of this search.
+    agreement: its nets as points of the figure; None if there is no audit of this search.
     rows: of the table: what is compared, n, tau, rho.
-    caption: what it means, to be added to the section's.
+    caption: what it means, to be appended to the section's caption.
     """
 
     agreement: Agreement | None = None
@@ -36,7 +36,7 @@ def audited(search: ReportedSearch, config: Config) -> Audited:
         return Audited()
     fitness = {evaluation.ops: evaluation.fitness for evaluation in search.finished}
     if any(fitness.get(net.ops) != net.fitness for net in result.nets):
-        return Audited(caption=f" {path} is an audit of another search, and left out.")
+        return Audited(caption=f" {path} is an audit of another search, so it is left out.")
     found = result.figures
     pairs = tuple(
         Pair(Architecture(config.space.name, net.ops), net.fitness, net.aps[str(result.seeds[0])])

@@ -1,4 +1,4 @@
-"""Several searches at one budget: the best fitness so far of each, and of seeds the mean and the range."""
+"""Several searches at one budget: the best fitness so far of each, and mean and range over seeds."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ class Arm:
 
 @dataclass(frozen=True)
 class Panel:
-    """The arms that one axis may carry: those guided by the same measure."""
+    """The arms that can share an axis: those guided by the same measure."""
 
     fitness: str
     arms: tuple[Arm, ...]
 
     @property
     def supernets(self) -> int:
-        """How many supernets the arms' fitness was measured with; 0 if it is not known of all of them."""
+        """How many supernets the arms' fitness was measured with; 0 if not known for all of them."""
         hashes = [search.supernet for arm in self.arms for search in arm.searches]
         return 0 if None in hashes else len(set(hashes))
 
 
 def budget(searches: Sequence[ReportedSearch]) -> int:
-    """The evaluations that every search has made, failed and stopped ones included."""
+    """The number of evaluations that every search has made, including failed and stopped ones."""
     return min(len(search.evaluations) for search in searches)
 
 
 def panels(searches: Sequence[ReportedSearch], curve: Curve = best_so_far) -> list[Panel]:
-    """The searches, cut to the shortest, by what guides them; `curve` is what is drawn of each.
+    """The searches, cut to the shortest, by the measure that guides them; `curve` is what is drawn for each.
 
-    Searches of one strategy in one space are seeds of one arm if their seeds are known and differ; else they
-    are something else that differs, and each stands for itself.
+    Searches with one strategy in one space are seeds of one arm if their seeds are known and differ;
+    otherwise they differ in something else, and each is an arm of its own.
     """
     length = budget(searches)
     groups: dict[tuple[str, str | None, str | None], list[ReportedSearch]] = defaultdict(list)
@@ -81,12 +81,12 @@ def _are_seeds(searches: Sequence[ReportedSearch]) -> bool:
 
 def _arm(label: str, searches: Sequence[ReportedSearch], length: int, curve: Curve) -> Arm:
     curves = np.array([curve(search.evaluations[:length]) for search in searches])
-    # NaN as long as one of the seeds has nothing: a mean over fewer of them would jump.
+    # NaN until every seed has a result: a mean over fewer of them would jump.
     return Arm(label, tuple(searches), curves.mean(0), curves.min(0), curves.max(0))
 
 
 def _with_spaces(arms: Sequence[Arm]) -> tuple[Arm, ...]:
-    """Arms of one label in different spaces are told apart by these."""
+    """Add the space to the labels of arms that share a label but not a space."""
     labels = [arm.label for arm in arms]
     return tuple(
         arm
@@ -100,7 +100,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
 def compared(panels: Sequence[Panel]) -> Figure:
-    """The best so far of each arm; a panel for each measure, since these have no axis in common."""
+    """The best so far of each arm; a panel for each measure, since measures share no axis."""
     figure = style.new_figure(0.6 + 3.2 * len(panels))
     rows = figure.subplots(len(panels), 1, squeeze=False).ravel()
     for axes, panel in zip(rows, panels, strict=True):
@@ -111,7 +111,7 @@ def compared(panels: Sequence[Panel]) -> Figure:
 
 
 def draw_arms(axes: Axes, arms: Sequence[Arm]) -> None:
-    """A line for each over evaluations, and the range of its seeds."""
+    """A line for each arm over evaluations, and the range of its seeds."""
     for index, arm in enumerate(arms):
         colour = style.SERIES[index % len(style.SERIES)]
         n = len(arm.searches)

@@ -1,4 +1,4 @@
-"""What the figures draw, without any drawing: numbers of a journal, and how well its supernet has ranked."""
+"""The data of the figures, without any drawing: a journal's numbers, and how well its supernet has ranked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from search_spaces import Choice
 def best_so_far(evaluations: Sequence[Evaluation]) -> np.ndarray:
     """The highest fitness up to each evaluation, (N,) float64; NaN before the first that has one.
 
-    A candidate that failed or was stopped has none: the best stays as it was.
+    A candidate that failed or was stopped has none: then the best stays as it was.
     """
     values = [np.nan if e.fitness is None else e.fitness for e in evaluations]
     return np.fmax.accumulate(np.array(values, dtype=float))
@@ -37,10 +37,10 @@ class Band:
 
 
 def generation_bands(evaluations: Sequence[Evaluation]) -> list[Band]:
-    """One band a generation, in order and without gaps.
+    """One band per generation, in order and without gaps.
 
     With several trials at a time the last of a generation may end after the first of the next: a band begins
-    where a generation is met for the first time.
+    where a generation first occurs.
     """
     bands: list[Band] = []
     for position, evaluation in enumerate(evaluations):
@@ -54,7 +54,7 @@ def generation_bands(evaluations: Sequence[Evaluation]) -> list[Band]:
 def pareto_front(costs: Sequence[float], fitness: Sequence[float]) -> list[int]:
     """The positions that nothing beats in both: no other costs at most as much and is at least as fit.
 
-    Ascending by cost, and so by fitness; of equal ones the first alone.
+    Ascending by cost, and so by fitness; of equal ones only the first.
     """
     front: list[int] = []
     for position in sorted(range(len(costs)), key=lambda i: (costs[i], -fitness[i], i)):
@@ -71,7 +71,7 @@ def candidate_names(layout: Sequence[Choice]) -> list[str]:
 def choice_shares(layout: Sequence[Choice], ops: Sequence[Sequence[int]]) -> np.ndarray:
     """How often each candidate is chosen in each block, (candidates, blocks), shares of one.
 
-    NaN where a block does not have the candidate. `ops` is of at least one architecture.
+    NaN where a block does not have the candidate. `ops` has at least one architecture.
     """
     names = candidate_names(layout)
     shares = np.full((len(names), len(layout)), np.nan)
@@ -84,10 +84,10 @@ def choice_shares(layout: Sequence[Choice], ops: Sequence[Sequence[int]]) -> np.
 
 @dataclass(frozen=True)
 class Times:
-    """Where the time went, in seconds; None where the journal does not say."""
+    """Where the time went, in seconds; None if the journal does not record it."""
 
     total: float
-    """of all evaluations, one after the other"""
+    """the sum over all evaluations"""
     wall: float | None
     """from the start of the first to the end of the last, with any pause between"""
     median: dict[str, float]
@@ -138,9 +138,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The nets that started their detector training alike: at a classifier, the supernet, or nothing.
+    """The nets whose detector training had the same start: a classifier, the supernet, or scratch.
 
-    `tau` (Kendall's, b) and `rho` (Spearman's) are None for fewer than three nets, and where one of the two
+    `tau` (Kendall's, b) and `rho` (Spearman's) are None for fewer than three nets, or if one of the two
     measures is the same for all of them.
     """
 
@@ -151,9 +151,9 @@ class Agreement:
 
 
 def agreements(search: ReportedSearch, run_dir: Path, space: str) -> list[Agreement]:
-    """Of the run's nets that are both in the search's journal and retrained, by where they started.
+    """The agreement for the run's nets that are in the search's journal and retrained, by their start.
 
-    Raises ArchitectureError for a results.json that is not as `detnas retrain` writes it.
+    Raises ArchitectureError for a results.json that `detnas retrain` would not write.
     """
     fitness = {e.ops: e.fitness for e in search.evaluations if e.fitness is not None}
     pairs: dict[str, list[Pair]] = defaultdict(list)
@@ -167,6 +167,6 @@ def agreements(search: ReportedSearch, run_dir: Path, space: str) -> list[Agreem
 
 
 def correlations(pairs: Sequence[Pair]) -> tuple[float | None, float | None]:
-    """Kendall's tau-b and Spearman's rho; None where they are not defined, or mean nothing."""
+    """Kendall's tau-b and Spearman's rho; None where they are undefined or meaningless."""
     first, second = [p.supernet for p in pairs], [p.retrained for p in pairs]
     return tau_b(first, second), spearman_rho(first, second)

@@ -24,12 +24,12 @@ from detnas_nni.util.text import duration, listed, millions, number
 from search_spaces import layout
 
 TOP = 10
-"""The best that are listed, and set against all."""
+"""How many of the best are listed, and compared with all."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text, a row a tuple; the columns after the first `texts` hold numbers."""
+    """Text, one tuple per row; the columns after the first `texts` hold numbers."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -43,9 +43,9 @@ class Exhibit:
     Attributes:
         name: of its files.
         title: the heading.
-        caption: what one sees, and of how many.
-        figure: None where there is nothing to draw; the caption then says why.
-        table: numbers beside the figure.
+        caption: what is shown, and for how many.
+        figure: None if there is nothing to draw; the caption then says why.
+        table: numbers to go with the figure.
     """
 
     name: str
@@ -60,7 +60,7 @@ NAMES = ("progress", "cost", "front", "architecture", "choices", "ranking", "tim
 
 
 def exhibits(config: Config, search: ReportedSearch, others: Sequence[ReportedSearch]) -> list[Exhibit]:
-    """All of a report; the comparison is there if there are others to compare with.
+    """All exhibits of a report; the comparison is included if there are others to compare with.
 
     Raises ArchitectureError for a damaged results.json, AuditError for a damaged audit.json.
     """
@@ -91,10 +91,10 @@ def _progress(search: ReportedSearch) -> Exhibit:
     )
     caption += " The line is the best so far." if finished else f" No candidate has {search.fitness} yet."
     if search.failed:
-        caption += f" A cross at the foot is a candidate that failed ({len(search.failed)})."
+        caption += f" A cross at the bottom is a candidate that failed ({len(search.failed)})."
     if search.stopped:
         caption += (
-            " A stroke at the foot is one that was given up on a part of the search split, by racing or in "
+            " A dash at the bottom is one that was given up on a part of the search split, by racing or in "
             f"NNI, and so has no {search.fitness} ({len(search.stopped)})."
         )
     return Exhibit("progress", title, caption, figures.progress(search))
@@ -109,7 +109,7 @@ def _cost(search: ReportedSearch, published: Sequence[PublishedNet], config: Con
     fronts = [len(pareto_front([e.cost[key] for e in finished], fitness)) for key in ("macs", "params")]
     caption = (
         f"Candidates with a result (n = {len(finished)}); the colour is the generation. Costs are those of "
-        "the backbone, without the detector around it. Ringed and joined are the Pareto fronts: nothing "
+        "the backbone, without the detector around it. Circled and joined are the Pareto fronts: nothing "
         f"evaluated is both cheaper and better ({fronts[0]} over MACs, {fronts[1]} over parameters)."
     )
     limit = config.search.constraint
@@ -118,7 +118,7 @@ def _cost(search: ReportedSearch, published: Sequence[PublishedNet], config: Con
     table = None
     if published:
         caption += (
-            " Dotted lines are the published nets of this space, by the letters of the table. Only their "
+            " Dotted lines are the published nets of this space, lettered as in the table. Only their "
             f"cost is comparable: their {search.fitness} in this supernet was not measured."
         )
         rows = tuple(
@@ -149,13 +149,13 @@ def _front(search: ReportedSearch, others: Sequence[ReportedSearch], config: Con
     if shown.retrained:
         caption += (
             f" Diamonds are members that were trained on their own ({len(shown.retrained)}): their AP on the "
-            "test split, above or below what the supernet had said of them on the search split."
+            "test split, above or below what the supernet had predicted for them on the search split."
         )
     else:
-        caption += " `detnas retrain --front K` trains members of it on their own, and shows them here."
+        caption += " `detnas retrain --front K` trains members of it on their own; they are then shown here."
     if shown.left_out:
         caption += (
-            f" Of {number(len(shown.left_out), 'other search')} no volume is shown: another space, another "
+            f" For {number(len(shown.left_out), 'other search')} no volume is shown: another space, another "
             f"measure, or no {shown.axis.name} ({listed(shown.left_out)})."
         )
     rows = tuple((str(rank), *row) for rank, row in enumerate(shown.rows(), start=1))
@@ -183,7 +183,7 @@ def _architecture(search: ReportedSearch, published: Sequence[PublishedNet], con
         )
         for net in published
     ]
-    caption = "The image comes in above; each row is a block, its colour and label the candidate in it. "
+    caption = "The image enters at the top; each row is a block, its colour and label the candidate in it. "
     if stages(space):
         caption += "↓2 halves height and width. "
     if published:
@@ -213,10 +213,10 @@ def _choices(search: ReportedSearch, config: Config) -> Exhibit:
     if not top:
         return Exhibit("choices", title, f"No candidate has {search.fitness} yet.")
     caption = (
-        f"How often each candidate stands in each block, in percent: above among the {len(top)} of highest "
-        f"{search.fitness}, below among all {len(search.evaluations)} evaluated, with those that failed or "
-        "were stopped. A cell that is darker above than below is a choice that the best share; the below is "
-        "itself drawn towards it, since evolution breeds from the best."
+        f"How often each block has each candidate, in percent: above, in the {len(top)} of "
+        f"highest {search.fitness}; below, in all {len(search.evaluations)} evaluated, including failed and "
+        "stopped ones. A cell that is darker above than below is a choice that the best share; the lower map "
+        "is itself drawn towards it, since evolution breeds from the best."
     )
     if len(top) == len(search.evaluations):
         caption += " Here the two are the same architectures."
@@ -234,18 +234,18 @@ def _ranking(search: ReportedSearch, config: Config) -> Exhibit:
             "ranking",
             title,
             "Unknown: no net of this search has been trained on its own yet (n = 0). `detnas audit` trains "
-            "some and says how far the search can be trusted; `detnas retrain` trains one, and from "
-            f"{LEAST} of them on there is a rank correlation.{audit.caption}",
+            "some and says how far the search can be trusted; `detnas retrain` trains one, and with "
+            f"at least {LEAST} of them there is a rank correlation.{audit.caption}",
         )
     rows = (*audit.rows, *(_agreement_row(agreement) for agreement in retrained))
     caption = (
         f"Nets of this search that were trained on their own as well (n = {total}): the {search.fitness} "
-        "that guided the search against AP on the test split. A search is as good as this order: Kendall's τ "
-        "and Spearman's ρ are 1 where both orders are the same, 0 where one says nothing of the other. Nets "
-        "that started their training differently are not mixed."
+        "that guided the search against AP on the test split. A search is only as good as this ranking: "
+        "Kendall's τ and Spearman's ρ are 1 if both rankings are the same, 0 if one says nothing about the "
+        "other. Nets that started their training differently are not mixed."
     )
     if all(agreement.tau is None for agreement in found):
-        few = f"Too few for a rank correlation, which takes {LEAST} that differ. "
+        few = f"Too few for a rank correlation, which needs {LEAST} that differ. "
         caption = few + caption
     caption += audit.caption
     table = Table(("start", "n", "Kendall's τ", "Spearman's ρ"), rows)
@@ -275,7 +275,7 @@ def _time(search: ReportedSearch) -> Exhibit:
     caption += f"The median is {listed(medians)}. " if medians else ""
     caption += (
         f"{number(len(search.failed), 'candidate')} failed, {len(search.stopped)} "
-        f"{'was' if len(search.stopped) == 1 else 'were'} given up early, {again} took more than one try."
+        f"{'was' if len(search.stopped) == 1 else 'were'} given up early, {again} took more than one attempt."
     )
     rows = tuple((text, str(count)) for text, count in kinds([e.error for e in search.failed]))
     table = Table(("error (numbers differ)", "candidates"), rows) if rows else None
@@ -293,13 +293,13 @@ def _training(config: Config) -> Exhibit:
             "training",
             title,
             f"The folders of this run ({config.run_dir}) have no TensorBoard events that can be read: the "
-            "trainings ran elsewhere, or have not begun.",
+            "trainings ran elsewhere or have not begun.",
         )
     parts = [f"{training.title} ({number(len(training.curves), 'net')})" for training in found]
     caption = (
         f"Training loss over steps, each point the mean since the last: {listed(parts)}. In a supernet each "
-        "step trains another path, so its loss is that of the average path; a detector's loss is the sum of "
-        "the thin lines."
+        "step trains a different path, so its loss is that of the average path; a detector's loss is the "
+        "sum of the thin lines."
     )
     return Exhibit("training", title, caption, losses(found))
 
@@ -309,14 +309,14 @@ def _comparison(searches: Sequence[ReportedSearch]) -> Exhibit:
     found = panels(searches)
     caption = (
         f"The best so far over evaluations, of {number(len(searches), 'search')} cut to the shortest: "
-        f"{number(length, 'evaluation')} each, failed and stopped ones included. "
+        f"{number(length, 'evaluation')} each, including failed and stopped ones. "
     )
     if any(len(arm.searches) > 1 for panel in found for arm in panel.arms):
-        caption += "Of several seeds the line is the mean, the band the range from the least to the most. "
+        caption += "For several seeds the line is the mean, the band the range from lowest to highest. "
     if len(found) > 1:
         caption += (
             f"The searches were guided by different measures ({listed([panel.fitness for panel in found])}), "
-            "which are no one scale: each has its own panel, and heights compare within a panel only. "
+            "which do not share a scale: each has its own panel, and heights compare only within a panel. "
         )
     caption += " ".join(note for panel in found if (note := _supernet_note(panel)))
     return Exhibit(
@@ -339,7 +339,7 @@ def _supernet_note(panel: Panel) -> str:
         f"{panel.supernets} different supernets" if panel.supernets else "supernets that are not all known"
     )
     return (
-        f"{panel.fitness} here was measured with {which}: a height may be the supernet's, not the search's."
+        f"{panel.fitness} here was measured with {which}: heights may be due to the supernet, not the search."
     )
 
 

@@ -28,7 +28,7 @@ from detnas_nni.search.journal import Evaluation
 from search_spaces import Choice
 
 _MOST_BANDS_NAMED = 25
-_MOST_CELLS_NAMED = 24  # blocks, up to which a share fits into its cell
+_MOST_CELLS_NAMED = 24  # blocks up to which a share fits into its cell
 
 _ENDING_COLOURS = dict(zip(ENDINGS, (style.BLUE, style.VERMILLION, style.PURPLE), strict=True))
 _ENDING_MARKERS = dict(zip(ENDINGS, ("o", "x", "|"), strict=True))
@@ -170,13 +170,13 @@ def _cost_panel(axes: Axes, search: ReportedSearch, key: str) -> PathCollection:
 
 
 def _mark_published(axes: Axes, lines: Sequence[tuple[float, str]]) -> None:
-    """A dotted line and a letter for each net, letters that would touch one above the other."""
+    """A dotted line and a letter for each net; letters that would touch are stacked."""
     axes.autoscale_view()
     for place, _ in lines:
         axes.axvline(place, color=style.MUTED, linestyle=(0, (1, 2)), linewidth=1.1, zorder=2)
     axes.autoscale_view()
     low, high = axes.get_xlim()
-    rows: list[float] = []  # where the last letter of each row stands
+    rows: list[float] = []  # position of the last letter in each row
     for place, letter in sorted(lines):
         row = next((r for r, last in enumerate(rows) if place - last > 0.04 * (high - low)), len(rows))
         rows[row : row + 1] = [place]

@@ -1,4 +1,4 @@
-"""The front of a search: how it grew, how much it commands, and what its members came to on their own."""
+"""The front of a search: how it grew, its volume, and the AP of its members when trained on their own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from detnas_nni.search.nondominated import Point, front_of, hypervolume
 
 @dataclass(frozen=True)
 class Axis:
-    """A cost as a journal has it, and as a figure writes it."""
+    """A cost as named in a journal, and as shown in a figure."""
 
     objective: str
     key: str
@@ -63,16 +63,16 @@ def volume_so_far(evaluations: Sequence[Evaluation], key: str, least: float, gre
 
 @dataclass(frozen=True)
 class Fronts:
-    """What the exhibit shows of a search.
+    """What the exhibit shows for a search.
 
     Attributes:
         axis: the first of the config's objectives.
-        members: of the front over all objectives, the fittest first.
+        members: of the front over all objectives, fittest first.
         growth: for each generation the positions of the front so far, among the finished evaluations.
         retrained: of members that were trained on their own, the AP on the test split by where they started.
-        least: the least of the cost in the space.
-        greatest: the greatest.
-        arms: the volumes, of this search and of those beside it.
+        least: the lowest cost in the space.
+        greatest: the highest.
+        arms: the volumes of this search and of those compared with it.
         left_out: names of searches that have none to compare.
     """
 
@@ -87,13 +87,13 @@ class Fronts:
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Of the table, after the rank."""
+        """The table's head, after the rank."""
         latency = ("latency, ms",) if self._has_latency else ()
         test = ("AP on its own, test split",) if self.retrained else ()
         return ("fitness in the supernet", "MACs, M", "parameters, M", *latency, *test, "ops")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A member each, the fittest first."""
+        """One row per member, fittest first."""
         found = []
         for member in self.members:
             cost = member.cost
@@ -153,7 +153,7 @@ class Fronts:
 
 
 def fronts(search: ReportedSearch, others: Sequence[ReportedSearch], config: Config) -> Fronts:
-    """The front of a search with at least one finished evaluation, and searches to set beside it.
+    """The front of a search with at least one finished evaluation, and searches to compare it with.
 
     Raises ArchitectureError for a damaged results.json, EvaluationError and LatencyError for an objective
     that the journal, or the config's latency table, does not have.
@@ -183,7 +183,7 @@ def _compares(other: ReportedSearch, search: ReportedSearch, key: str) -> bool:
 
 
 def _range(config: Config, key: str) -> tuple[float, float]:
-    """The least and the greatest of a cost that an architecture of the space can have."""
+    """The lowest and highest cost that an architecture of the space can have."""
     table = candidate_costs(config)
     blocks = [[cost.to_dict()[key] for cost in row] for row in table.blocks]
     base = table.base.to_dict()[key]

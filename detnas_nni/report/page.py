@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no address, figures within."""
+"""The report as one self-contained HTML page: no scripts, no external addresses, figures inlined."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from search_spaces import Choice, layout
 
 _TEMPLATE = "page.html.j2"
 
-# A browser then refuses whatever a name in a journal could smuggle in, and tells in its console.
+# The browser then blocks whatever a name in a journal could smuggle in, and reports it in its console.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 _WIDE = 24  # blocks, beyond which their squares are narrow
 
 
 class _Drawing(NamedTuple):
-    """A figure in the page: the most that it is wide, in percent, and its `<svg>` element."""
+    """A figure in the page: its maximum width, in percent, and its `<svg>` element."""
 
     width: str
     svg: str
@@ -89,7 +89,7 @@ def _moment(evaluation: Evaluation) -> str:
 
 
 def _legend(blocks: Sequence[Choice]) -> Sequence[object]:
-    """The candidates by op, where all blocks have the same; else each square's title names its own."""
+    """The candidates by op, if all blocks have the same; else each square's title names its own."""
     names = {choice.candidates for choice in blocks}
     return names.pop() if len(names) == 1 else ()
 

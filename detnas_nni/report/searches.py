@@ -24,22 +24,22 @@ STRATEGIES = {
     "regularized_evolution": "regularized evolution (NNI)",
     "random": "random search",
 }
-"""The config's strategies as a reader names them."""
+"""Readable names of the config's strategies."""
 
 AP, VOC_MAP, TOP1 = "AP", "VOC mAP", "top-1"
 
 
 @dataclass(frozen=True)
 class ReportedSearch:
-    """One search, finished or not. What a folder alone does not tell is None."""
+    """One search, finished or not. What a folder alone does not record is None."""
 
     name: str
-    """what tells it from others: the config's file or the folder, as the user named it"""
+    """what distinguishes it: the config's file or the folder, as the user named it"""
     folder: Path
     evaluations: tuple[Evaluation, ...]
     """in the journal's order; at least one"""
     fitness: str
-    """what guides it: AP, VOC mAP or top-1, all fractions of one"""
+    """the measure that guides it: AP, VOC mAP or top-1, all fractions of one"""
     space: str | None
     strategy: str | None
     """a key of the config: detnas, pareto, regularized_evolution or random"""
@@ -47,7 +47,7 @@ class ReportedSearch:
     supernet: str | None
     """SHA-256 of the supernet's file"""
     config_changed: bool = False
-    """whether the config, read now, is another than the one that the search was started with"""
+    """whether the config, as read now, differs from the one that the search was started with"""
 
     @property
     def strategy_name(self) -> str:
@@ -67,7 +67,7 @@ class ReportedSearch:
         return [evaluation for evaluation in self.evaluations if evaluation.stopped]
 
     def best(self, count: int) -> list[Evaluation]:
-        """Those of highest fitness, best first; the earlier one where two are equal."""
+        """Those of highest fitness, best first; of two equal ones the earlier."""
         return sorted(self.finished, key=lambda e: (-e.fitness, e.id))[:count]
 
 
@@ -76,7 +76,7 @@ def of_config(config: Config, name: str) -> ReportedSearch:
 
     Raises:
         EvaluationError: it has evaluated nothing yet.
-        JournalError: its journal is damaged, or has numbers that cannot be.
+        JournalError: its journal is damaged, or has impossible numbers.
         ArchitectureError: the journal holds candidates of another space than the config's.
     """
     folder = config.search_dir
@@ -88,7 +88,7 @@ def of_config(config: Config, name: str) -> ReportedSearch:
         except ArchitectureError as error:
             raise ArchitectureError(
                 f"{journal_path(folder)}: evaluation {evaluation.id} is not of the config's space ({error}); "
-                "pass the config that the search was made with"
+                "pass the config that the search was run with"
             ) from None
     identity = _identity(folder)
     supernet = identity.get("supernet")
@@ -110,7 +110,7 @@ def of_config(config: Config, name: str) -> ReportedSearch:
 def of_folder(folder: Path) -> ReportedSearch:
     """The search in a folder, such as runs/NAME/search; its strategy is known once an export has written it.
 
-    Raises EvaluationError, JournalError or ArchitectureError as `of_config`, the last of a damaged
+    Raises EvaluationError, JournalError or ArchitectureError like `of_config`, the last for a damaged
     best_architecture.json.
     """
     evaluations = _evaluations(folder, "`detnas search`")
@@ -136,12 +136,12 @@ def to_compare(path: Path) -> ReportedSearch:
     if path.is_dir():
         if not journal_path(path).exists():
             raise UsageError(
-                f"--compare {path}: no search's folder, which has a journal.jsonl (runs/NAME/search); name "
-                "that, or the config of the search"
+                f"--compare {path}: not a search's folder, which has a journal.jsonl (runs/NAME/search); "
+                "name that, or the config of the search"
             )
         return of_folder(path)
     if not path.is_file():
-        raise UsageError(f"--compare {path}: is not there; name a config, or the folder of a search")
+        raise UsageError(f"--compare {path}: does not exist; name a config, or the folder of a search")
     return of_config(load_config(path), str(path))
 
 
@@ -151,14 +151,14 @@ def _evaluations(folder: Path, command: str) -> tuple[Evaluation, ...]:
     if not evaluations:
         state = "has no evaluation yet" if path.exists() else "is not there"
         raise EvaluationError(
-            f"{path}: {state}, so there is nothing to report; {command} (or nnictl create) makes it, and a "
-            "report can be made as soon as the first candidate is evaluated"
+            f"{path}: {state}, so there is nothing to report; run {command} (or nnictl create): a report "
+            "can be made as soon as the first candidate is evaluated"
         )
     return evaluations
 
 
 def _check_numbers(evaluation: Evaluation, path: Path) -> None:
-    """What the search itself never writes, but a hand can, and what would end in the middle of a figure."""
+    """Refuse values that a search never writes, but an edit may, and that would break a figure."""
     missing = {"macs", "params"} - evaluation.cost.keys()
     if missing:
         raise JournalError(f"{path}: evaluation {evaluation.id}: cost lacks {' and '.join(sorted(missing))}")
@@ -183,7 +183,7 @@ def _identity(folder: Path) -> Mapping[str, str]:
 
 
 def _fitness(evaluations: Sequence[Evaluation]) -> str:
-    """By the names of the metrics: VOC's and COCO's each have their own, and top-1 has none beside it."""
+    """The measure, by the names of the metrics: VOC's and COCO's have their own, and top-1 has none."""
     for evaluation in evaluations:
         if evaluation.metrics is not None:
             names = evaluation.metrics.keys()
@@ -203,7 +203,7 @@ _WORDS |= {"retinanet": "RetinaNet", "300m": "300M", "1.3g": "1.3G", "3.8g": "3.
 
 @dataclass(frozen=True)
 class PublishedNet:
-    """A net of the paper, or a hand-crafted one to compare with; its cost in the search's convention."""
+    """A net of the paper, or a hand-crafted one for comparison; its cost in the search's convention."""
 
     name: str
     architecture: Architecture

@@ -1,4 +1,4 @@
-"""How figures look: a palette that colour-blind readers can tell apart, sizes, and the colours of the page.
+"""How figures look: a palette safe for colour-blind readers, sizes, and the colours of the page.
 
 INK, MUTED, GRID, BAND and PAPER are replaced by the page's own in the figures that it holds (`inline`), so
 that they follow a dark theme; no other colour may be equal to one of them.
@@ -37,11 +37,11 @@ SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 MARKERS = ("o", "^", "s", "D", "v", "P")
 
 OPS = ("#77aadd", "#bbcc33", "#eedd88", "#ee8866", "#99ddff", "#44bb99", "#ffaabb", "#aaaa00")
-"""Of candidates, by op: Tol's light scheme, on which dark text reads well; begins anew after eight."""
+"""Of candidates, by op: Tol's light scheme, on which dark text reads well; repeats after eight."""
 ON_COLOUR = "#101418"
 """Text on any of OPS, in either theme."""
 
-# The middle of viridis: its ends are lost on white, or on black.
+# The middle of viridis: its ends are invisible on white or on black.
 GENERATIONS = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.12, 0.9, 40)), "generations")
 
 WIDTH = 9.0
@@ -61,7 +61,7 @@ _PARAMETERS = {
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
     "figure.facecolor": PAPER,
-    "font.family": ["DejaVu Sans"],  # matplotlib brings it along: the same on every machine
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
     "font.size": 8,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
@@ -82,7 +82,7 @@ _PARAMETERS = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Within it figures are made, and written, in this style, whatever the user's matplotlibrc says."""
+    """Create and write figures in this style within the context, whatever the user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_PARAMETERS)
@@ -95,7 +95,7 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def legend_above(axes: Axes, columns: int = 6) -> None:
-    """The legend in a row above the axes, where it hides no point; none if nothing has a name."""
+    """The legend in a row above the axes, where it hides no point; none if nothing has a label."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         axes.legend(
@@ -116,12 +116,12 @@ def plain(bar: Colorbar) -> None:
 
 
 def marker_area(points: int) -> float:
-    """The size of a scatter's points, in points squared: of many, each is smaller."""
+    """The size of a scatter plot's points, in points squared: the more there are, the smaller."""
     return 30.0 if points <= 60 else 18.0 if points <= 300 else 9.0
 
 
 def pretty(candidate: str) -> str:
-    """A candidate's name in few letters."""
+    """A short form of a candidate's name."""
     family, _, kernel = candidate.rpartition("_")
     words = {"shufflenet": "Shuffle", "xception": "Xception"}
     return f"{words[family]} {kernel.replace('x', '×')}" if family in words else candidate
@@ -152,8 +152,8 @@ def to_png(figure: Figure) -> bytes:
 
 
 def inline(svg: str, name: str, description: str) -> str:
-    """The `<svg>` element for a page: its ids made unique by `name`, its colours the page's, with a text for
-    those who do not see it. It names no address, so that nothing is loaded for it.
+    """The `<svg>` element for a page: its ids made unique by `name`, its colours the page's, with a text
+    alternative. It refers to no address, so that nothing is loaded for it.
     """
     body = svg[svg.index("<svg") :]
     tag, _, rest = body.partition(">")

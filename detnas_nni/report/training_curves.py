@@ -32,7 +32,7 @@ class Curve:
     name: str
     loss: Steps
     terms: dict[str, Steps]
-    """the parts that it is the sum of, by name"""
+    """the terms of the sum, by name"""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def trainings(config: Config) -> list[TrainingCurves]:
 
 
 def read_curve(name: str, folder: Path) -> Curve | None:
-    """Of the training in a folder; None if it has logged nothing. A resumed training counts as one.
+    """The curve of the training in a folder; None if it has logged nothing. A resumed training counts as one.
 
-    As TensorBoard does, it reads a file as far as it is whole: that of a running training ends anywhere.
+    Like TensorBoard, it reads a file as far as it is intact: that of a running training may end anywhere.
     """
     events = folder / TENSORBOARD
     if not any(events.glob("events.out.tfevents.*")):
@@ -79,13 +79,13 @@ def read_curve(name: str, folder: Path) -> Curve | None:
 def _scalars(events: Path) -> dict[str, Steps]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells how long it reads, at each file
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs how long it reads, for each file
     accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0})
     accumulator.Reload()
     scalars = {}
     for tag in accumulator.Tags()["scalars"]:
-        # A step that was trained again after a crash stands there twice: the later one counts. The order of
-        # the files does not tell: those of one second are numbered, and sorted as text, 10 before 9.
+        # A step that was trained again after a crash is there twice: the later one counts. The order of the
+        # files is no guide: those of one second are numbered, and sorted as text, 10 before 9.
         events_in_time = sorted(accumulator.Scalars(tag), key=lambda event: event.wall_time)
         by_step = {event.step: event.value for event in events_in_time}
         scalars[tag] = tuple(sorted(by_step.items()))
@@ -96,7 +96,7 @@ _MOST_NETS_NAMED = 6
 
 
 def losses(trainings: Sequence[TrainingCurves]) -> Figure:
-    """A panel a training: the loss over steps; of a single net also the parts that it is the sum of."""
+    """One panel per training: the loss over steps; for a single net also the terms of its sum."""
     columns = min(2, len(trainings))
     rows = -(-len(trainings) // columns)
     figure = style.new_figure(0.3 + 2.7 * rows)

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of nets and searches."""
+"""Helpers that know nothing about nets and searches."""

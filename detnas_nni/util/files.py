@@ -1,4 +1,4 @@
-"""Files and folders that are either whole or not there: written under a temporary name, then renamed."""
+"""Files and folders that are either complete or not there: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, bring it to the disk, and give it the name.
+    """Let `write` fill a temporary file beside `path`, flush it to disk, and rename it to `path`.
 
-    Raises OSError that names `path`; the file is then as it was before.
+    Raises OSError naming `path`; the file is then as it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -23,7 +23,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:  # that of a full disk names no file
+    except OSError as error:  # a full disk's error names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -38,13 +38,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nothing is there, or an empty folder."""
+    """Whether the folder does not exist or is empty."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `folder` if the block ends without an error."""
+    """An empty folder to fill, which replaces `folder` if the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         new = Path(temporary) / "new"

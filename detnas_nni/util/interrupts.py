@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: not lost, and held back where they must not come between."""
+"""Ctrl-C and SIGTERM: never lost, and deferred where they must not interrupt."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _AGAIN = 0.1  # seconds
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM come after this block, not in it: for compiled code that calls Python back.
+    """Defer Ctrl-C and SIGTERM until after this block: for compiled code that calls back into Python.
 
-    An exception there has nowhere to go. In torch's writer the interrupt is lost, or the process aborts. In
-    a fork, as starts a loader process, Python calls the hooks of other modules and ignores what they raise;
-    logging's, so interrupted, does not give its lock back.
+    An exception there cannot propagate. In torch's writer the interrupt is lost, or the process aborts. In
+    a fork, which starts a loader process, Python calls the hooks of other modules and ignores what they
+    raise; logging's hook, if interrupted, does not release its lock.
     """
     before = {number: signal.getsignal(number) for number in _NUMBERS}
     if threading.current_thread() is not threading.main_thread() or None in before.values():
-        yield  # Python handles signals in its main thread alone
+        yield  # Python handles signals only in its main thread
         return
     came: dict[int, FrameType | None] = {}
     for number in _NUMBERS:
@@ -45,10 +45,10 @@ def interrupts_wait() -> Iterator[None]:
 
 @contextmanager
 def interrupts_come_again() -> Iterator[None]:
-    """Where Python ignores an interrupt in this block, let it come once more a moment later.
+    """If Python ignores an interrupt in this block, repeat it a moment later.
 
     Python has to ignore what a finalizer raises, and some take long: that of a data loader waits until its
-    processes have ended, and this is where a search that loads images for each candidate is often met.
+    processes have ended, and that is where a search that loads images for each candidate often is.
     """
     before = sys.unraisablehook
     timers: list[threading.Timer] = []
@@ -57,7 +57,7 @@ def interrupts_come_again() -> Iterator[None]:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             before(unraisable)
             return
-        # A signal that came in here would be ignored, too.
+        # A signal that arrived in here would be ignored, too.
         timers.append(threading.Timer(_AGAIN, _interrupt))
         timers[-1].daemon = True
         timers[-1].start()
@@ -72,7 +72,7 @@ def interrupts_come_again() -> Iterator[None]:
 
 
 def _interrupt() -> None:
-    """Send this process what raises KeyboardInterrupt: Ctrl-C, or SIGTERM where Ctrl-C is ignored."""
+    """Send this process the signal that raises KeyboardInterrupt: SIGINT, or SIGTERM if SIGINT is ignored."""
     for number in _NUMBERS:
         if callable(signal.getsignal(number)):
             os.kill(os.getpid(), number)

@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write to: a lock of the kernel's on a file beside it."""
+"""A folder that one process at a time may write to: a kernel lock on a file beside it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 _log = logging.getLogger(__name__)
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-_EVERY = 0.2  # seconds between two looks at a lock that another process has
+_EVERY = 0.2  # seconds between two attempts at a lock that another process has
 
 
 class FolderLock:
     """The lock of a folder, held from `acquire` until `release`, or until the process has ended.
 
-    The kernel holds it (flock), so that a dead owner leaves none behind. The locked file stands beside the
-    folder, which `--fresh` clears.
+    It is a kernel lock (flock), so that a dead owner leaves none behind. The locked file is beside the
+    folder, since `--fresh` clears the folder.
 
     Args:
-        folder: it need not be there yet.
+        folder: it need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,17 +43,17 @@ class FolderLock:
             if error.errno not in _WITHOUT_LOCKS:
                 raise
             _log.warning(
-                "%s: this file system has no locks; see to it that one process at a time writes here",
+                "%s: this file system has no locks; make sure that only one process at a time writes here",
                 self._folder,
             )
         return True
 
     def wait(self, seconds: float, worth_it: Callable[[], bool] = lambda: True) -> bool:
-        """Take the lock as soon as whoever has it lets it go; False if that does not happen in time.
+        """Take the lock as soon as its holder releases it; False if that does not happen in time.
 
         Args:
             seconds: the longest wait.
-            worth_it: asked time and again; the wait ends, too, when it says no.
+            worth_it: called repeatedly; the wait also ends when it returns False.
         """
         deadline = time.monotonic() + seconds
         while not self.acquire():
@@ -63,7 +63,7 @@ class FolderLock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         _OPEN.discard(self)
         self._file.close()
 
@@ -72,7 +72,7 @@ _OPEN: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget_in_a_child() -> None:
-    """A forked process, such as a loader's worker, shares the lock, and would hold it for a dead parent."""
+    """Drop the lock in a forked process, such as a loader's worker, which would hold it for a dead parent."""
     for lock in _OPEN:
         lock._file.close()
     _OPEN.clear()

@@ -1,8 +1,8 @@
-"""Processes by an identity that no later process shares, who their parents are, and how they are ended.
+"""Processes with an identity that no later process shares, their parents, and how to end them.
 
-A process number is given away again. Together with the host and the moment of the start, as the kernel
-counts it since the machine's own, it names one process for good. All else is psutil's, whose start of a
-process is by the clock, which may be set meanwhile.
+A pid may be reused. Together with the host and the start time, which the kernel counts from boot, it
+identifies one process forever. Everything else is psutil's, whose start time of a process follows the clock,
+which may be changed meanwhile.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Process:
 
     pid: int
     started: str
-    """of the machine's start and of the process's, in clock ticks since then"""
+    """the boot id, and the process's start in clock ticks since boot"""
     host: str
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The process that has a number now; None if none has."""
+        """The process that has this pid now; None if there is none."""
         started = _started(pid)
         return None if started is None else cls(pid, started, socket.gethostname())
 
@@ -56,7 +56,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it runs on this machine. One that has ended and waits for its parent to notice does not."""
+        """Whether it runs on this machine. A zombie, which waits for its parent, does not."""
         if not self.is_here:
             return False
         try:
@@ -65,16 +65,16 @@ class Process:
             return False
         if status in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return False
-        return self.started == _started(self.pid)  # last: the status was that of who has the number now
+        return self.started == _started(self.pid)  # last: the status was that of the pid's present process
 
     def send(self, number: signal.Signals) -> bool:
-        """Send it a signal; False if it is gone. It never reaches another process of the same number."""
+        """Send it a signal; False if it is gone. It never reaches another process that has its pid."""
         try:
             handle = os.pidfd_open(self.pid)
         except OSError:
             return False
         try:
-            # The handle is the process's that had the number a moment ago; now look whether it is this one.
+            # The handle is that of the process that had the pid a moment ago; now check that it is this one.
             if not self.alive:
                 return False
             signal.pidfd_send_signal(handle, number)
@@ -100,7 +100,7 @@ def descendants(*roots: Process) -> list[Process]:
 
 
 def ancestors() -> list[Process]:
-    """The parent of this process, its parent, and so on, up to but without the machine's first process."""
+    """The parent of this process, its parent, and so on, up to but excluding the machine's first process."""
     found = [Process.of(parent.pid) for parent in psutil.Process().parents() if parent.pid > 1]
     return [process for process in found if process is not None]
 
@@ -116,12 +116,12 @@ def lifeline() -> list[Process]:
 
 
 def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Let the kernel send this process a signal when its parent dies, however that happens."""
+    """Have the kernel send this process a signal when its parent dies, however that happens."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def wait(processes: Iterable[Process], seconds: float) -> list[Process]:
-    """Wait until processes have ended, so long at most; gives those that have not."""
+    """Wait until processes have ended, at most this long; returns those that have not."""
     deadline = time.monotonic() + seconds
     left = [process for process in processes if process.alive]
     while left and time.monotonic() < deadline:
@@ -131,7 +131,7 @@ def wait(processes: Iterable[Process], seconds: float) -> list[Process]:
 
 
 def end(processes: Iterable[Process], grace: float = 5.0) -> None:
-    """End processes: asked first, by SIGTERM, and killed if they still run so many seconds later."""
+    """End processes: by SIGTERM first, and killed if they still run this many seconds later."""
     asked = [process for process in processes if process.send(signal.SIGTERM)]
     for process in wait(asked, grace):
         process.send(signal.SIGKILL)
@@ -139,12 +139,13 @@ def end(processes: Iterable[Process], grace: float = 5.0) -> None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, of the machine's start and in clock ticks since then; None if there is none."""
+    """When a process started: the boot id and clock ticks since boot; None if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None
-    # The name in brackets may hold anything, brackets and spaces too; the fields go on behind the last one.
+    # The name in brackets may contain anything, even brackets and spaces; the fields continue after the last
+    # one.
     return f"{_boot()}/{text.rpartition(')')[2].split()[19]}"
 
 

@@ -1,8 +1,8 @@
-"""How far something long has come: a bar where someone watches, and a log line every so often elsewhere.
+"""Progress of something long: a bar where someone watches, and a log line every so often elsewhere.
 
-A bar is redrawn in place, which in a file or in NNI's captured output is a mess. It is therefore shown on a
-terminal alone, and never in a process that NNI has started. Log lines of any part of the program come out
-above it.
+A bar is redrawn in place, which makes a mess in a file or in NNI's captured output. It is therefore only
+shown on a terminal, and never in a process that NNI has started. Log lines from any part of the program
+appear above it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LINE_EVERY = 30.0
 """Seconds between two log lines where there is no bar."""
 
 FORECAST_AFTER = 5.0
-"""Seconds of steps that a forecast rests on."""
+"""Seconds of steps that a forecast is based on."""
 
 _REDRAWN_EVERY = 0.25  # seconds
 
@@ -39,7 +39,7 @@ _FORMAT = "{desc}  {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {pace}  {rema
 
 
 class _Bar(tqdm):
-    monitor_interval = 0  # tqdm's thread, which loader processes would be forked beside
+    monitor_interval = 0  # no tqdm thread, beside which loader processes would be forked
 
     @property
     def format_dict(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class _Bar(tqdm):
 
 
 def is_watched() -> bool:
-    """Whether someone looks at this process's stderr: a terminal that can redraw a line, and not NNI's."""
+    """Whether someone watches this process's stderr: a terminal that can redraw a line, and not NNI's."""
     return (
         sys.stderr.isatty()
         and os.environ.get("TERM") != "dumb"
@@ -59,16 +59,16 @@ def is_watched() -> bool:
 
 
 class ProgressBar:
-    """What is done of a whole; a context, which takes the bar away again, or leaves it as it stands.
+    """The progress of a task; a context manager, which removes the bar at the end, or leaves it as it is.
 
     Args:
         total: how much there is to do.
         what: a word or two for it.
         unit: of what is done, in the singular.
-        done: how much was done before, by a run that was interrupted.
-        lines: whether to log a line every `LINE_EVERY` seconds where there is no bar; for what logs none.
-        delay: seconds until the bar appears, for what is mostly quick.
-        stays: whether the bar is left on the screen in the end.
+        done: how much an interrupted run had already done.
+        lines: whether to log a line every `LINE_EVERY` seconds if there is no bar; for tasks that log none.
+        delay: seconds until the bar appears, for tasks that are mostly quick.
+        stays: whether the bar is left on the screen at the end.
     """
 
     def __init__(
@@ -115,11 +115,11 @@ class ProgressBar:
         return self._bar is not None
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done."""
+        """Count this much more as done."""
         self.to(self.done + count)
 
     def to(self, done: int, **shown: str) -> None:
-        """So much is done by now; `shown` are values to name beside it from now on."""
+        """Set how much is done by now; `shown` are values to show beside it from now on."""
         self._shown |= shown
         if self._bar is not None:
             if shown:
@@ -141,7 +141,7 @@ class ProgressBar:
             sys.stdout.flush()
 
     def close(self) -> None:
-        """Log lines go their own way again."""
+        """Restore normal logging."""
         if self._bar is not None and self._bar.leave:
             self._bar.refresh()
         self._ends.close()
@@ -174,13 +174,13 @@ class Forecast:
         self._total = total
         self._what = what
         self._unit = unit
-        self._first: tuple[int, float] | None = None  # what was done first, and when
+        self._first: tuple[int, float] | None = None  # how much was done first, and when
         self._said = False
 
     def at(self, done: int) -> None:
-        """So much is done by now."""
+        """Report how much is done by now."""
         now = time.monotonic()
-        if self._first is None:  # it sets things up, and counts for nothing
+        if self._first is None:  # it includes setting up, so it does not count
             self._first = (done, now)
         first, since = self._first
         measured = done > first and now - since >= FORECAST_AFTER
@@ -189,13 +189,13 @@ class Forecast:
         self._said = True
         rate = (done - first) / (now - since)
         _log.info(
-            "%s: %s to go on this machine, by its first %ss (%s)",
+            "%s: %s left on this machine, judging by its first %ss (%s)",
             *(self._what, in_words((self._total - done) / rate), self._unit, _rate(rate, self._unit)),
         )
 
 
 def watched(items: Iterable[Item], total: int, what: str, unit: str, *, delay: float = 0.0) -> Iterator[Item]:
-    """The items, with a bar over them that goes when they end; arguments as of `ProgressBar`."""
+    """The items, with a bar that disappears when they end; arguments as for `ProgressBar`."""
     with ProgressBar(total, what, unit, delay=delay, stays=False) as bar:
         for item in items:
             yield item
@@ -210,7 +210,7 @@ def duration(seconds: float) -> str:
 
 
 def _rate(per_second: float, unit: str) -> str:
-    """A rate above 0, so that it is readable: of what takes seconds, how many."""
+    """A readable form of a rate above 0: per second, or seconds per unit if it is slow."""
     return f"{per_second:.1f} {unit}s/s" if per_second >= 1 else f"{1 / per_second:.1f} s/{unit}"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: int | str) -> int:
-    """A 63-bit seed that depends on the seed and on what it is for, such as ("augmentation", 17).
+    """A 63-bit seed derived from the seed and its purpose, such as ("augmentation", 17).
 
     Streams of different purposes are independent, so that drawing more of one never shifts another; a
     step's stream depends on its number alone, so that a resumed training needs no saved generator.
@@ -18,5 +18,5 @@ def derive_seed(seed: int, *purpose: int | str) -> int:
 
 
 def generator(seed: int, *purpose: int | str) -> np.random.Generator:
-    """A NumPy generator of its own for a purpose."""
+    """A separate NumPy generator for a purpose."""
     return np.random.default_rng(derive_seed(seed, *purpose))

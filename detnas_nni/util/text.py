@@ -1,4 +1,4 @@
-"""Values, numbers and lists as a sentence has them."""
+"""Values, numbers and lists, worded for a sentence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def millions(count: int) -> str:
-    """ "288M", "21.2M", "0.085M": three digits that count."""
+    """ "288M", "21.2M", "0.085M": three significant digits."""
     value = count / 1e6
     return f"{value:.0f}M" if value >= 100 else f"{value:.1f}M" if value >= 10 else f"{value:.3f}M"
 

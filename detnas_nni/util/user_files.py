@@ -20,7 +20,7 @@ def leaves_folder(name: str) -> bool:
     Links inside the folder are the user's own doing and are followed: image sets are often trees of links.
     """
     if "/" not in name and "\\" not in name and ":" not in name:
-        return name == ".."  # nearly all names are plain, and paths take long
+        return name == ".."  # nearly all names are plain, and paths are slow
     windows = PureWindowsPath(name)
     return bool(windows.drive or windows.root) or ".." in windows.parts or PurePosixPath(name).is_absolute()
 
@@ -29,7 +29,7 @@ def read_bytes(file: Path, limit: int) -> bytes:
     """The content of a file that comes with a data set.
 
     Raises:
-        OSError: it cannot be read, has more than `limit` bytes, or is no file: a pipe would not end.
+        OSError: it cannot be read, has more than `limit` bytes, or is not a file: a pipe would not end.
     """
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -53,7 +53,7 @@ def read_json_object(file: Path, keys: Sequence[str]) -> dict:
         ) from None
     except RecursionError:
         raise DataError(f"{file}: is nested too deeply to be a COCO annotation file.") from None
-    except ValueError as error:  # bad JSON, bad UTF-8, an integer of thousands of digits
+    except ValueError as error:  # bad JSON, bad UTF-8, an integer with thousands of digits
         raise DataError(f"{file}: is not JSON ({error}); expected a COCO annotation file.") from None
     if not isinstance(content, dict):
         raise DataError(

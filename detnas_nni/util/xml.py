@@ -6,7 +6,7 @@ import re
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-# Of several bytes a letter, which expat does not know, and what Python calls the widest of their family.
+# Multi-byte encodings, which expat does not know, and the widest codec of their family in Python.
 _EAST_ASIAN = {
     **dict.fromkeys(("gb2312", "gbk", "gb18030", "cp936"), "gb18030"),
     **dict.fromkeys(("big5", "cp950"), "big5hkscs"),
@@ -18,14 +18,14 @@ _DECLARED = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']
 
 
 class BadXmlError(Exception):
-    """What is no XML that an annotation may be in; the text says why, without the file's name."""
+    """Not XML that an annotation may use; the text says why, without the file's name."""
 
 
 def parse_xml(content: bytes) -> Element:
     """The root, without expanding entities: a DOCTYPE is refused, no annotation needs one.
 
-    Blank lines before the XML declaration, which expat calls an error, are passed over; East Asian encodings
-    of several bytes a letter, which expat does not know, are decoded first.
+    Blank lines before the XML declaration, which expat rejects, are skipped; multi-byte East Asian encodings,
+    which expat does not know, are decoded first.
 
     Raises:
         BadXmlError: it has a DOCTYPE, or is not XML.

@@ -102,7 +102,7 @@ def test_an_audit_of_another_search_is_left_out(
     config, search = searched(5)  # in the same folder, with another fitness
     exhibit = ranking(config, search)
     assert exhibit.table is None
-    assert f"{audit_file(config)} is an audit of another search, and left out." in exhibit.caption
+    assert f"{audit_file(config)} is an audit of another search, so it is left out." in exhibit.caption
 
 
 def test_without_one_the_section_says_how_to_make_it(searched_five: tuple[Config, ReportedSearch]) -> None:

@@ -85,7 +85,7 @@ def test_searches_that_other_tasks_guide_get_an_axis_of_their_own_and_it_is_said
     other = arm([0.7, 0.8, 0.9], task="classification")
     exhibit = exhibits(config, search, [other])[-1]
     assert [axes.get_ylabel() for axes in exhibit.figure.axes] == ["best AP so far", "best top-1 so far"]
-    assert "guided by different measures (AP and top-1), which are no one scale" in exhibit.caption
+    assert "guided by different measures (AP and top-1), which do not share a scale" in exhibit.caption
 
 
 def test_different_supernets_on_one_axis_are_told(arm, searched):

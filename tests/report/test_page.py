@@ -97,7 +97,7 @@ def test_failures_are_counted_by_kind(reported):
         ["error (numbers differ)", "candidates"],
         ["RuntimeError: no memory for 2 bytes", "3"],
     ]
-    assert "3 candidates failed, 1 was given up early, 3 took more than one try." in text
+    assert "3 candidates failed, 1 was given up early, 3 took more than one attempt." in text
     assert re.search(r"<dt>failed</dt><dd>3</dd>.*<dt>stopped early</dt><dd>1</dd>", text)
 
 

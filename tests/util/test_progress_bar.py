@@ -163,7 +163,7 @@ def test_a_forecast_is_made_once_of_steps_behind_the_first(
         for done in (201, 205, 211, 219):  # 201 is the first of a process that goes on from 200
             forecast.at(done)
     [line] = caplog.messages
-    assert line == "pretrain: 4 min 4 s to go on this machine, by its first steps (2.0 steps/s)"
+    assert line == "pretrain: 4 min 4 s left on this machine, judging by its first steps (2.0 steps/s)"
 
 
 def test_what_ends_at_once_has_no_forecast(
@@ -189,7 +189,7 @@ def test_a_training_says_near_its_start_how_long_it_will_take(
     monkeypatch.setattr(progress_bar, "FORECAST_AFTER", 0.0)
     with caplog.at_level(logging.INFO):
         getattr(steps, step)(make_config(tmp_path / "run", finetune={"init": "scratch"}))
-    [line] = [line for line in caplog.messages if "to go on this machine" in line]
+    [line] = [line for line in caplog.messages if "left on this machine" in line]
     assert line.startswith(f"{step}: ")
 
 
