@@ -96,7 +96,8 @@ def _start(text: str) -> str | Path:
         return text
     if not Path(text).is_file():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not classification, supernet, imagenet or scratch, nor an existing file of weights"
+            f"{text!r} is neither classification, supernet, imagenet nor scratch, nor an existing file of "
+            "weights"
         )
     return Path(text)
 
