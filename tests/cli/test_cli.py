@@ -137,7 +137,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         ("retrain -c a.yaml", "one of the arguments --arch --front is required"),
         (
             "retrain -c a.yaml --arch a.json --init gone",
-            "'gone' is not classification, supernet, imagenet or scratch, nor",
+            "'gone' is neither classification, supernet, imagenet nor",
         ),
         ("import-reference a.pth", "the following arguments are required: --out"),
         ("import-reference a.pth --out a.pt --shuffle odd", "invalid choice: 'odd'"),
