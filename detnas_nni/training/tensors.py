@@ -53,8 +53,8 @@ def check_fit(net: nn.Module, state: Mapping[str, Tensor], source: Path, whose: 
         needed, found = (_form(tensors.get(name)) for tensors in (expected, state))
         if needed != found:
             raise CheckpointError(
-                f"{source}: the weights do not fit {whose}: {name} is {found}, but should be {needed}; they "
-                "belong to other settings or another net, or the file is damaged"
+                f"{source}: the weights do not fit {whose}: {name} is {found} in them, and {needed} there; "
+                "they belong to other settings or another net, or the file is damaged"
             )
 
 

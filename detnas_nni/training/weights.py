@@ -119,7 +119,7 @@ class Weights:
             if found != expected:
                 raise CheckpointError(
                     f"{self.path}: weights of {_KIND[self.info.ops is None]} whose {name} is "
-                    f"{_show(found)}, but the config says {_show(expected)}; train weights with this config, "
+                    f"{_show(found)}, but the config says {_show(expected)}; train some with this config, "
                     "name other weights, or point run_dir at the right run"
                 )
 

@@ -147,7 +147,7 @@ def test_if_every_training_fails_it_gives_up_with_what_the_last_one_said(
 @pytest.mark.parametrize(
     ("options", "sections", "status", "message"),
     [
-        (["--nets", 1], {}, 2, "--nets 1: a rank correlation needs 3 nets at least"),
+        (["--nets", 1], {}, 2, "--nets 1: a rank correlation needs at least 3 nets"),
         (["--nets", 9], {}, 1, "--nets 9: the search has 3 candidates with a result; pass --nets 3, or let"),
         ([], {"data": {"detection": {"test": None}}}, 2, "no `data.detection.test`"),
         (

@@ -61,7 +61,7 @@ def test_of_a_uniform_draw_the_searchs_first_choice_is_trained_too() -> None:
 
 @pytest.mark.parametrize("nets", [1, 2])
 def test_fewer_than_three_nets_are_refused(nets: int) -> None:
-    with pytest.raises(UsageError, match=f"--nets {nets}: a rank correlation needs 3 nets"):
+    with pytest.raises(UsageError, match=f"--nets {nets}: a rank correlation needs at least 3 nets"):
         plan(nets)
 
 
@@ -116,7 +116,7 @@ def test_too_little_time_says_how_much_it_takes(journal: NetJournal) -> None:
 def test_it_says_before_what_so_many_nets_can_show() -> None:
     assert "within ±0.25 in 95 of 100" in what_it_can_show(30)
     assert "within ±0.49 in 95 of 100" in what_it_can_show(10)
-    assert "what 4 nets can show: nothing about the order" in what_it_can_show(4)
+    assert "what 4 nets can show: nothing about the ranking" in what_it_can_show(4)
 
 
 # Where they run.

@@ -117,7 +117,7 @@ def test_what_the_first_choice_loses_is_told_where_it_is_known(regret, clause: s
 def test_without_an_order_it_says_why() -> None:
     few = verdict(figures(None, n=2, regret=()))
     assert few.sentence == (
-        "Cannot tell how well the search ranks: 2 nets with a result, and 3 are the least."
+        "Cannot tell how well the search ranks: 2 nets with a result, and at least 3 are needed."
     )
     same = verdict(figures(None, regret=(Regret(1, 0.0, 0.0),)))
     assert same.sentence == "Cannot tell how well the search ranks: all 30 nets have the same AP or fitness."

@@ -111,7 +111,7 @@ def test_other_searches_stand_beside_it_at_an_equal_budget_and_those_of_another_
     assert all(len(arm.mean) == 40 for arm in shown.arms)
     assert shown.left_out == (str(tmp_path / "foreign"),)
     (exhibit,) = [e for e in exhibits(config, search, [*same, foreign]) if e.name == "front"]
-    assert "Of 1 other search no volume is shown" in exhibit.caption
+    assert "For 1 other search no volume is shown" in exhibit.caption
 
 
 def test_the_figure_has_both_panels_and_says_the_budgets(config, search):

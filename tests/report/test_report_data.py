@@ -148,7 +148,7 @@ def test_numbers_that_cannot_be_are_named(make_config, tmp_path, change, message
 
 
 def test_what_is_no_search_cannot_be_compared(tmp_path):
-    with pytest.raises(UsageError, match=r"--compare .*gone: is not there"):
+    with pytest.raises(UsageError, match=r"--compare .*gone: does not exist"):
         to_compare(tmp_path / "gone")
     with pytest.raises(UsageError, match=r"not a search's folder, which has a journal\.jsonl"):
         to_compare(tmp_path)

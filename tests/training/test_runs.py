@@ -307,7 +307,7 @@ def test_a_training_that_saves_itself_at_its_end_is_waited_for(
     config = scratch()
     with held(config.run_dir / step, 2), caplog.at_level(logging.INFO):
         assert train(config).exists()
-    assert f"{step}: another process trains here; waiting for its end" in caplog.text
+    assert f"{step}: another process trains here; waiting for it to end" in caplog.text
 
 
 def test_a_fingerprint_depends_on_whatever_counts_besides_the_config(

@@ -233,7 +233,7 @@ def test_a_search_for_which_nni_starts_no_trials_any_more_says_so(tuner, config,
             manager.end(lost, how)
         error = manager.error()
     assert f"NNI has started no trials since trial {lost.job} was lost with its machine" in error
-    assert "take it out of machineList, then `nnictl stop` and `nnictl create` again" in error
+    assert "remove it from machineList, then run `nnictl stop` and `nnictl create`" in error
     assert len(journal_of(config)) == 0
 
 
