@@ -272,5 +272,5 @@ def test_a_journal_that_cannot_be_written_stops_the_search(path):
         return likeness(ops)
 
     evaluator, reason = stopped(path, "detnas", disk_is_gone)
-    assert "journal.jsonl: cannot be written (Is a directory); the 5 evaluations in it are whole" in reason
+    assert "journal.jsonl: cannot be written (Is a directory); the 5 evaluations in it are intact" in reason
     assert len(evaluator.evaluated) == 6

@@ -80,5 +80,5 @@ def test_limits_that_nothing_keeps_are_an_error(config, tmp_path):
 
 
 def test_of_a_fixed_net_there_is_nothing_to_draw(config):
-    with pytest.raises(UsageError, match=r"space\.name is resnet50, one fixed net.*published/resnet50\.json"):
+    with pytest.raises(UsageError, match=r"space\.name is resnet50, a fixed net.*published/resnet50\.json"):
         sample(config(space={"name": "resnet50"}), 1)

@@ -106,9 +106,7 @@ def test_an_interrupt_of_a_finalizer_comes_again(number):
     finalized.number = number
     with pytest.raises(KeyboardInterrupt), interrupts_come_again():
         del finalized
-        ended = time.monotonic() + 10
-        while time.monotonic() < ended:
-            pass
+        time.sleep(10)  # no empty loop: CPython 3.13.0 lets what interrupts its jump pass by the `with`
         pytest.fail("the interrupt was lost")
 
 
