@@ -255,11 +255,11 @@ def test_a_net_of_another_experiment_is_missed_before_anything_runs(
     file = write_config(tmp_path / "experiments/taker/detnas.yaml", reproduces=taker)
     with pytest.raises(UsageError) as raised:
         reproduce(file.parent)
-    assert f"{best} is not there; `detnas reproduce experiments/maker` finds one" in str(raised.value)
+    assert f"{best} does not exist; `detnas reproduce experiments/maker` finds one" in str(raised.value)
     with pytest.raises(UsageError, match="`detnas reproduce experiments/maker --fast-dev-run` finds one"):
         reproduce(file.parent, fast_dev_run=True)
     write_config(file, reproduces=taker | {"architectures": ["gone.json"]})
-    with pytest.raises(UsageError, match=r"gone\.json is not there; correct the path"):
+    with pytest.raises(UsageError, match=r"gone\.json does not exist; correct the path"):
         reproduce(file.parent)
 
 

@@ -72,5 +72,5 @@ def test_before_a_search_the_command_that_makes_one_is_named(config_file, capsys
 def test_what_is_no_search_is_refused_before_anything_is_written(config_file, capsys, tmp_path):
     gone = ["--compare", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]
     assert main(["report", "-c", str(config_file), *gone]) == 2
-    assert f"--compare {tmp_path / 'gone'}: is not there" in capsys.readouterr().err
+    assert f"--compare {tmp_path / 'gone'}: does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
