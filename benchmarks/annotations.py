@@ -3,9 +3,9 @@
     python benchmarks/annotations.py --against ../other
 
 reads one generated COCO file, and the same boxes as VOC, by this checkout and by the other, in processes
-that take turns, and prints one JSON object: seconds (of CPU, median) of each, and the ratio of this one to the other
-in the same rounds (lower quartile, median, upper quartile). Image files are there and empty: none needs to
-be opened. The share that `json` or expat take alone is in the figures of both.
+that take turns, and prints one JSON object: seconds (of CPU, median) of each, and the ratio of this one to
+the other in the same rounds (lower quartile, median, upper quartile). Image files are there and empty: none
+needs to be opened. The share that `json` or expat take alone is in the figures of both.
 """
 
 import argparse
