@@ -46,6 +46,9 @@ class ClassifierSpace(ModelSpace):
             self.last_conv = _last_conv(channels, width) if own is None else own()
             self.dropout = nn.Dropout2d(dropout)
             self.fc = nn.Linear(width, num_classes)
+            # Drawn after both are made, in this order: a seed gives the same weights in every release.
+            if own is None:
+                initialise(self.last_conv)
             initialise(self.fc)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,7 +64,6 @@ class ClassifierSpace(ModelSpace):
 
 
 def _last_conv(channels: int, width: int) -> nn.Sequential:
-    conv = nn.Conv2d(channels, width, kernel_size=1)
-    last = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-    initialise(last)
-    return last
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel_size=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+    )
