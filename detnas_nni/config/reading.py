@@ -28,7 +28,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from detnas_nni.config.schema import SPLIT_FORMS, TAGS, Config, Section
+from detnas_nni.config.data_sections import SPLIT_FORMS, TAGS
+from detnas_nni.config.schema import Config
+from detnas_nni.config.section import Section
 from detnas_nni.errors import ConfigError
 from detnas_nni.util.text import show
 
