@@ -18,7 +18,7 @@ from detnas_nni.config.section import ConfigPath, Fraction, Positive, Section
 
 
 class _GrownSection(Section):
-    """A section with keys that older configs lack: at their default they are left out of what is written."""
+    """A section with keys that older configs lack: those at their default are not written out."""
 
     LATER: ClassVar[frozenset[str]]
 
@@ -30,12 +30,12 @@ class _GrownSection(Section):
 
 
 class ClassificationData(Section):
-    """An ImageFolder: one folder a class, images inside."""
+    """An ImageFolder: one folder of images per class."""
 
     train: ConfigPath = Field(description="the training part")
     test: ConfigPath | None = Field(None, description="the part for the final top-1, never seen in a search")
     holdout: Positive = Field(
-        10_000, description="training images held out, by the seed, for a search's top-1; never trained on"
+        10_000, description="training images held out, by the seed, for a search's top-1 and never trained on"
     )
     image_size: Positive = Field(224, description="side of the square crop, in pixels [R]")
 
@@ -43,7 +43,7 @@ class ClassificationData(Section):
 class CocoSplit(Section):
     """One split in COCO form."""
 
-    images: ConfigPath = Field(description="the folder that the annotation file's file names start from")
+    images: ConfigPath = Field(description="the folder that file names in the annotations are relative to")
     annotations: ConfigPath = Field(description="the JSON file")
 
 
@@ -54,18 +54,16 @@ class VocSplit(_GrownSection):
 
     root: ConfigPath = Field(
         description="the folder with Annotations, ImageSets and JPEGImages, with images and annotations, or "
-        "with pictures and XML files side by side"
+        "with images and XML files side by side"
     )
     image_set: str | None = Field(
         None,
-        description="a name in ImageSets/Main, such as trainval; by default all pictures with an XML file",
+        description="a name in ImageSets/Main, such as trainval; by default all images with an XML file",
     )
     one_based: bool = Field(
         False, description="coordinates count pixels from 1, both ends included, as in the original VOC"
     )
-    backgrounds: bool = Field(
-        False, description="take pictures without an XML file as images without objects"
-    )
+    backgrounds: bool = Field(False, description="take images without an XML file as images without objects")
 
 
 def _split_form(value: Any) -> str:
@@ -74,7 +72,7 @@ def _split_form(value: Any) -> str:
 
 SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
 
-# A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
+# A discriminated union, so that an error names the keys of one form, not of both.
 Split = Annotated[
     Annotated[CocoSplit, Tag("coco")] | Annotated[VocSplit, Tag("voc")], Discriminator(_split_form)
 ]
@@ -91,7 +89,7 @@ def _as_tuple(value: Any) -> tuple[CocoSplit | VocSplit, ...]:
     return sources
 
 
-# One source, or several that are one split together, such as VOC2007 and VOC2012.
+# One source, or several that together are one split, such as VOC2007 and VOC2012.
 Sources = Annotated[
     Annotated[Split, Tag("single")] | Annotated[tuple[Split, ...], Tag("several")],
     Discriminator(_number_of_sources),
@@ -99,18 +97,18 @@ Sources = Annotated[
 ]
 
 TAGS = (*SPLIT_FORMS, "single", "several")
-"""What pydantic puts into the place of an error, and no user ever wrote."""
+"""What pydantic adds to an error's location although no user wrote it."""
 
 
 class DetectionData(_GrownSection):
-    """Images with boxes. `train` gives a search split by hold-out where none is named.
+    """Images with boxes. Without `search`, the search split is held out of `train`.
 
-    A split is one source, or a list of sources. docs/data.md says how what annotations leave open is read.
+    A split is one source, or a list of sources. docs/data.md says how ambiguous annotations are read.
     """
 
     LATER = frozenset({"copies", "exif", "box_form", "box_units", "crowds"})
 
-    format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
+    format: Literal["coco", "voc"] = Field("coco", description="the format of the annotations")
     train: Sources = Field(description="the training split")
     search: Sources | None = Field(None, description="the split whose AP guides the search")
     test: Sources | None = Field(None, description="the split for the reported AP, never seen in a search")
@@ -132,23 +130,23 @@ class DetectionData(_GrownSection):
     )
     exif: Literal["auto", "shown", "stored"] = Field(
         "auto",
-        description="which way up the boxes of photos with an EXIF orientation are: as people see them, as "
-        "they are stored, or as boxes and sizes tell, and as people see them where neither does",
+        description="which way up the boxes of photos with an EXIF orientation are: as displayed, as stored, "
+        "or as boxes and sizes indicate (as displayed if neither does)",
     )
     box_form: Literal["auto", "xywh", "xyxy", "cxcywh"] = Field(
         "auto",
-        description="what a box's four numbers are; by default what the format says, unless only another "
-        "form is possible",
+        description="what a box's four numbers are; by default as in the format's definition, unless only "
+        "another form is possible",
     )
     box_units: Literal["auto", "pixels", "shares", "percent", "thousandths"] = Field(
         "auto",
-        description="their unit; by default shares of the image if all of a file's lie within 0..1, percent "
-        "or thousandths where pixels are not possible",
+        description="their unit; by default shares of the image if all in a file are within 0..1, percent or "
+        "thousandths if pixels are not possible",
     )
     crowds: Literal["ignored", "objects"] = Field(
         "ignored",
         description="what COCO's iscrowd marks: regions of many objects, which are not trained on, or single "
-        "objects, as CVAT exports its masks",
+        "objects, as in CVAT's export of masks",
     )
 
     @model_validator(mode="after")
@@ -169,12 +167,12 @@ class Data(_GrownSection):
     classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
     detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
     max_bad_images: int = Field(
-        100, ge=0, description="images that cannot be read before a step gives up; fewer are skipped"
+        100, ge=0, description="a step gives up after this many unreadable images; fewer are skipped"
     )
     max_images: Positive | None = Field(
-        None, description="use so many images of each split and leave the rest out; `--fast-dev-run` sets it"
+        None, description="use only this many images of each split; `--fast-dev-run` sets it"
     )
     strict: bool = Field(
         False,
-        description="make it an error to correct anything in annotations, in place of a line in the log",
+        description="make every correction of annotations an error instead of a line in the log",
     )

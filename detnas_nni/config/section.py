@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
-    """Environment variables filled in, and a relative path read from the config file's folder."""
+    """Environment variables filled in, and a relative path resolved from the config file's folder."""
 
     def variable(match: re.Match[str]) -> str:
         value = os.environ.get(match[1])
