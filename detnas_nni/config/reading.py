@@ -64,8 +64,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
 def read_extended(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file, merged over those that it extends; without `extends` itself.
 
-    Raises ConfigError that names the file with the mistake: a base that is missing, no mapping, or leads back to
-    a file that extends it; an `extends` that is neither a path nor a list of paths; too many bases.
+    Raises ConfigError that names the file with the mistake: a base that is missing, no mapping, or leads back
+    to a file that extends it; an `extends` that is neither a path nor a list of paths; too many bases.
     """
     try:
         return _extended(path, (), count())

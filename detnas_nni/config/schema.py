@@ -437,7 +437,7 @@ class Reproduces(Section):
     samples: Positive | None = Field(None, description="random architectures that `sample` draws")
     published: dict[str, float] = Field(
         {},
-        description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code those of the authors' code",
+        description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code from the authors' code",
     )
 
     @model_validator(mode="after")

@@ -203,7 +203,7 @@ def test_what_fails_ends_with_1_and_one_message(
     config = write_config(tmp_path / "a.yaml")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
-    assert f"{tmp_path / 'full'}: exists and is no set" in failing(
+    assert f"{tmp_path / 'full'}: exists and is not a set" in failing(
         1, "data", "shapes", "--out", tmp_path / "full"
     )
     (tmp_path / "bad.json").write_text("{")

@@ -229,7 +229,7 @@ def test_the_same_call_again_is_refused_until_it_may_overwrite_and_another_folde
     first = (here / "experiments/cats/data/train.json").read_bytes()
     (here / "experiments/cats/notes.txt").write_text("mine")  # untouched, it would be written anew
     assert main(["init", str(root), "--no-timing"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["init", str(root), "--no-timing", "--overwrite"]) == 0
     assert (here / "experiments/cats/data/train.json").read_bytes() == first
 
