@@ -138,7 +138,7 @@ def open_classification(
     whole = read_image_folder(data.train)
     if data.holdout >= len(whole):
         raise DataError(
-            f"data.classification.holdout: {data.holdout} images should be held out, but {data.train} has "
+            f"data.classification.holdout: {data.holdout} images are to be held out, but {data.train} has "
             f"{len(whole)}; hold out fewer"
         )
     train, search = whole.hold_out(data.holdout, seed)

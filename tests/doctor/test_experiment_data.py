@@ -142,7 +142,7 @@ def test_what_is_corrected_in_annotations_is_told(make_config, tmp_path):
 
 def test_sound_annotations_are_well(make_config, tmp_path):
     (found,) = read(make_config, tmp_path, lambda content: None)
-    assert (found.status, found.text) == ("ok", "nothing in them had to be corrected")
+    assert (found.status, found.text) == ("ok", "nothing had to be corrected")
 
 
 def test_strict_makes_a_correction_a_problem(make_config, tmp_path):

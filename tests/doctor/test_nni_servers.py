@@ -161,4 +161,4 @@ def test_as_many_gpus_a_trial_as_there_are_start_no_trial(tmp_path, gpus, asked,
         (tmp_path / "gpus" / f"0000:{number}").mkdir(parents=True)
     found = nni_servers.gpu_trials(tmp_path, tmp_path / "gpus")
     assert [finding.status for finding in found] == ["problem"] * is_problem
-    assert all("leave trialGpuNumber out" in finding.remedy for finding in found)
+    assert all("remove trialGpuNumber" in finding.remedy for finding in found)

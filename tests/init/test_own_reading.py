@@ -118,7 +118,7 @@ def other_ids(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        (gone, ["`images[0].file_name` is 'lost-0.png'", "(and 11 more like it)", "nearest there is '"]),
+        (gone, ["`images[0].file_name` is 'lost-0.png'", "(and 11 more like it)", "most similar is '"]),
         (no_box, ["`annotations[0].bbox` is [1, 2, 3], expected four finite numbers", "11 more like it"]),
         (crowds, ["12 boxes are marked as crowds (iscrowd 1)", "6 of cat", "crowds: objects"]),
         (other_ids, ["`annotations[0].image_id` is 'x10', expected the id of an image", "11 more like it"]),
