@@ -49,7 +49,7 @@ class TrainingStep:
     settings: Pretrain | Finetune
 
     def bytes(self, parameters: float) -> float:
-        """The most that its folder takes, for a supernet of this many parameters: the result and checkpoints of
+        """The most that its folder takes, for a supernet of this many parameters: result and checkpoints of
         weights and momentum; a new one is complete before an old one is removed."""
         checkpoints = self.settings.keep_checkpoints + 1
         return 4 * parameters * (1 + 2 * checkpoints)  # float32
