@@ -49,9 +49,9 @@ COCO = {"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}
         (json.dumps(COCO).replace("a.png", "text.png"), "text.png: does not open as an image"),
         (
             json.dumps(COCO).replace("a.png", "../../etc/passwd"),
-            "names '../../etc/passwd', which is no file in",
+            "names '../../etc/passwd', which is not a file in",
         ),
-        (json.dumps(COCO).replace("a.png", r"a\u0000"), "names 'a\\x00', which is no file in"),
+        (json.dumps(COCO).replace("a.png", r"a\u0000"), "names 'a\\x00', which is not a file in"),
         (json.dumps(COCO).replace("a.png", "a_folder"), "a_folder: is not a file"),
         ('{"annotations": []}', "has no images"),
     ],
