@@ -1,8 +1,8 @@
 """All benchmarks, one after the other: `make benchmarks`, or `python -m benchmarks --only ap start`.
 
-Prints a line for each figure, with its target, and keeps each script's JSON in `--out`. All of it takes half
-an hour on two cores; docs/performance.md says what was measured with which sizes. Those that need trained
-supernets train the quickstart's, if they are not there.
+Prints a line for each figure, with its target, and keeps each script's JSON in `--out`. Everything takes half
+an hour on two cores; docs/performance.md says what was measured with which sizes. Benchmarks that need
+trained supernets train the quickstart's, if they do not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Figures = Callable[[dict[str, Any]], Iterator[tuple[str, float]]]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A script with its arguments, and the figures to take out of what it prints."""
+    """A script with its arguments, and the figures to extract from its output."""
 
     arguments: tuple[str, ...]
     figures: Figures
@@ -35,7 +35,7 @@ class Benchmark:
 
 def _candidate(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield "a candidate's evaluation over its bare forward passes", found["ours_over_floor"]
-    yield "the same over these in its own memory layout", found["ours_over_floor_channels_last"]
+    yield "the same, over passes in its own memory layout", found["ours_over_floor_channels_last"]
 
 
 def _protocol(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -67,9 +67,9 @@ def _start(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _proposals(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    yield "architectures a second through the constraint", found["constraint"]["all_at_once_per_second"]
+    yield "architectures per second through the constraint", found["constraint"]["all_at_once_per_second"]
     for name in ("random", "detnas", "regularized_evolution"):
-        yield f"milliseconds a proposal, {name}", found[name]["microseconds_a_proposal"] / 1000
+        yield f"milliseconds per proposal, {name}", found[name]["microseconds_a_proposal"] / 1000
 
 
 BENCHMARKS = {
@@ -82,7 +82,7 @@ BENCHMARKS = {
     "protocol": Benchmark(
         ("benchmarks/protocol.py", "-c", str(_CONFIG), "--candidates", "8"),
         _protocol,
-        "cost at most 0.25, tau at least 0.9 (of 40 candidates)",
+        "cost at most 0.25, tau at least 0.9 (40 candidates)",
         needs_supernet=True,
     ),
     "ap": Benchmark(("benchmarks/ap.py", "--repeats", "1"), _ap, "at least 10"),
@@ -117,7 +117,7 @@ def main() -> int:
         seconds = time.perf_counter() - started
         print(f"\n{name}  ({seconds:.0f} s; target: {benchmark.target})")
         if done.returncode != 0:
-            print(f"  failed with status {done.returncode}; its messages stand above")
+            print(f"  failed with status {done.returncode}; its messages are above")
             failed.append(name)
             continue
         (options.out / f"{name}.json").write_bytes(done.stdout)

@@ -49,7 +49,7 @@ class TrunkOfAlike(nn.Module):
                 entering, index = width, index + 1
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """As `ShuffleNetV2Trunk`'s."""
+        """Like `ShuffleNetV2Trunk`'s."""
         features = OrderedDict()
         x = self.stem(x)
         for name, stage in self.stages.items():

@@ -1,11 +1,11 @@
-"""How fast are annotations read, against another checkout of this package?
+"""How fast are annotations read, compared with another checkout of this package?
 
     python benchmarks/annotations.py --against ../other
 
-reads one generated COCO file, and the same boxes as VOC, by this checkout and by the other, in processes
-that take turns, and prints one JSON object: seconds (of CPU, median) of each, and the ratio of this one to
-the other in the same rounds (lower quartile, median, upper quartile). Image files are there and empty: none
-needs to be opened. The share that `json` or expat take alone is in the figures of both.
+reads one generated COCO file, and the same boxes as VOC, with this checkout and with the other, in processes
+that take turns, and prints one JSON object: CPU seconds (median) of each, and the ratio of this one to the
+other in the same rounds (lower quartile, median, upper quartile). Image files exist but are empty: none needs
+to be opened. The time of `json` or expat alone is included in both.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--annotations", type=int, default=100_000, metavar="N")
     parser.add_argument("--images", type=int, default=14_000, metavar="N", help="COCO has 7 boxes in one")
     parser.add_argument("--rounds", type=int, default=9, metavar="N")
-    parser.add_argument("--voc-share", type=float, default=0.1, help="of the images, that are read as VOC")
+    parser.add_argument(
+        "--voc-share", type=float, default=0.1, help="share of the images that are read as VOC"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def _write(root: Path, images: int, annotations: int, voc_share: float) -> dict[str, int]:
-    """Files of both forms; gives the number of boxes in each."""
+    """Write files of both formats; return the number of boxes in each."""
     draw = random.Random(0)
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True)
@@ -104,11 +106,11 @@ def _write(root: Path, images: int, annotations: int, voc_share: float) -> dict[
 
 
 def _race(form: str, root: Path, options: argparse.Namespace, boxes: int) -> dict[str, object]:
-    """Seconds of both checkouts, round by round in turns."""
+    """Seconds of both checkouts, taking turns in each round."""
     lanes = {"this": _start(form, root, _REPOSITORY), "other": _start(form, root, options.against)}
     seconds: dict[str, list[float]] = {name: [] for name in lanes}
     for number in range(options.rounds + 1):
-        for name in list(lanes)[:: -1 if number % 2 else 1]:  # nobody is always the first
+        for name in list(lanes)[:: -1 if number % 2 else 1]:  # neither is always first
             spent, _, found = _turn(lanes[name])
             if int(found) != boxes:
                 raise SystemExit(f"{name}: read {found} boxes of {boxes}")

@@ -1,12 +1,12 @@
-"""What COCO's box AP costs: ours beside pycocotools', on one scene, and how ours grows.
+"""What COCO's box AP costs: ours next to pycocotools', on one scene, and how ours grows.
 
     python benchmarks/ap.py --images 5000 --detections 100
 
-takes three minutes and prints one JSON object. Seconds are of CPU, medians over the repeats, each in a
-process of its own and the two in turn; they hold all from the lists of dicts to the twelve numbers, the index
-of the ground truth too. Memory is by how much the process grew at its largest. The scene has COCO's
-proportions: 80 categories, about 7 objects per image of 3 categories, 1 in 100 a crowd, and detections,
-half of which lie near an object.
+takes three minutes and prints one JSON object. Seconds are CPU time, medians over the repeats, each in a
+separate process, the two alternating; they cover everything from the lists of dicts to the twelve numbers,
+including the index of the ground truth. Memory is the process's peak growth. The scene has COCO's
+proportions: 80 categories, about 7 objects per image from 3 categories, 1 in 100 a crowd, and detections,
+half of which are near an object.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def growth(images: int, detections: int, repeats: int, seed: int) -> list[dict[str, float]]:
-    """Our seconds and memory at parts of the images, and at parts and a multiple of the detections."""
+    """Our seconds and memory for parts of the images, and for parts and a multiple of the detections."""
     rows = []
     sizes = [(images // part, detections) for part in (8, 4, 2, 1)]
     sizes += [(images, detections * times // 10) for times in (1, 3, 30)]
@@ -155,9 +155,9 @@ def by_pycocotools(truth: dict[str, Any], found: Entries) -> dict[str, float]:
 
 
 def alone(function: Callable[[], Any]) -> dict[str, Any]:
-    """The result, the CPU seconds and the growth in memory of a call in a process of its own.
+    """The result, the CPU seconds and the growth in memory of a call in a separate process.
 
-    A forked one: the scene is there without having to be sent, and what a call writes into it is lost.
+    It is forked: the scene need not be sent, and what a call writes into it is lost.
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)

@@ -1,20 +1,20 @@
-"""What a candidate costs beside the bare forward passes that it cannot do without.
+"""What a candidate costs compared with the bare forward passes that it needs.
 
     python benchmarks/candidate.py -c experiments/quickstart/detnas.yaml
 
-needs the experiment's trained detection supernet and prints one JSON object; on the quickstart it takes some
+needs the experiment's trained detection supernet and prints one JSON object; on the quickstart it takes a few
 minutes. Three things are timed in turn, candidate by candidate, on the same images, threads and precision:
 
-- `floor`: the fixed net's passes alone, on batches that lie decoded, resized and padded in memory: in train
+- `floor`: only the fixed net's passes, on batches that are decoded, resized and padded in memory: in train
   mode over the calibration images up to the last BN, then in eval mode over the search split, up to the box
-  head's outputs; `floor_channels_last` the same in the memory layout that ours takes;
+  head's outputs; `floor_channels_last` the same in the memory layout that ours uses;
 - `ours`: `CandidateEvaluation.evaluate` as a search calls it: it builds the net, inherits weights, takes the
   images from the search's decoded ones, resizes, recalibrates, folds BN, detects, and measures AP;
-- `paper`: the paper's protocol as its authors' code runs it: 500 calibration batches of 8 with the losses
+- `paper`: the paper's protocol as in its authors' code: 500 calibration batches of 8 with the losses
   computed, images decoded each time, BN not folded, AP by pycocotools.
 
-Seconds are of CPU on a CPU, which other processes disturb less, and of the clock on a GPU. `parts` says where
-the time of ours goes, of one more evaluation of each candidate, with a timer around each.
+Seconds are CPU time on a CPU, which other processes disturb less, and wall-clock time on a GPU. `parts` says
+where our time goes, from one more evaluation of each candidate, with a timer around each part.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=5, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--iterations", type=int, default=500, metavar="N", help="of the paper's protocol; 0 leaves it out"
+        "--iterations", type=int, default=500, metavar="N", help="of the paper's protocol; 0 skips it"
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -62,7 +62,7 @@ def main() -> None:
         ours = CandidateEvaluation(config, decoded=Path(folder))
         plain = CandidateEvaluation(config)
         chosen = candidates(ours, options.candidates, options.seed)
-        first = ours.evaluate(chosen[0])  # decodes the images for all, and warms torch up
+        first = ours.evaluate(chosen[0])  # decodes the images for all, and warms up torch
         batches = _Resized(ours, chosen[0])
         rows = []
         for candidate in chosen:
@@ -105,14 +105,14 @@ def main() -> None:
 
 
 def candidates(evaluation: CandidateEvaluation, count: int, seed: int) -> list[Architecture]:
-    """Random ones that keep the config's constraint."""
+    """Random ones within the config's constraint."""
     feasible = feasible_set(evaluation.config)
     proposer = Proposer(evaluation.config.space.name, feasible, generator(seed, "benchmark"))
     return [Architecture(evaluation.config.space.name, proposer.random()) for _ in range(count)]
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
-    """Of CPU, in all threads; of the clock where a GPU computes."""
+    """CPU seconds of all threads; wall-clock seconds on a GPU."""
     started = _now()
     run()
     return _now() - started
@@ -174,7 +174,7 @@ def _floor(
 
 
 def thorough(evaluation: CandidateEvaluation, candidate: Architecture, iterations: int, seed: int) -> float:
-    """AP by the paper's protocol, statistics as plain means over so many batches of 8."""
+    """AP by the paper's protocol, with statistics as plain means over this many batches of 8."""
     task = evaluation.task
     net = evaluation.net(candidate)
     with torch.random.fork_rng(devices=[]):
@@ -198,7 +198,7 @@ def thorough(evaluation: CandidateEvaluation, candidate: Architecture, iteration
 
 
 def _parts(evaluation: CandidateEvaluation, candidate: Architecture) -> dict[str, float]:
-    """An evaluation step by step, with the seconds of each."""
+    """An evaluation step by step, with the seconds of each step."""
     task, seed = evaluation.task, evaluation.config.search_seed
     seconds = dict.fromkeys(("build and inherit", "read", "resize", "calibrate", "detect", "metric"), 0.0)
 
@@ -238,7 +238,7 @@ def _parts(evaluation: CandidateEvaluation, candidate: Architecture) -> dict[str
             task.measure(net)
     finally:
         del task._metrics, task._batches_with_reports
-    # The parts within are not counted twice.
+    # Inner parts are not counted twice.
     seconds["calibrate"] -= whole["read"] + whole["resize"]
     within = sum(seconds[part] - whole[part] for part in ("read", "resize", "metric"))
     seconds["detect"] -= within

@@ -3,10 +3,11 @@
     python -m benchmarks.fronts experiments/quickstart/detnas.yaml --seeds 5 --population 8 --generations 8 \
         --known runs/quickstart/known.jsonl > fronts.json
 
-All search the same trained supernet. An evaluation is a function of the architecture, so each is made once
-and kept in the file of `--known`, whoever proposes it again: the script goes on where it was interrupted. The
-volume is that of all that some candidate beats in fitness and MACs, as a share of the box from a fitness of 0
-to 1 and from the least to the greatest MACs of the space: the mean over all budgets of the best within each.
+All search the same trained supernet. An evaluation depends only on the architecture, so each is made once and
+kept in the file of `--known`, whoever proposes it again: the script resumes where it was interrupted. The
+volume is that of everything that some candidate beats in fitness and MACs, as a share of the box from a
+fitness of 0 to 1 and from the lowest to the highest MACs of the space: the mean over all budgets of the best
+within.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _STRATEGIES = ("pareto", "detnas", "random")
 
 
 class KnownEvaluator(Evaluator):
-    """Measures what is not known yet, and writes it down."""
+    """Measures what is not known yet, and records it."""
 
     def __init__(self, config: Config, file: Path) -> None:
         self._evaluation = CandidateEvaluation(config, decoded=config.run_dir / "fronts-decoded")
@@ -61,7 +62,7 @@ def volumes(points: list[tuple[float, float]], least: int, greatest: int) -> lis
 
 
 def run(config: Config, evaluator: KnownEvaluator) -> list[tuple[float, float]]:
-    """Fitness, with its sign turned, and MACs of each candidate, in the order of their proposal."""
+    """Negative fitness and MACs of each candidate, in the order of their proposal."""
     feasible = feasible_set(config)
     strategy, engine = build_strategy(config, feasible), SequentialExecutionEngine()
     strategy(candidate_space(config.space.name, evaluator), engine)
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--known", type=Path, required=True, help="the file of what is evaluated")
+    parser.add_argument("--known", type=Path, required=True, help="the file with known evaluations")
     options = parser.parse_args()
     logging.disable(logging.INFO)
     own = options.population * 3 // 8

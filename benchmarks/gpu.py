@@ -1,4 +1,4 @@
-"""What a GPU makes of it at COCO's size: a supernet's step and a candidate, and how far both are from torch.
+"""On a GPU at COCO's size: a supernet's step and a candidate, and how far both are from plain torch.
 
     python benchmarks/gpu.py
 
@@ -9,11 +9,11 @@ needs a GPU and prints one JSON object. For each space:
   `fixed_by_hand` a plain loop over that net, without a supernet around it. The ratios are of medians, from
   trainings that ran one after the other; `kernels` is the GPU's share of the time (torch's profiler);
 - `candidate`: a candidate's calibration and detection, images per second, in the precision and memory layout
-  named; images are in memory, decoded, 640x480 before they are resized. `seconds` is what these make of the
-  paper's 4,000 calibration images and 5,000 measured ones: an extrapolation, without AP.
+  named; images are in memory, decoded, 640x480 before they are resized. `seconds` extrapolates to the
+  paper's 4,000 calibration images and 5,000 measured ones, without AP.
 
 Weights are random, those of the last classifier 20 times as large: about 1,400 boxes per image then have a
-score that counts, and each image its 100 detections, as in a picture full of objects.
+sufficient score, and each image has its 100 detections, as in a picture full of objects.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 class Clocked:
-    """Batches from memory, and when each was asked for, in seconds, the GPU idle."""
+    """Batches from memory, and the time in seconds when each was requested, with the GPU idle."""
 
     def __init__(self, batch_size: int, count: int) -> None:
         random = torch.Generator().manual_seed(0)
@@ -97,7 +97,7 @@ class Clocked:
             yield self._batches[number % _BATCHES]
 
     def milliseconds(self, warm_up: int) -> float:
-        """Of a step, the median."""
+        """Median of a step."""
         return 1e3 * statistics.median(b - a for a, b in pairwise(self.times[warm_up:]))
 
 
@@ -265,7 +265,7 @@ def _autocast(precision: str) -> contextlib.AbstractContextManager[None]:
 def _batch(
     count: int, random: torch.Generator, size: tuple[int, int]
 ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images in memory that the GPU can fetch by itself, and seven boxes in each, as COCO has on average."""
+    """Images in memory that the GPU can fetch itself, with seven boxes each, COCO's average."""
     images, targets = [], []
     high, wide = size
     for _ in range(count):

@@ -1,14 +1,14 @@
-"""Which way of making a latency table predicts whole nets best: on the same measurements, at the same time.
+"""Which way of making a latency table predicts whole nets best, on the same measurements.
 
     python benchmarks/latency_methods.py --space tiny --resolution 224 --threads 1
 
 prints one JSON object. For each method the errors on random nets that no method has seen:
 
-- `in_the_net`: marks at the blocks' ends in passes of random architectures (what `detnas latency` does);
-- `whole_nets`: least squares over the same architectures' whole passes, without a mark in them, and
+- `in_the_net`: marks at the blocks' ends, in passes of random architectures (what `detnas latency` does);
+- `whole_nets`: least squares over the same architectures' whole passes, without marks, and
   `whole_nets_robust`, least absolute deviations;
-- `alone`: each candidate run by itself, again and again, on the input that it has in the net;
-- `constant`: one number for all nets, the median; what knowing nothing gives.
+- `alone`: each candidate run repeatedly on its own, on the input that it has in the net;
+- `constant`: one number for all nets, the median: prediction without knowledge.
 """
 
 import argparse
@@ -82,17 +82,17 @@ def _whole_nets(sizes: Sequence[int], measured: Measurements, *, robust: bool) -
     seen = np.array([design(ops) for ops, _ in measured.wholes])
     took = np.array([microseconds for _, microseconds in measured.wholes])
     weights = np.linalg.lstsq(seen, took, rcond=None)[0]
-    for _ in range(30 if robust else 0):  # reweighted until the sum of absolute deviations is least
+    for _ in range(30 if robust else 0):  # reweighted to minimise the sum of absolute deviations
         residuals = np.abs(took - seen @ weights)
         scale = 1 / np.sqrt(np.maximum(residuals, 0.1 * np.median(residuals)))
         weights = np.linalg.lstsq(seen * scale[:, None], took * scale, rcond=None)[0]
-    # A fit gives the mean; the constant is moved to what is typical, as in the other methods.
+    # A fit gives the mean; the constant is moved to the typical value, as in the other methods.
     shift = measure.typical((took - seen @ weights).tolist())
     return lambda ops: shift + float(np.dot(design(ops), weights))
 
 
 def _design(sizes: Sequence[int], ops: Ops) -> list[float]:
-    """One, and for each block which op it has."""
+    """A one, and for each block its op, one-hot."""
     return [
         1.0,
         *(float(op == other) for size, op in zip(sizes, ops, strict=True) for other in range(1, size)),
@@ -119,7 +119,7 @@ def _alone(trunk: ChangingTrunk, resolution: int, rounds: int, measured: Measure
     for _ in range(rounds):
         for block, of_block in enumerate(candidates):
             for op, (module, *_) in enumerate(of_block):
-                module(inputs[block])  # its caches are warm from here on
+                module(inputs[block])  # warms its caches
                 took.setdefault((block, op), []).append(stopwatch.whole(module, inputs[block]))
     numbers = {key: measure.typical(times) for key, times in took.items()}
 

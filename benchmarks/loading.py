@@ -3,20 +3,19 @@
     python benchmarks/loading.py
 
 takes about half an hour on two cores, `--only rate` three minutes, and prints one JSON object:
-- `rate`: images per second of one core, from files to a batch, by us and by torchvision's two plain paths:
+- `rate`: images per second on one core, from files to a batch, by ours and by torchvision's two plain paths:
   `pil` (ImageFolder's reader, then the transforms) and `decode_jpeg` (torchvision.io, then the transforms),
-  both with what our nets take at the end (`bgr`: BGR in 0..255) and with what torchvision's do (`rgb`: RGB in
-  0..1). The ratios are ours to the faster of the two, medians over rounds in which all take turns; above 1 we
-  are faster. `decode` is the reading of the file alone. Ours also seeds each image and checks its size.
-- `waiting`: the share of the time that the steps of a net wait for their batches, by the number of loader
+  both ending with what our nets take (`bgr`: BGR in 0..255) and with what torchvision's take (`rgb`: RGB in
+  0..1). The ratios are of ours to the faster of the two, medians over rounds in which all take turns; above 1
+  ours is faster. `decode` is only the reading of the file. Ours also seeds each image and checks its size.
+- `waiting`: the share of time for which a net's steps wait for their batches, by the number of loader
   workers; a step is a supernet's: forward, backward and SGD of one path, on `--device`. The first batch,
   before which workers start, is left out.
-- `memory`: megabytes by which the loader's processes grew from the first to the last tenth of so many
-  batches of the quickstart's images: what they hold alone and what they share, without files in the page
-  cache.
+- `memory`: megabytes by which the loader's processes grew from the first to the last tenth of the batches, on
+  the quickstart's images: private and shared memory, without files in the page cache.
 
-Images are drawn: smooth ones with noise, which take as many bytes a pixel as COCO's (0.5); `--photos` names a
-folder of JPEG files to take for COCO's and ImageNet's instead.
+Images are drawn: smooth ones with noise, which take as many bytes per pixel as COCO's (0.5); `--photos` names
+a folder of JPEG files to use instead of drawn ones.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ from detnas_nni.models import ClassifierSpace, DetectorSpace
 from search_spaces import layout
 
 _QUICKSTART = Path(__file__).parent.parent / "experiments/quickstart/detnas.yaml"
-_BOXES = 7  # an image, as COCO has
-_IMAGES = 64  # files of a size, which are read again and again: the disk is not what is measured
-_SMALL_BATCH = 8  # for the memory: the batches are counted, not the images
+_BOXES = 7  # per image, as in COCO
+_IMAGES = 64  # files per size, which are read repeatedly: the disk is not measured
+_SMALL_BATCH = 8  # for the memory, which depends on the number of batches
 _PARTS = ("rate", "waiting", "memory")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A size of images, and the net that they are for."""
+    """A size of images, and the net for it."""
 
     width: int
     height: int
@@ -73,7 +72,7 @@ class Case:
     space: str
     classes: int
     side: int | None = None
-    """of a classifier's images; None for a detector"""
+    """side of a classifier's images; None for a detector"""
     jitter: float = 0.4
     min_scale: float = 0.08
     detector: Detector | None = None
@@ -155,7 +154,7 @@ def main() -> None:
 
 
 def rates(case: Case, files: Sequence[Path], rounds: int) -> dict[str, Any]:
-    """Images a second of a core: the reading alone, and the whole with each transform."""
+    """Images per second on one core: only the reading, and all of it with each transform."""
     readers = {"ours": read_image, **{reader: partial(plain_decode, reader) for reader in READERS}}
     measured = {
         "decode": rate({who: partial(_for_each, read, files) for who, read in readers.items()}, rounds)
@@ -173,21 +172,21 @@ def rates(case: Case, files: Sequence[Path], rounds: int) -> dict[str, Any]:
 
 
 def batch(case: Case, dataset: ImageDataset, indices: Sequence[int]) -> Any:
-    """Ours, as a loader's worker makes it; with other crops each time."""
+    """Our batch, as a loader's worker makes it; with different crops each time."""
     collate = detection_collate if case.side is None else classification_collate
     return collate(dataset.__getitems__([(index, random.getrandbits(32)) for index in indices]))
 
 
 def _for_each(function: Callable[[Any], Any], arguments: Sequence[Any]) -> None:
     for argument in arguments:
-        function(argument)  # and forgets the result, as a training does
+        function(argument)  # and drops the result, as a training does
 
 
 def rate(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of each in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
-        # Who goes first changes, since each finds the memory as the one before has left it.
+        # The order changes, since each finds the memory as the one before left it.
         for name in sorted(runs, reverse=number % 2 == 1):
             started = time.process_time()
             runs[name]()
@@ -196,7 +195,7 @@ def rate(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[floa
 
 
 def figures(seconds: dict[str, list[float]], images: int) -> dict[str, float]:
-    """Images a second, and how many times ours the fastest plain path takes, for each form that it gives."""
+    """Images per second, and the time of the fastest plain path over ours, for each format."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {}
     for form in FORMS if len(seconds) > 3 else ("",):
@@ -263,14 +262,14 @@ def memory(case: Case, files: Sequence[Path], iterations: int) -> dict[str, Any]
 
 
 def megabytes(pid: int) -> float:
-    """What a process has in memory, but for files."""
+    """A process's memory, without files."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
 
 
 def draw(file: Path, case: Case, seed: int) -> Path:
-    """A smooth image with noise, as a photograph's sensor has."""
+    """A smooth image with noise, like a camera sensor's."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (max(2, case.height // 24), max(2, case.width // 24), 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((case.width, case.height), Image.Resampling.BICUBIC))

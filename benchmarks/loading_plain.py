@@ -1,4 +1,4 @@
-"""torchvision's plain paths from a file to a batch, as its reference trainings take them; for loading.py."""
+"""torchvision's plain paths from a file to a batch, as in its reference trainings; for loading.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 READERS = ("pil", "decode_jpeg")
 
 FORMS = ("bgr", "rgb")
-"""What comes out: BGR in 0..255, as our nets take it, or RGB in 0..1, as torchvision's do."""
+"""The result: BGR in 0..255 for our nets, or RGB in 0..1 for torchvision's."""
 
 
 class _ToBGR(v2.Transform):
@@ -37,7 +37,7 @@ def plain_decode(reader: str, file: Path) -> Tensor:
 def plain_batches(
     reader: str, form: str, case: Any, dataset: Any, training: bool
 ) -> Callable[[Sequence[int]], Any]:
-    """What reads the images of some indices as one batch."""
+    """A function that reads the images of some indices as one batch."""
     transform = _transform(reader, form, case, training)
     read = default_loader if reader == "pil" else _read_tensor
 

@@ -1,14 +1,14 @@
-"""What a proposal costs: architectures through the constraint, and long searches against an instant fitness.
+"""What a proposal costs: architectures through the constraint, and long searches with an instant fitness.
 
     python benchmarks/proposals.py --proposals 100000
 
 takes two minutes and prints one JSON object:
-- `constraint`: how many architectures a second are checked one by one, all at once, and drawn;
-- for each strategy, the microseconds of CPU a proposal and the process' largest memory after each tenth.
+- `constraint`: how many architectures per second are checked one by one, all at once, and drawn;
+- for each strategy, CPU microseconds per proposal and the process's peak memory after each tenth.
 
-The fitness is a sum over the blocks, on which evolution soon stands still: children that are new are then
-hard to come by, and a proposal costs more than it does in a real search. The engine evaluates at once and
-keeps nothing, so that what grows is the strategy's own.
+The fitness is a sum over the blocks, on which evolution soon stagnates: new children are then hard to find,
+and a proposal costs more than in a real search. The engine evaluates instantly and keeps nothing, so that any
+growth is the strategy's own.
 """
 
 import argparse
@@ -46,11 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--space", default="small")
     parser.add_argument("--max-macs", type=int, default=300_000_000, metavar="N")
-    parser.add_argument(
-        "--latency-table", type=Path, metavar="FILE", help="that `detnas latency` has written"
-    )
+    parser.add_argument("--latency-table", type=Path, metavar="FILE", help="written by `detnas latency`")
     parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="a limit by that table")
-    parser.add_argument("--proposals", type=int, default=100_000, metavar="N", help="of each strategy")
+    parser.add_argument("--proposals", type=int, default=100_000, metavar="N", help="per strategy")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -74,7 +72,7 @@ def main() -> None:
 
 
 class InstantEngine(ExecutionEngine):
-    """Gives every candidate its fitness at once and forgets it."""
+    """Gives every candidate its fitness instantly and forgets it."""
 
     def __init__(self, fitness: Callable[[tuple[int, ...]], float], every: int) -> None:
         super().__init__()
@@ -110,7 +108,7 @@ class InstantEngine(ExecutionEngine):
 
 
 def _through(feasible: FeasibleSet, seed: int) -> dict[str, float]:
-    """Architectures a second, the best of five rounds: other work can only slow one down."""
+    """Architectures per second, the best of five rounds: other load can only slow a round down."""
     rng = np.random.default_rng(seed)
     sizes = [len(differences) for differences in feasible.table.blocks]
     many = rng.integers(sizes, size=(100_000, len(sizes)))
@@ -133,7 +131,7 @@ def _rate(work: Callable[[], Any], count: int) -> float:
 
 
 def _alone(name: str, feasible: FeasibleSet, options: argparse.Namespace) -> dict[str, Any]:
-    """One strategy's search in a process of its own, whose memory is then its own, too."""
+    """One strategy's search in a separate process, so that its memory is measured alone."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_search, args=(sender, name, feasible, options))
@@ -163,7 +161,7 @@ def _search(sender: Any, name: str, feasible: FeasibleSet, options: argparse.Nam
             "microseconds_a_proposal": round(statistics.mean(engine.microseconds), 1),
             "microseconds_by_tenth": engine.microseconds,
             "megabytes_by_tenth": engine.megabytes,
-            # The first tenth is left out: in it NNI and NumPy come to their size.
+            # Without the first tenth, in which NNI and NumPy reach their size.
             "bytes_a_proposal": round(
                 (engine.megabytes[-1] - engine.megabytes[0]) * 2**20 / (0.9 * options.proposals)
             ),

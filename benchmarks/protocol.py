@@ -6,15 +6,15 @@ needs the experiment's trained detection supernet and prints one JSON object. Ra
 by each protocol, all on the whole search split:
 
 - `reference`: 500 batches of 8 with the losses computed, images decoded each time, BN not folded, AP by
-  pycocotools: the paper's, but for the plain mean over the batches; `reference_again`, on demand, is the
-  same with another seed, and says how well the reference agrees with itself;
-- `config`: what a search with this config does; and the same with other values, once for each `--also`.
+  pycocotools: the paper's, except for the plain mean over the batches; `reference_again`, on demand, is
+  the same with another seed, and says how well the reference agrees with itself;
+- `config`: a search's evaluation with this config; and the same with other values, once for each `--also`.
 
-The reference takes most of the time: `--reference FILE` has its figures from what this script printed before
-about the same candidates.
+The reference takes most of the time: `--reference FILE` takes its figures from an earlier output of this
+script for the same candidates.
 
-For each protocol: seconds per candidate (of CPU, on a CPU) over the reference's, Kendall's τ with the
-reference's fitness, and where the candidate that it ranks first stands in the reference, from 1.
+For each protocol: seconds per candidate (CPU time, on a CPU) over the reference's, Kendall's τ with the
+reference's fitness, and the reference's rank, from 1, of the candidate that it ranks first.
 """
 
 import argparse
@@ -47,9 +47,9 @@ def main() -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="also with these changes of the config; may be given again",
+        help="also with these changes to the config; repeatable",
     )
-    parser.add_argument("--reference", type=Path, metavar="FILE", help="what this printed before")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="an earlier output")
     parser.add_argument("--again", action="store_true", help="also the reference with another seed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -83,7 +83,7 @@ def main() -> None:
             fitness["reference"] = before["fitness"]["reference"]
             seconds["reference"] = before["seconds"]["reference"]
         for protocol in protocols.values():
-            protocol(chosen[0])  # decodes what is kept, and warms torch up
+            protocol(chosen[0])  # decodes what is kept, and warms up torch
         for candidate in chosen:
             for name, protocol in protocols.items():
                 result: list[float] = []

@@ -1,15 +1,15 @@
-"""What racing would have saved in a search that measured every candidate to the end, and whom it would lose.
+"""What racing would have saved in a search that measured every candidate fully, and which it would have lost.
 
     python benchmarks/racing.py runs/quickstart/search/journal.jsonl --population 8 --parents 3
 
-prints one JSON object in a second. The journals' candidates are gone through in their order, under the very
+prints one JSON object in a second. The journals' candidates are replayed in their order, under the very
 rule of a search (`detnas_nni.search.evaluator`), for each `--risk`, which is the config's `search.racing`:
 
 - `given_up`: share of all candidates;
-- `images_saved`: share of the search split's images, over all candidates, that would not have been looked at;
-- `parents_lost`: candidates given up whose fitness on the whole split, which the journal knows, would have
-  brought them among the best so far; `parents` is how many did come among them. Only where one is lost would
-  the search have gone another way.
+- `images_saved`: share of the search split's images, over all candidates, that would not have been evaluated;
+- `parents_lost`: candidates given up although their fitness on the whole split, known from the journal, would
+  have put them among the best so far; `parents` is how many were among them. Only if one is lost would the
+  search have taken another course.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def race(evaluations: Sequence[Evaluation], search: Search) -> tuple[list[float], int, int]:
-    """The share of the split that each one given up is spared; how many come among the best; how many not."""
+    """The share of the split saved for each one given up; the parents; the parents lost."""
     known: list[Evaluation] = []
     spared: list[float] = []
     parents = lost = 0
@@ -79,7 +79,7 @@ def race(evaluations: Sequence[Evaluation], search: Search) -> tuple[list[float]
 
 
 def _is_among_the_best(evaluation: Evaluation, known: Sequence[Evaluation], parents: int) -> bool:
-    """Whether it would breed after its generation, as far as the generations before it say."""
+    """Whether it would breed after its generation, judging by the generations before it."""
     before = [e.fitness for e in known if e.generation < evaluation.generation and e.fitness is not None]
     return sum(fitness >= evaluation.fitness for fitness in before) < parents
 

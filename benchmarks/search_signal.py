@@ -4,7 +4,7 @@
 
 needs the experiment's trained supernet. It prints one JSON object:
 - `first_generation_sd` over `recalibration_sd`: the standard deviation of the fitness over the candidates of
-  the first generation, and over evaluations of one candidate that differ in their calibration images alone;
+  the first generation, and over evaluations of one candidate that differ only in their calibration images;
 - for each search seed, the mean fitness of the first and of the last generation.
 """
 
@@ -33,7 +33,7 @@ def main() -> None:
 
     generations = {}
     for seed in range(options.search_seeds):
-        # A name of its own keeps each search in a folder of its own, away from the experiment's.
+        # Its own name keeps each search in its own folder, away from the experiment's.
         overrides = [*options.overrides, f"search.seed={seed}", f"search.name=signal-seed-{seed}"]
         config = load_config(options.config, overrides)
         evaluation = CandidateEvaluation(config)

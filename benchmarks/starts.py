@@ -1,21 +1,21 @@
-"""Which start, and whether a search, gives the better net in equal time: BCCD, 192x256, on one CPU thread.
+"""Which start gives the better net in equal time, and does a search help: BCCD, 192x256, on one CPU thread.
 
     DETNAS_REAL_DATA=/path/to/bccd python -m benchmarks.starts --minutes 30 --out runs/starts
 
 Every arm gets the same CPU time, on which its steps are planned as `detnas init` plans them: a few of them
-are measured in CPU seconds first (not counted), the schedules are cut to the time, and what is left over goes
-to the detector's trainings. What was really used stands in each line, the measuring on the test split in it.
+are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
+the detector's trainings. Each line has the time that was really used, including the test split's evaluation.
 
 - `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
   MACs, retrained from the supernet's weights;
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
-  the inner channels pruned (and kernels of 3x3) where that saves most, until it has so many MACs, or until
-  all blocks are at half, which are 0.51;
+  the inner channels pruned (and kernels of 3x3) where that saves most, until it has that share of the MACs,
+  or until all blocks are halved, which gives 0.51;
 - `random`: the published lite0 from random weights.
 
-A line of JSON a run is appended to OUT/lines.jsonl; what has a line is not run again. At the end a table of
-all lines of these minutes is printed.
+One line of JSON per run is appended to OUT/lines.jsonl; a run that has a line is not repeated. At the end a
+table of all lines with these minutes is printed.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def derived(self) -> Derived:
-        """What `detnas init` would write an experiment of, on one core."""
+        """What `detnas init` would derive the experiment from, on one core."""
         found = look(self.sources)
         kind = "crops" if self.arm == "crops" else "imagenet"
         return Derived(found, Machine(cores=1), choose(found, kind=kind), self.seed, search=self.searches)
@@ -129,9 +129,9 @@ class Run:
 
 
 def narrowed(max_macs: int) -> Ops:
-    """The published lite0 with half of the inner channels where that saves most, until it keeps the limit.
+    """The published lite0 with half of the inner channels where that saves most, until within the limit.
 
-    At half of them everywhere, it may keep none.
+    Even with half of them everywhere it may exceed the limit.
     """
     table, ops = cost_table(IMAGENET_SPACE), list(LITE[IMAGENET_SPACE].published_ops)
     while table.cost(ops).macs > max_macs:
@@ -144,11 +144,11 @@ def narrowed(max_macs: int) -> Ops:
 
 
 def planned(run: Run) -> tuple[Schedule, Speeds]:
-    """The schedule that fills the run's time, and the CPU seconds that it is planned with."""
+    """The schedule that fills the run's time, and the CPU seconds on which the plan is based."""
     derived, limit = run.derived, 60 * run.minutes
     wanted = derived.schedule()
     speeds = measure(run.config(wanted), crops=run.arm == "crops", clock=time.process_time)
-    speeds = replace(speeds, start=0.0)  # all steps are of one process
+    speeds = replace(speeds, start=0.0)  # all steps run in one process
     schedule, _ = fit(derived, wanted, speeds, limit)
     left = limit - sum(estimate(derived, schedule, speeds).values())
     trainings = 2 if run.searches else 1
@@ -157,7 +157,7 @@ def planned(run: Run) -> tuple[Schedule, Speeds]:
 
 
 def done(run: Run) -> dict[str, Any]:
-    """Do a run from its beginning; gives its line."""
+    """Do a run from its beginning and return its line."""
     shutil.rmtree(run.folder, ignore_errors=True)
     commit = _commit()
     schedule, speeds = planned(run)
@@ -219,7 +219,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """Markdown: an arm a row, AP on the test split of each seed, and their mean."""
+    """Markdown: one row per arm, with AP on the test split for each seed, and their mean."""
     rows = [
         "| arm | MACs, million | steps of each training | CPU s | AP by seed | mean |",
         "|---|---|---|---|---|---|",
@@ -245,7 +245,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--minutes", type=float, default=30.0, help="CPU minutes a run (default: %(default)s)"
+        "--minutes", type=float, default=30.0, help="CPU minutes per run (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=ARMS, metavar="ARM")

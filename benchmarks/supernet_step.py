@@ -1,18 +1,18 @@
-"""What a step of supernet training costs: ours beside a loop written by hand over the same paths and batches.
+"""What a step of supernet training costs: ours next to a hand-written loop over the same paths and batches.
 
     python benchmarks/supernet_step.py
 
 takes ten minutes on a busy machine and prints one JSON object:
 - `pretrain` and `finetune`: seconds per step of our training (Lightning under NNI's one-shot strategy; paths
-  drawn in bins of MACs for pre-training, logging on) and of the loop by hand, and where the time goes;
-- `candidates`: how a step grows with 2, 4 and 8 candidates per block, of which any path costs the same;
+  drawn in bins of MACs for pre-training, logging on) and of the hand-written loop, and where the time goes;
+- `candidates`: how a step grows with 2, 4 and 8 candidates per block, if all paths cost the same;
 - `path_microseconds`: of drawing a path, with and without the bins.
 
-Trainings are processes of their own that take turns of two steps; a ratio is of turns in the same round:
-lower quartile, median, upper quartile. Seconds are of CPU. Batches are in memory, and bringing them counts
-for neither. The loop by hand is torch's own: SGD over the same parameter groups, a schedule by step, the loss
-of every 50th step. It is seeded as ours is, off the clock, so that both have to come to the same weights to
-the bit: `same_weights`.
+Trainings are separate processes that take turns of two steps; a ratio is of turns in the same round: lower
+quartile, median, upper quartile. Seconds are CPU time. Batches are in memory, and delivering them counts for
+neither. The hand-written loop is plain torch: SGD over the same parameter groups, a schedule by step, the
+loss of every 50th step. It is seeded like ours, off the clock, so that both must reach identical weights:
+`same_weights`.
 """
 
 import argparse
@@ -48,9 +48,9 @@ from search_spaces.trunk import layer_choices
 _CLASSES = 100
 _BATCHES = 8
 _LOG_EVERY = 50
-# Those of the experiments in the small space, classifier convention at 224 pixels and 1000 classes.
+# The experiments' bins in the small space, classifier convention at 224 pixels and 1000 classes.
 _BINS = tuple((low * 10**6, (low + 10) * 10**6) for low in range(290, 360, 10))
-# The quickstart's narrow detector: what a step costs beside the net weighs the more.
+# The quickstart's narrow detector: it gives the overhead of a step more weight.
 _DETECTOR = {
     "fpn_channels": 48,
     "anchor_sizes": (12, 20, 32, 48, 72),
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def beside_by_hand(step: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Both trainings, and once more with a clock at each part of theirs."""
+    """Both trainings, and once more with a clock at each of their parts."""
     trainings = {training.__name__: partial(training, step, options) for training in (ours, by_hand)}
     batches, pace = _batches(step, options), _pace(options)
     courses, clocked = race(trainings, batches, pace), race(trainings, batches, pace, _PARTS)
@@ -137,7 +137,7 @@ def growth(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def path_microseconds() -> dict[str, float]:
-    """The microseconds of drawing a path of the small space, many in a row."""
+    """Microseconds to draw a path of the small space, averaged over many."""
     samplers = {"uniform": PathSampler("small", 0), "in_bins": _sampler("pretrain", "small")}
     repeats: dict[str, list[float]] = {name: [] for name in samplers}
     for _ in range(9):
@@ -150,7 +150,7 @@ def path_microseconds() -> dict[str, float]:
 
 
 def ours(step: str, options: argparse.Namespace, turns: Turns, space: str = "small") -> dict[str, Tensor]:
-    """Our training; gives the weights."""
+    """Our training; returns the weights."""
     logging.basicConfig(level=logging.INFO, filename="/dev/null")
     with tempfile.TemporaryDirectory() as folder:
         run = TrainingRun(Path(folder), "benchmark")
@@ -159,7 +159,7 @@ def ours(step: str, options: argparse.Namespace, turns: Turns, space: str = "sma
 
 
 def by_hand(step: str, options: argparse.Namespace, turns: Turns, space: str = "small") -> dict[str, Tensor]:
-    """What an engineer would write; gives the weights."""
+    """What an engineer would write; returns the weights."""
     job, sampler = _job(step, options, turns, space), _sampler(step, space)
     seed, settings = job.config.seed, job.settings
     drawn = [sampler.path(number).choices for number in range(len(turns))]
@@ -192,12 +192,12 @@ def by_hand(step: str, options: argparse.Namespace, turns: Turns, space: str = "
 
 
 class OneOf(nn.ModuleDict):
-    """A block's candidates, of which the one that is drawn runs."""
+    """A block's candidates, of which the drawn one runs."""
 
     drawn: str
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the candidate's."""
+        """The candidate's."""
         return self[self.drawn](x)
 
 

@@ -1,6 +1,6 @@
-"""Trainings in processes of their own that take turns, so that other work on the machine slows all alike.
+"""Trainings in separate processes that take turns, so that other load on the machine slows all equally.
 
-Each gets its batches from `Turns`, which are the clock, too.
+Each gets its batches from `Turns`, which is also the clock.
 """
 
 import hashlib
@@ -25,19 +25,19 @@ class Pace:
     rounds: int
     steps: int
     warm_up: int
-    """rounds before those, which do not count"""
+    """earlier rounds, which do not count"""
 
 
 class Turns:
-    """Batches from memory, and the clock: a step lasts from one batch to the asking for the next.
+    """Batches from memory, and the clock: a step lasts from one batch to the request for the next.
 
     Args:
-        batches: gone through again and again.
+        batches: used repeatedly.
         pace: when it is another training's turn.
-        connection: to the process that says whose turn it is.
+        connection: to the process that assigns turns.
 
     Attributes:
-        off_the_clock: done before each step, on whose time it does not count.
+        off_the_clock: called before each step, outside its time.
         running: whether the clock is.
         parts: seconds by part of a step, see `clocks`.
     """
@@ -52,7 +52,7 @@ class Turns:
         self.parts: dict[str, float] = defaultdict(float)
 
     def __len__(self) -> int:
-        """Steps, one of which no clock measures: after the last batch Lightning does not ask for another."""
+        """Number of steps, one of them untimed: after the last batch Lightning does not ask for another."""
         return (self._pace.warm_up + self._pace.rounds) * self._pace.steps + 1
 
     def __iter__(self) -> Iterator[Any]:
@@ -76,7 +76,7 @@ class Turns:
         yield self._batches[0]
 
     def microseconds(self) -> dict[str, int]:
-        """A step's, of all of it, of each part, and of what is in no part."""
+        """A step's total, that of each part, and the rest."""
         all_parts = sum(self.parts.values())
         seconds = {"all": self._seconds, **self.parts, "rest": self._seconds - all_parts}
         steps = self._pace.rounds * self._pace.steps
@@ -84,23 +84,23 @@ class Turns:
 
 
 Part = tuple[str, Any, str]
-"""A part of a step: its name, and the class or module and the attribute that do it."""
+"""A part of a step: its name, and the class or module and the attribute that execute it."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a training's turns took, and what it has come to."""
+    """The time of a training's turns, and its result."""
 
     turns: list[dict[str, float]]
-    """seconds per step of each round, of CPU as `cpu` and by the clock on the wall as `wall`"""
+    """seconds per step of each round, CPU time as `cpu` and wall-clock time as `wall`"""
     microseconds: dict[str, int]
-    """a step's by part"""
+    """microseconds of a step by part"""
     weights: str
-    """a digest"""
+    """a digest of the weights"""
 
     @property
     def seconds(self) -> float:
-        """A step's, of CPU, in the median round."""
+        """CPU seconds of a step, in the median round."""
         return round(statistics.median(turn["cpu"] for turn in self.turns), 5)
 
     def ratio(self, other: "Course", clock: str = "cpu") -> list[float]:
@@ -115,9 +115,9 @@ def race(
     pace: Pace,
     parts: Sequence[Part] = (),
 ) -> dict[Any, Course]:
-    """Let trainings take turns. Each is given its `Turns`, and gives its weights.
+    """Let trainings take turns. Each is called with its `Turns`, and returns its weights.
 
-    With parts, each has a clock at them, which costs time itself.
+    With parts, each has clocks at them, which cost time themselves.
     """
     context = multiprocessing.get_context("fork")
     lanes = {}
@@ -129,7 +129,7 @@ def race(
         lanes[name] = (process, ours)
     turns: dict[Any, list[dict[str, float]]] = {name: [] for name in lanes}
     for number in range(pace.warm_up + pace.rounds):
-        for name in list(lanes)[:: -1 if number % 2 else 1]:  # nobody is always the first
+        for name in list(lanes)[:: -1 if number % 2 else 1]:  # none is always first
             lanes[name][1].send("go")
             turn = lanes[name][1].recv()
             if number >= pace.warm_up:
@@ -158,7 +158,7 @@ def _run(
 
 @contextmanager
 def clocks(turns: Turns, parts: Sequence[Part]) -> Iterator[None]:
-    """A clock at each part; the time of a part within another is the inner one's alone."""
+    """A clock at each part; time in a nested part counts only for the inner one."""
     within = [0.0]
 
     def clocked(part: str, function: Callable[..., Any]) -> Callable[..., Any]:

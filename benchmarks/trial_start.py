@@ -1,22 +1,22 @@
-"""What an nnictl trial costs before its net first computes, beside the imports that it cannot do without.
+"""What an nnictl trial costs before its net first computes, compared with the imports that it needs.
 
     python -m benchmarks.trial_start --repeats 9
 
-takes four minutes and prints one JSON object. Four commands are started in turn, in processes of their own:
+takes four minutes and prints one JSON object. Four commands are started in turn, in separate processes:
 
 - `imports`: python -c "import torch, torchvision, nni";
-- `imports_alone`: the same without Python's exit, in which torch takes some tenths of a second to be taken
-  down: the stricter measure, since the trial is looked at in its middle;
+- `imports_alone`: the same without Python's exit, in which torch takes some tenths of a second to shut down:
+  the stricter measure, since the trial is measured before its end;
 - `trial`: `detnas trial`, up to the first convolution of its net, on a supernet of the config that was
-  trained for one step; NNI's side is `tests/search/nnictl/trial_service.py`. `milestones` are seconds since
-  its start, when the config is read; all modules are there; NNI has said what to evaluate; the supernet's
+  trained for one step; NNI's side is `tests/search/nnictl/trial_service.py`. `milestones` are seconds from
+  its start until the config is read; all modules are imported; NNI has said what to evaluate; the supernet's
   hash is known; the supernet and the data are open; the path's net has its weights; the first batch has
-  come to it;
+  reached it;
 - `help`: detnas --help.
 
-Seconds are of wall time, CPU seconds are user's and system's, medians over the repeats. Ratios are of the
-trial to the imports, the median over the rounds; those of wall time mean something on a machine that does
-nothing else.
+Seconds are wall-clock time, CPU seconds are user plus system, medians over the repeats. Ratios are of the
+trial to the imports, the median over the rounds; those of wall-clock time are meaningful only on an idle
+machine.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def prepare(config: Path, overrides: Sequence[str], folder: Path) -> list[str]:
-    """Draw the quickstart's images, train the config's supernets on them; gives `detnas trial`'s options."""
+    """Draw the quickstart's images, train the config's supernets on them; return `detnas trial`'s options."""
     data = folder / "data"
     detection = {
         split: {"images": f"{data}/detection/{split}", "annotations": f"{data}/detection/{split}.json"}
@@ -82,7 +82,7 @@ def prepare(config: Path, overrides: Sequence[str], folder: Path) -> list[str]:
 
 
 def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, Any]:
-    """The commands in turn, after a round that brings the files into the page cache."""
+    """The commands in turn, after a round that loads the files into the page cache."""
     from tests.search.nnictl.trial_service import TrialService
 
     with TrialService({_TRIAL: {"parameter_id": 0, "parameters": _parameters(settings)}}) as service:
@@ -105,7 +105,7 @@ def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, An
         name: _median(one["trial"]["milestones"][name] for one in rounds)
         for name in rounds[0]["trial"]["milestones"]
     }
-    # Of each round, whose runs found the machine in the same state, if any did.
+    # Per round, whose runs are the most likely to find the machine in the same state.
     ratios = {
         f"ratio_to_{name}": {
             key: _median(one["trial"][key] / one[name][key] for one in rounds) for key in _MEASURES
@@ -116,7 +116,7 @@ def compare(settings: Sequence[str], folder: Path, repeats: int) -> dict[str, An
 
 
 def be_a_trial(arguments: Sequence[str]) -> None:
-    """`detnas trial` up to its first convolution, which ends the process; prints what came when."""
+    """`detnas trial` up to its first convolution, which ends the process; prints the milestones."""
     from detnas_nni import cli
     from detnas_nni.cli import searches
     from detnas_nni.config import reading
@@ -141,17 +141,17 @@ def be_a_trial(arguments: Sequence[str]) -> None:
     def end_at_convolution(module: Any, _: Any) -> None:
         if type(module).__name__ == "Conv2d":
             reached["first forward"] = _since_start()
-            os.write(1, json.dumps(reached).encode())  # NNI has put a log of its own in print's place
+            os.write(1, json.dumps(reached).encode())  # NNI has replaced print with its own log
             os._exit(0)
 
     _watch(reading, "load_config", "config", reached)
     cli_import, searches.import_at_once = searches.import_at_once, import_and_watch
     cli.main(["trial", *arguments])
-    raise SystemExit("the trial has ended without a convolution")
+    raise SystemExit("the trial ended without a convolution")
 
 
 def _watch(owner: Any, name: str, milestone: str, reached: dict[str, float]) -> None:
-    """Have a function note when it has ended."""
+    """Make a function record when it has returned."""
     function = getattr(owner, name)
 
     def noting(*arguments: Any, **options: Any) -> Any:
@@ -167,7 +167,7 @@ def _since_start() -> float:
 
 
 def _parameters(settings: Sequence[str]) -> dict[str, Any]:
-    """The choices of a path of the config's space, as NNI hands them out."""
+    """The choices of a path of the config's space, as NNI passes them."""
     from detnas_nni.architecture import Architecture
     from detnas_nni.config.reading import load_config
     from search_spaces import layout
@@ -183,7 +183,7 @@ def _pairs(settings: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
-    """Seconds of wall time and of CPU of a process, and the milestones that it prints."""
+    """Wall-clock and CPU seconds of a process, and the milestones that it prints."""
     started = time.time()
     process = subprocess.Popen(
         command,
@@ -196,7 +196,7 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.time() - started
     if status:
-        raise SystemExit(f"{' '.join(command)} has failed:\n{errors}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{errors}")
     result = {"seconds": seconds, "cpu_seconds": usage.ru_utime + usage.ru_stime}
     return {**result, "milestones": json.loads(output)} if "--as-trial" in command else result
 

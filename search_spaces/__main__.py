@@ -18,7 +18,7 @@ def generated() -> dict[str, str]:
     from search_spaces.profiling import profile
 
     files = {f"{space}.json": _format(search_space_json(space)) for space in SEARCHED}
-    # The size stands beside its costs, so that a reader can tell when a table is of another one.
+    # The size is stored with its costs, so that a reader can tell if a table is for another one.
     costs = {
         space: {"size": asdict(SEARCHED[space]), **profile(space, SHIPPED_RESOLUTION)} for space in SEARCHED
     }
@@ -28,7 +28,7 @@ def generated() -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files; with `--check` name those that are out of step, and give 1 if there are any."""
+    """Write the files; with `--check` name those that are out of step, and return 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m search_spaces", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of step")
     parser.add_argument(
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _format(document: dict[str, Any]) -> str:
-    """JSON with one line a key."""
+    """JSON with one line per key."""
     lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
     return "{\n" + ",\n".join(lines) + "\n}\n"
 

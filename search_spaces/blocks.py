@@ -18,10 +18,10 @@ __all__ = ["CANDIDATES", "SHUFFLES", "ChoiceBlock", "make_block", "split_even_od
 def split_interleave(x: Tensor) -> tuple[Tensor, Tensor]:
     """Interleave the two halves of the channels (c0, c_{C/2}, c1, …), then cut that order in the middle.
 
-    The authors' supernet code shuffles so. `x` is (N, C, H, W) with C even; gives two (N, C/2, H, W).
+    The authors' supernet code does this. `x` is (N, C, H, W) with C even; gives two (N, C/2, H, W).
     """
     n, c, h, w = x.shape
-    # reshape, permute and select alone: NNI's FlopsProfiler has no shape formula for transpose or chunk.
+    # Only reshape, permute and select: NNI's FlopsProfiler has no shape formula for transpose or chunk.
     x = x.reshape(n, 2, c // 2, h, w).permute(0, 2, 1, 3, 4).reshape(n, 2, c // 2, h, w)
     return x.select(1, 0), x.select(1, 1)
 
@@ -29,7 +29,7 @@ def split_interleave(x: Tensor) -> tuple[Tensor, Tensor]:
 def split_even_odd(x: Tensor) -> tuple[Tensor, Tensor]:
     """Take the even channels as the first half and the odd ones as the second.
 
-    The authors' released single nets shuffle so. `x` is (N, C, H, W) with C even; gives two (N, C/2, H, W).
+    The authors' released single nets do this. `x` is (N, C, H, W) with C even; gives two (N, C/2, H, W).
     """
     n, c, h, w = x.shape
     x = x.reshape(n, c // 2, 2, h, w)
@@ -40,7 +40,7 @@ SHUFFLES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "interleave": split_interleave,
     "even_odd": split_even_odd,
 }
-"""The channel shuffles by name. Weights that were trained with one give noise with the other."""
+"""The channel shuffles by name. Weights trained with one give noise with the other."""
 
 
 def _pointwise(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -139,5 +139,5 @@ class ChoiceBlock(nn.Module):
 def make_block(
     candidate: str, in_channels: int, out_channels: int, stride: int, shuffle: str = "interleave"
 ) -> ChoiceBlock:
-    """The block of that candidate name; raises `SpaceError` for a name or a width that cannot be."""
+    """The block with that candidate name; raises `SpaceError` for an impossible name or width."""
     return ChoiceBlock(candidate, in_channels, out_channels, stride, shuffle)

@@ -1,8 +1,8 @@
 """MACs of a trunk in ordinary PyTorch: torch's flop counter watches it run, candidate by candidate.
 
-NNI's profiler knows modules by their class, and counts as nothing what it does not know: convolutions by
-function, the products inside of attention, a module that runs twice. What a trunk of the user's own is made
-of is therefore seen in its operators.
+NNI's profiler knows modules by their class, and counts unknown ones as nothing: convolutions by function, the
+products inside attention, a module that runs twice. A user's own trunk is therefore counted by its
+operators.
 """
 
 import re
@@ -23,7 +23,7 @@ from search_spaces import layout
 from search_spaces.errors import SpaceError
 from search_spaces.trunk import TrunkSpace, layer_choices
 
-# Words of the names of operators that multiply and add as convolutions and matrix products do.
+# Words in the names of operators that multiply and add like convolutions and matrix products.
 _MULTIPLIES = {
     *("conv", "convolution", "conv2d", "mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "mv", "addmv"),
     *("dot", "vdot", "cdist", "attention", "lstm", "gru", "rnn", "bilinear"),
@@ -33,7 +33,7 @@ _MULTIPLIES = {
 class RunMacs:
     """MACs of the architectures of a trunk as functions of ops, by runs of it.
 
-    Each candidate has run once, with what a net of first candidates gives it.
+    Each candidate runs once, with its inputs in a net of first candidates.
 
     Args:
         trunk_space: in eval mode.
@@ -63,7 +63,7 @@ class RunMacs:
             return self._counted(lambda: self._trunk_space(self._image))[0]
 
     def _inputs(self) -> dict[LayerChoice, list[Tensor]]:
-        """What every LayerChoice is called with, each time that it is, when first candidates run."""
+        """The inputs of each call of every LayerChoice when first candidates run."""
         found: dict[LayerChoice, list[Tensor]] = {}
         hooks = [
             module.register_forward_pre_hook(lambda module, given: found.setdefault(module, []).extend(given))
@@ -78,7 +78,7 @@ class RunMacs:
         return found
 
     def _of_block(self, label: str, inputs: dict[LayerChoice, list[Tensor]]) -> list[int]:
-        """MACs of each candidate of a block, over all the places that it stands in."""
+        """MACs of each candidate of a block, over all its places."""
         totals = [0] * min(len(module) for module in self._modules[label])
         for module in self._modules[label]:
             candidates = list(module)[: len(totals)]
@@ -97,7 +97,7 @@ class RunMacs:
 
     @contextmanager
     def _running(self, chosen: dict[str, int]) -> Iterator[None]:
-        """Each LayerChoice runs the chosen candidate while the context lasts, where NNI's runs the first."""
+        """Within the context each LayerChoice runs the chosen candidate, where NNI's runs the first."""
         modules = [(module, label) for label in chosen for module in self._modules[label]]
         for module, label in modules:
             module.forward = list(module)[chosen[label]].__call__
@@ -108,9 +108,9 @@ class RunMacs:
                 del module.forward
 
     def _counted(self, run: Callable[[], Any]) -> tuple[int, Any]:
-        """MACs of a call, and the shapes of what it gives."""
+        """MACs of a call, and the shapes of its results."""
         fast_attention = torch.backends.mha.get_fastpath_enabled()
-        # One operator that does a whole layer of attention is seen, but not into.
+        # An operator for a whole attention layer would hide the products in it.
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             with (
@@ -119,7 +119,7 @@ class RunMacs:
                 FlopCounterMode(display=False) as flops,
             ):
                 given = run()
-        except Exception as error:  # whatever the trunk's code stumbles over
+        except Exception as error:  # whatever the trunk's code raises
             height, width = self._image.shape[-2:]
             raise SpaceError(
                 f"the trunk of {self._space!r} fails on an image of {height}x{width} pixels "
@@ -134,11 +134,11 @@ class RunMacs:
                 "attention in torch's own form"
             )
         shapes = tree_map(lambda value: tuple(value.shape) if isinstance(value, Tensor) else value, given)
-        return flops.get_total_flops() // 2, shapes  # a multiplication and an addition
+        return flops.get_total_flops() // 2, shapes  # one multiplication and one addition each
 
 
 class _Uncounted(TorchDispatchMode):
-    """Collects the operators that multiply, by their names, of which the flop counter knows nothing."""
+    """Collects the operators that multiply, by name, that the flop counter does not know."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The trunks of EfficientNet-Lite with a choice in every block but the first: a search from a trained net.
+"""The trunks of EfficientNet-Lite with a choice in every block except the first: a search from a trained net.
 
 EfficientNet (Tan and Le, 2019) without squeeze-and-excitation and with ReLU6, as in TensorFlow's tpu
 repository.
@@ -15,7 +15,7 @@ from search_spaces.errors import SpaceError
 from search_spaces.sizes import LITE, LiteBlock, block_label
 
 _EPS, _MOMENTUM = 1e-3, 0.01
-"""Of batch normalisation, as published; torch's momentum is one less TensorFlow's."""
+"""For batch normalisation, as published; torch's momentum is one minus TensorFlow's."""
 
 
 class EfficientNetLiteTrunk(ModelSpace):
@@ -23,7 +23,7 @@ class EfficientNetLiteTrunk(ModelSpace):
 
     The path of the published ops (`LITE[size].published_ops`) computes what the published net does. Images
     come as for every trunk here, BGR 0–255; the normalisation that the published weights expect is a fixed
-    first layer, and their stem's input channels are turned round where they are taken up.
+    first layer, and their stem's input channels are reversed when they are loaded.
 
     `size` is a name in `LITE`; `SpaceError` for any other.
     """
@@ -78,10 +78,10 @@ class EfficientNetLiteTrunk(ModelSpace):
 
 
 class InvertedResidual(nn.Sequential):
-    """Expansion 1x1, depthwise convolution, projection 1x1, each with BN; what keeps its shape is added.
+    """Expansion 1x1, depthwise convolution, projection 1x1, each with BN; a residual if the shape is kept.
 
     Args:
-        hidden: channels between expansion and projection; equal to `in_channels` there is no expansion.
+        hidden: channels between expansion and projection; no expansion if equal to `in_channels`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, hidden: int) -> None:
@@ -111,7 +111,7 @@ class Normalise(nn.Module):
 
 
 class SamePad(nn.Module):
-    """TensorFlow's padding "SAME" for a stride of 2: an even side gets one row less in front than behind."""
+    """TensorFlow's padding "SAME" for stride 2: an even side gets one row less before than after."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class SamePad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         behind = self.kernel // 2
-        # Sums, and no `if`: a traced net would keep the padding of the image that it was traced with.
+        # Arithmetic instead of `if`: a traced net would keep the padding of its example image.
         return functional.pad(x, (behind - 1 + width % 2, behind, behind - 1 + height % 2, behind))
 
     def extra_repr(self) -> str:
@@ -148,7 +148,7 @@ def _candidate(name: str, block: LiteBlock, expansion: int) -> nn.Module:
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Draw the weights as EfficientNet does: N(0, 2 / fan_out), where a depthwise filter counts alone."""
+    """Draw the weights as EfficientNet does: N(0, 2 / fan_out), with each depthwise filter on its own."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.weight[0, 0].numel() * layer.out_channels // layer.groups

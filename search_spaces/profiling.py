@@ -1,7 +1,7 @@
 """MACs and parameters of every candidate of a space.
 
-MACs of the built-in spaces are counted by NNI's profiler, those of a trunk of the user's own by runs of it
-(`counting.py`), which give the same numbers for the built-in ones.
+MACs of the built-in spaces are counted by NNI's profiler, those of a user's own trunk by running it
+(`counting.py`), which gives the same numbers for the built-in ones.
 """
 
 import random
@@ -24,8 +24,8 @@ def _keep_shape(_operator: Any, x: ShapeTensor, *_: Any, **__: Any) -> MutableSh
     return x.real_shape
 
 
-# NNI knows the shapes of ReLU, GELU, hard swish and hard sigmoid, and not of what other trunks activate with,
-# nor of a residual that is added in place.
+# NNI knows the shapes of ReLU, GELU, hard swish and hard sigmoid, but not of other activations, nor of a
+# residual that is added in place.
 for _name in ("hardtanh", "silu", "silu_", "sigmoid", "sigmoid_", "leaky_relu", "leaky_relu_", "mish", "elu"):
     register_shape_inference_formula(getattr(torch.ops.aten, _name).default, _keep_shape)
 for _name in ("add_", "sub", "sub_", "div", "div_"):
@@ -40,7 +40,7 @@ def _pad_shape(_operator: Any, x: ShapeTensor, pad: Sequence[int], *_: Any) -> M
 
 
 register_shape_inference_formula(torch.ops.aten.constant_pad_nd.default, _pad_shape)
-# These multiply nothing that counts; without a formula NNI warns that it counts nothing.
+# These have no MACs that count; without a formula NNI warns that it counts nothing.
 for _module in (nn.MaxPool2d, nn.Identity, Normalise, SamePad):
     register_flops_formula(_module, lambda *_: FlopsResult(0, 0))
 
@@ -51,15 +51,15 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
     - `base`: [MACs, parameters] of the architecture of zeros;
     - `blocks`: for each block and op, [MACs, parameters] more than op 0;
     - `last_feature`: [C, H, W] of the last feature;
-    - `classifier_channels`: channels of a classifier's last convolution, None where it has none;
-    - `classifier_conv_params`: of the trunk's own such convolution, where it brings one.
+    - `classifier_channels`: channels of a classifier's last convolution, None if it has none;
+    - `classifier_conv_params`: parameters of such a convolution of the trunk itself, if any.
 
     MACs are multiply-adds of convolutions and matrix products; parameters are all that the modules have.
-    Raises `SpaceError` if the trunk cannot be run or counted, gives other features than it says, or has costs
+    Raises `SpaceError` if the trunk cannot be run or counted, gives other features than stated, or has costs
     that do not add up over its blocks.
     """
     with throwaway(space) as trunk_space:
-        # Not what happens to be in memory: operators may compute places from values.
+        # Zeros rather than whatever is in memory: operators may compute positions from values.
         image = torch.zeros(1, 3, resolution, resolution)
         macs = (_ProfiledMacs if space in BUILT_IN else RunMacs)(trunk_space, image, space)
         last_feature = _features(trunk_space, image, space)[-1].shape[1:]
@@ -80,7 +80,7 @@ def profile(space: str, resolution: int) -> dict[str, Any]:
 
 
 class _ProfiledMacs:
-    """As `RunMacs`, by NNI's profiler."""
+    """Like `RunMacs`, with NNI's profiler."""
 
     def __init__(self, trunk_space: TrunkSpace, image: Tensor, space: str) -> None:
         self._choices = layout(space)
@@ -89,7 +89,7 @@ class _ProfiledMacs:
             self._profiler = FlopsProfiler(
                 trunk_space, image, count_normalization=False, count_activation=False, count_bias=False
             )
-        except Exception as error:  # It raises whatever the trunk's code makes it stumble over.
+        except Exception as error:  # whatever the trunk's code raises in it
             raise SpaceError(
                 f"NNI's FlopsProfiler cannot trace the trunk of {space!r} ({type(error).__name__}: {error})"
             ) from error
@@ -119,7 +119,7 @@ def _features(trunk_space: TrunkSpace, image: Tensor, space: str) -> list[Tensor
 
 
 def _parameters(trunk_space: TrunkSpace, space: str) -> tuple[int, list[list[int]]]:
-    """Parameters outside of every choice, and of each candidate of each block."""
+    """Parameters outside all choices, and of each candidate of each block."""
     choices = layout(space)
     of_label = {choice.label: [0] * len(choice.candidates) for choice in choices}
     for module in layer_choices(trunk_space, space).values():

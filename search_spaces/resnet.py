@@ -12,11 +12,11 @@ _BLOCKS = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
 
 
 class ResNetTrunk(ResNet):
-    """torchvision's ResNet-50 or ResNet-101 up to its last stage, in torchvision's own initialisation.
+    """torchvision's ResNet-50 or ResNet-101 up to its last stage, with torchvision's initialisation.
 
-    The state dict is torchvision's less `fc`, so that weights go over by their names. Images come as for
-    every trunk here, BGR 0–255 with no mean and no deviation: the batch normalisation behind the first
-    convolution, which is trained as all are, takes out their scale.
+    The state dict is torchvision's without `fc`, so that weights can be loaded by name. Images come as for
+    every trunk here, BGR 0–255 without normalisation: the batch normalisation after the first convolution,
+    which is trained like all others, removes their scale.
 
     `name` is one in `FIXED`; `SpaceError` for any other.
     """
@@ -30,7 +30,7 @@ class ResNetTrunk(ResNet):
         if name not in FIXED:
             raise SpaceError(f"unknown ResNet {name!r}; known: {', '.join(FIXED)}")
         super().__init__(Bottleneck, _BLOCKS[name])
-        del self.avgpool, self.fc  # a head is no part of a trunk
+        del self.avgpool, self.fc  # a head is not part of a trunk
         self.out_channels = OrderedDict(
             (stage, 64 * 2**index * Bottleneck.expansion) for index, stage in enumerate(STAGES)
         )
@@ -45,5 +45,5 @@ class ResNetTrunk(ResNet):
         return features
 
     def first_stages(self, count: int) -> list[nn.Module]:
-        """The modules that run up to the end of a stage, the stem among them; to freeze them."""
+        """The modules that run up to the end of a stage, including the stem; to freeze them."""
         return [self.conv1, self.bn1, *(self.layer1, self.layer2, self.layer3, self.layer4)[:count]]

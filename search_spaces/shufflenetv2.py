@@ -35,7 +35,7 @@ class ShuffleNetV2Trunk(ModelSpace):
         widths = SIZES[size]
         self.out_channels = OrderedDict(zip(STAGES, widths.channels, strict=True))
         self.classifier_channels = widths.classifier
-        # The stem alone has a bias, as in the authors' code.
+        # Only the stem has a bias, as in the authors' code.
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=nn.Conv2d(3, widths.stem, 3, stride=2, padding=1, bias=True),
@@ -68,13 +68,13 @@ class ShuffleNetV2Trunk(ModelSpace):
         return features
 
     def first_stages(self, count: int) -> list[nn.Module]:
-        """The modules that run up to the end of a stage, the stem among them; to freeze them."""
+        """The modules that run up to the end of a stage, including the stem; to freeze them."""
         return [self.stem, *list(self.stages.values())[:count]]
 
 
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
-    """Draw the weights as the authors do; the stem, N(0, 0.01), is the trunk's own affair.
+    """Draw the weights as the authors do, except for the stem, N(0, 0.01), which the trunk draws itself.
 
     Convolutions N(0, 1 / weight.shape[1]), where that is the standard deviation and shape[1] is 1 in a
     depthwise convolution; linear layers N(0, 0.01); biases 0; batch normalisation γ 1 and β 1e-4.

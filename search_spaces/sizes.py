@@ -1,6 +1,6 @@
 """The built-in spaces by name: the sizes of the two searched families as plain numbers, and the fixed nets.
 
-Nothing here imports torch or NNI (seconds of start-up), so that what needs the layout of a space alone,
+Nothing here imports torch or NNI (seconds of start-up), so that what needs only the layout of a space,
 such as reading an architecture file or `detnas --help`, stays fast.
 
 Sources: the authors' code, megvii-model/DetNAS (small, large) and megvii-model/ShuffleNet-Series (3.8g);
@@ -23,7 +23,7 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 class Choice(NamedTuple):
     """One decision of a space: its NNI label, and the candidates in op order.
 
-    Candidates are names; a foreign space that gives NNI a *list* of candidates has the integers 0, 1, …
+    Candidates are names, or integers 0, 1, … for a foreign space that gives NNI a *list* of candidates.
     """
 
     label: str
@@ -45,18 +45,18 @@ class Size:
 
     @property
     def layout(self) -> tuple[Choice, ...]:
-        """One choice a block, in the order in which the blocks run."""
+        """One choice per block, in the order in which the blocks run."""
         return tuple(Choice(block_label(index), CANDIDATES) for index in range(sum(self.blocks)))
 
 
 def block_label(index: int) -> str:
-    """The NNI label of the block of that index, counted from 0 over all stages."""
+    """The NNI label of the block with that index, counted from 0 over all stages."""
     return f"layer_{index:02d}"
 
 
 SIZES = MappingProxyType(
     {
-        # For a CPU and images of about 100 pixels; ours, in the proportions of the authors' sizes.
+        # For a CPU and images of about 100 pixels; our own, in the proportions of the authors' sizes.
         "tiny": Size(stem=8, channels=(24, 48, 96, 192), blocks=(2, 2, 3, 2), classifier=256),
         "small": Size(stem=16, channels=(64, 160, 320, 640), blocks=(4, 4, 8, 4), classifier=1024),
         "large": Size(stem=48, channels=(96, 240, 480, 960), blocks=(8, 8, 16, 8), classifier=1024),
@@ -65,11 +65,11 @@ SIZES = MappingProxyType(
 )
 
 LITE_CANDIDATES = ("mbconv_3x3", "mbconv_5x5", "mbconv_7x7", "mbconv_3x3_half", "skip")
-"""The candidates of a block of the lite family; `skip` where a block keeps stride and width."""
+"""The candidates of a block of the lite family; `skip` if a block keeps resolution and width."""
 
 
 class LiteBlock(NamedTuple):
-    """An inverted residual as it is published; what it is in a path is a choice."""
+    """An inverted residual as published; a path chooses its variant."""
 
     stage: str
     kernel: int
@@ -91,7 +91,7 @@ class LiteBlock(NamedTuple):
 _LITE_STEM = 32
 _LITE_EXPANSION = 6
 # Repeats, kernel, stride, channels and stage of the blocks of EfficientNet-B0, which the others scale; the
-# first one, of expansion 1, is no choice.
+# first one, with expansion 1, is not a choice.
 _LITE_FIRST = 16
 _LITE_STAGES = (
     (2, 3, 2, 24, "stage1"),
@@ -105,10 +105,10 @@ _LITE_STAGES = (
 
 @dataclass(frozen=True)
 class LiteSize:
-    """One EfficientNet-Lite: EfficientNet-B0's blocks, wider and deeper by a factor each.
+    """One EfficientNet-Lite: EfficientNet-B0's blocks, with one factor for width and one for depth.
 
-    Lite scales neither the stem and the classifier's convolution nor how often the first and the last block
-    are repeated, which EfficientNet does.
+    Unlike EfficientNet, Lite scales neither the stem and the classifier's convolution nor the repeats of the
+    first and the last block.
     """
 
     width: float
@@ -124,7 +124,7 @@ class LiteSize:
 
     @property
     def blocks(self) -> tuple[LiteBlock, ...]:
-        """Those that are choices, in the order in which they run."""
+        """The blocks that are choices, in the order in which they run."""
         blocks, before = [], self.first
         for repeats, kernel, stride, channels, stage in _LITE_STAGES:
             out = self._channels(channels)
@@ -141,7 +141,7 @@ class LiteSize:
 
     @property
     def layout(self) -> tuple[Choice, ...]:
-        """One choice a block, in the order in which the blocks run."""
+        """One choice per block, in the order in which the blocks run."""
         return tuple(Choice(block_label(i), block.candidates) for i, block in enumerate(self.blocks))
 
     @property
@@ -150,7 +150,7 @@ class LiteSize:
         return tuple(block.published_op for block in self.blocks)
 
     def _channels(self, channels: int) -> int:
-        """Scaled, and rounded to a multiple of 8 that is not more than a tenth below."""
+        """Scaled, and rounded to a multiple of 8 that is at most a tenth smaller."""
         scaled = self.width * channels
         rounded = max(8, int(scaled + 4) // 8 * 8)
         return rounded + 8 if rounded < 0.9 * scaled else rounded
@@ -171,4 +171,4 @@ FIXED = ("resnet50", "resnet101")
 """Hand-crafted nets to compare with, as spaces of one architecture: no block, nothing to choose."""
 
 BUILT_IN = (*SEARCHED, *FIXED)
-"""Every space that has a name of its own."""
+"""Every space with a name."""

@@ -1,4 +1,4 @@
-"""Build a trunk by name, ours or anybody's, and read off what can be chosen in it."""
+"""Build a trunk by name, ours or a user's, and determine what can be chosen in it."""
 
 import importlib
 import re
@@ -39,7 +39,7 @@ def build_trunk(space: str, **options: Any) -> nn.Module:
             f"the trunk of {space!r} has to name its features' channels: "
             f'`out_channels` = {{"stage1": 64, …}} in the order of the strides, not {channels!r}'
         )
-    # Under model_context every LayerChoice has become its chosen candidate, and there is none to be found.
+    # Under model_context every LayerChoice has become its chosen candidate, so there is none to find.
     if current_model() is None:
         layer_choices(trunk, space)
     if not hasattr(trunk, "classifier_channels"):
@@ -55,10 +55,10 @@ def _call(factory: Callable[..., nn.Module], space: str, options: Mapping[str, A
 
 
 def _explained(error: ValueError, space: str) -> Exception:
-    """What NNI's words on a label mean; another error as it is."""
+    """What NNI's message about a label means; other errors unchanged."""
     if "Label must be specified" in str(error):
         return SpaceError(
-            f"the trunk of {space!r} has a LayerChoice without a label; give each block one of its own, such "
+            f"the trunk of {space!r} has a LayerChoice without a label; give each block its own, such "
             'as label="block_00"'
         )
     conflict = re.search(r"Cannot find a valid default sample .* for (.+?)\. Please", str(error))
@@ -70,7 +70,7 @@ def _explained(error: ValueError, space: str) -> Exception:
 def _of_one_label(label: str, space: str) -> SpaceError:
     return SpaceError(
         f"the trunk of {space!r} has LayerChoices of the same label, {label!r}, with different candidates; "
-        "give each block a label of its own"
+        "give each block its own label"
     )
 
 
@@ -95,9 +95,9 @@ def _load_factory(space: str) -> Callable[..., nn.Module]:
 
 
 class TrunkSpace(ModelSpace):
-    """A trunk alone, as a `ModelSpace`: to profile it, to enumerate its choices, to build one fixed net.
+    """Only a trunk, as a `ModelSpace`: to profile it, to enumerate its choices, to build one fixed net.
 
-    A trunk that is not itself a `ModelSpace` cannot be built outside of one.
+    A trunk that is not a `ModelSpace` itself cannot be built outside of one.
     """
 
     def __init__(self, space: str, **options: Any) -> None:
@@ -111,10 +111,10 @@ class TrunkSpace(ModelSpace):
 
 @contextmanager
 def throwaway(space: str) -> Iterator[TrunkSpace]:
-    """A `TrunkSpace` to look at, in eval mode, that leaves torch's random state as it was.
+    """A temporary `TrunkSpace` in eval mode, which leaves torch's random state as it was.
 
-    A built-in one is on the meta device: it has shapes and no storage (3.8g would take 0.5 GB). The code of
-    a foreign trunk may compute with its weights, so that one is built on the CPU.
+    A built-in one is on the meta device, with shapes but no storage (3.8g would take 0.5 GB). A foreign
+    trunk's code may compute with its weights, so it is built on the CPU.
     """
     device = "meta" if space in BUILT_IN else "cpu"
     with torch.random.fork_rng(devices=[]), torch.device(device), torch.no_grad():
@@ -124,8 +124,8 @@ def throwaway(space: str) -> Iterator[TrunkSpace]:
 def layer_choices(trunk: nn.Module, space: str) -> dict[str, LayerChoice]:
     """Every LayerChoice of an unfixed trunk by its module name, in module order.
 
-    `SpaceError` if there is none in a trunk that is no fixed net of ours, if two of one label have different
-    candidates, or if one sits in a candidate of another: costs would not be additive.
+    `SpaceError` if there is none in a trunk that is not one of our fixed nets, if two with one label have
+    different candidates, or if one is inside a candidate of another: costs would not be additive.
     """
     found = {name: module for name, module in trunk.named_modules() if isinstance(module, LayerChoice)}
     if not found and not is_fixed(space):
@@ -144,18 +144,18 @@ def layer_choices(trunk: nn.Module, space: str) -> dict[str, LayerChoice]:
 
 
 def mutables(space: str) -> dict[str, Any]:
-    """NNI's mutables of the space by label, in block order; `SpaceError` if one is no LayerChoice."""
+    """NNI's mutables of the space by label, in block order; `SpaceError` if one is not a LayerChoice."""
     with throwaway(space) as trunk_space:
         simplified = trunk_space.simplify()
         labels = {module.label for module in layer_choices(trunk_space, space).values()}
     for label, mutable in simplified.items():
         if label not in labels:
             raise SpaceError(
-                f"the trunk of {space!r} has {mutable!r}, which is no LayerChoice; only these are searched"
+                f"the trunk of {space!r} has {mutable!r}, which is not a LayerChoice; only these are searched"
             )
     return simplified
 
 
 def layout_of_mutables(space: str) -> tuple[Choice, ...]:
-    """The layout of any space, read off its built trunk."""
+    """The layout of any space, from its built trunk."""
     return tuple(Choice(label, tuple(mutable.values)) for label, mutable in mutables(space).items())

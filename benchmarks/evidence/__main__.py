@@ -4,9 +4,9 @@
     python -m benchmarks.evidence run --jobs 2
     python -m benchmarks.evidence page
 
-`plan` lists what there is to run, `run` does what is missing, `page` writes what came out. Raw numbers go to
-docs/evidence/*.jsonl as each run ends; trained weights stay under runs/evidence/. Stopped at any time, `run`
-goes on where it stood.
+`plan` lists the runs, `run` does the missing ones, `page` writes the results. Raw numbers go to
+docs/evidence/*.jsonl as each run ends; trained weights stay under runs/evidence/. `run` can be stopped at any
+time and resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STUDY = Path("experiments/evidence/study.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the arguments say; gives the exit status."""
+    """Do what the arguments say and return the exit status."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--part", action="append", default=[], help="of the study; all if not given")
     run.add_argument("--jobs", type=int, default=1, metavar="K", help="runs side by side (default: 1)")
     run.add_argument("--minutes", type=float, metavar="M", help="start no further run after so many")
-    one = commands.add_parser("one", help="do a single run, which `run` calls in a process of its own")
+    one = commands.add_parser("one", help="do a single run; `run` calls this in a separate process")
     one.add_argument("key", help="as `plan` lists it")
     page = commands.add_parser("page", help="write docs/evidence.md, and its figures, from the raw lines")
     page.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")

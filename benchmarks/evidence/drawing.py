@@ -41,7 +41,7 @@ def scatter(panels: Sequence[Panel], x_label: str, y_label: str) -> str:
 
 
 def curves(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
-    """A line for each series over 1, 2, and on; a legend beside them."""
+    """A line for each series over 1, 2, …, with a legend."""
     ys = [value for values in series.values() for value in values]
     frame = _Frame(0, [1, max(map(len, series.values()))], ys, width=420)
     parts = [*frame.axes("", x_label, y_label)]
@@ -78,7 +78,7 @@ def intervals(rows: Mapping[str, Estimate | Sequence[float]], label: str, zero: 
 
 
 class _Frame:
-    """From values to pixels, in a plot whose left end is at `left`."""
+    """Maps values to pixels, in a plot whose left end is at `left`."""
 
     def __init__(
         self,

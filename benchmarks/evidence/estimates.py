@@ -1,4 +1,4 @@
-"""Estimates over several supernets at once: the same nets are drawn in all, so that their luck is shared."""
+"""Estimates over several supernets at once: the same nets are drawn in all, so that luck is shared."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def mean_tau(measures: Measures, ap: Sequence[float]) -> Estimate | None:
 
 
 def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float]) -> Estimate | None:
-    """The mean tau of some measures less that of others, paired by net."""
+    """The mean tau of some measures minus that of others, paired by net."""
     first, second = _mean_tau(measures, ap), _mean_tau(others, ap)
     return _estimate(lambda weights: first(weights) - second(weights), len(ap))
 
 
 def best_of_random(choose: Sequence[float], ap: Sequence[float], k: int) -> Estimate:
-    """AP that is expected of the best of k random nets, chosen by one measure; interval over the sample.
+    """Expected AP of the best of k random nets, chosen by one measure; interval over the sample.
 
-    Exact over all ways to draw k of N: the net at place i by the measure, from 0, is the highest of k in
-    C(i, k - 1) of C(N, k). A bootstrap draw is a sample of its own.
+    Exact over all ways to draw k of N: the net of rank i by the measure, from 0, is the highest of k in
+    C(i, k - 1) of C(N, k). Each bootstrap draw is a sample.
     """
     low, high = bootstrap.middle(_expected(choose, ap, k))
     return Estimate(_expected_once(np.asarray(choose), np.asarray(ap), k), low, high, len(ap))
@@ -42,7 +42,7 @@ def best_of_random(choose: Sequence[float], ap: Sequence[float], k: int) -> Esti
 def over_best_of_random(
     values: Sequence[float], choose: Sequence[float], ap: Sequence[float], k: int
 ) -> Estimate:
-    """The mean of values less `best_of_random`; both samples are drawn anew, each on its own."""
+    """The mean of values minus `best_of_random`; both samples are resampled, each on its own."""
     given = np.asarray(values, dtype=float)
     means = bootstrap.resampled(bootstrap.mean(given), len(given), 0, "values")
     low, high = bootstrap.middle(means - _expected(choose, ap, k))
@@ -51,10 +51,10 @@ def over_best_of_random(
 
 
 def group_test(first: Sequence[float], second: Sequence[float]) -> float:
-    """The share of the ways to deal all values into two such groups whose means are as far apart: two-sided.
+    """The share of ways to deal all values into two such groups whose means are as far apart: two-sided.
 
-    Every way is tried where there are at most 20,000; of more, 10,000 random ones, and the given one counts
-    as one more (Fisher, The Design of Experiments, 1935).
+    Every way is tried if there are at most 20,000; otherwise 10,000 random ones, and the given one counts as
+    one more (Fisher, The Design of Experiments, 1935).
     """
     values, size = np.array([*first, *second]), len(first)
     places = np.arange(len(values))
@@ -67,7 +67,7 @@ def group_test(first: Sequence[float], second: Sequence[float]) -> float:
     sums = values[chosen].sum(axis=1)
     gaps = np.abs(sums / size - (values.sum() - sums) / (len(values) - size))
     given = abs(np.mean(first) - np.mean(second))
-    # Means of the same numbers differ in their last digits by the order in which they were added.
+    # Means of the same numbers differ in their last digits with the order of addition.
     return float(np.mean(gaps >= given - 1e-9))
 
 

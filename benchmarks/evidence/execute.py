@@ -1,4 +1,4 @@
-"""One run: what it trains or measures, by the package's own steps, and the raw lines that it leaves."""
+"""One run: what it trains or measures, with the package's own steps, and the raw lines that it leaves."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ CALIBRATION_SEED = 0
 _COUNTED = ("seed", "space", "detector", "pretrain", "finetune", "evaluation", "search", "retrain")
 
 _HERE = Path(__file__).parent
-_DIGITS = 6  # of what nothing is selected by
+_DIGITS = 6  # of numbers by which nothing is selected
 
 
 def execute(study: Study, run: Run) -> None:
-    """Do a run, and append its lines. What it has begun and not ended is gone on with."""
+    """Do a run and append its lines. Unfinished work is resumed."""
     part = study.parts[run.part]
     _KINDS[run.kind](part, run, Lines(study.lines))
 
 
 def identity(part: Part) -> str:
-    """A hash of what the config file says and all numbers of a part depend on; the same on every machine."""
+    """A hash of the config values on which all numbers of a part depend; the same on every machine."""
     said = read_extended(part.config)
     values = {key: said.get(key) for key in _COUNTED} | {"shapes": part.shapes, "crops": part.crops}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def artefact(part: Part, run: Run) -> Path | None:
-    """The weights that a run leaves for others; None of a net that is not trained."""
+    """The weights that a run leaves for others; None for a net that is not trained."""
     if run.kind == "supernets":
         config = _supernet_config(part, run.supernet or f"s{run.seed}")
         folder = config.finetune_dir if run.supernet else config.pretrain_dir
@@ -94,7 +94,7 @@ def _net(part: Part, run: Run, lines: Lines) -> None:
     seconds = clock.read(is_resumed)
     results = json.loads(path.read_text(encoding="utf-8"))
     weights = Path(results["weights"]["file"])
-    # A hold-out is trained on in the end; only a search split of its own says anything here.
+    # A hold-out is trained on in the end; only a separate search split means anything here.
     has_search_split = config.require("data.detection").search is not None
     settings = config.retrain.finetune or config.finetune
     number = counts(architecture)
@@ -169,7 +169,7 @@ _KINDS: Mapping[str, Callable[[Part, Run, Lines], None]] = {
 
 
 class _RememberingEvaluation(CandidateEvaluation):
-    """Evaluates no candidate twice: what a raw line says is its result, and a new result becomes a line."""
+    """Evaluates no candidate twice: known results come from raw lines, and new ones become lines."""
 
     def __init__(self, config: Config, part: Part, run: Run, lines: Lines, decoded: Path) -> None:
         super().__init__(config, decoded=decoded)
@@ -225,7 +225,7 @@ class _RememberingEvaluation(CandidateEvaluation):
 
 @contextmanager
 def _evaluation(part: Part, run: Run, lines: Lines) -> Iterator[_RememberingEvaluation]:
-    """Of a run's supernet and protocol; its decoded images lie in a folder that goes with it."""
+    """The evaluation with a run's supernet and protocol; its decoded images are in a temporary folder."""
     protocol = part.protocols.get(run.protocol, Protocol())
     settings = (*protocol.set, *_guide(run), f"search.seed={CALIBRATION_SEED}")
     config = _supernet_config(part, run.supernet, *settings)
@@ -234,7 +234,7 @@ def _evaluation(part: Part, run: Run, lines: Lines) -> Iterator[_RememberingEval
 
 
 class _Clock:
-    """CPU seconds of this process, and seconds that went by."""
+    """CPU seconds of this process, and elapsed seconds."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
@@ -246,7 +246,7 @@ class _Clock:
         return round(time.perf_counter() - self._wall, 2)
 
     def read(self, is_resumed: bool) -> dict[str, float | None]:
-        """None where a part of the work was done before."""
+        """The times; None if part of the work was done before."""
         if is_resumed:
             return {"cpu_seconds": None, "seconds": None}
         return {"cpu_seconds": self.cpu(), "seconds": self.wall()}
@@ -296,7 +296,7 @@ def _rounded(metrics: Metrics) -> dict[str, float]:
 
 
 def _provenance(part: Part, run: Run, *, short: bool = False) -> dict[str, Any]:
-    """What a number can be traced by. Nothing names the machine but its kind."""
+    """How a number can be traced. Only the kind of the machine is named."""
     values: dict[str, Any] = {"part": run.part, "config": identity(part), "commit": _commit()}
     if not short:
         values["versions"] = versions()

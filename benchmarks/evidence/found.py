@@ -1,4 +1,4 @@
-"""The raw lines of one part, by what they are of: what the page's numbers are made from."""
+"""The raw lines of one part by subject: what the page's numbers are made from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Evidence:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the nets' trainings."""
+        """The seeds of the nets' trainings."""
         repeats = self.part.repeats
         return (0, *(repeats.seeds if repeats is not None else ()))
 
@@ -43,17 +43,17 @@ class Evidence:
         return self.found["nets"].get(f"{self.name}/net/{spelled(ops)}/{start}/{seed}")
 
     def nets(self, ops: Ops, seeds: Iterable[int] | None = None, start: Start = "pretrained") -> list[Line]:
-        """A net's trainings with several seeds, those that are there."""
+        """A net's existing trainings with several seeds."""
         lines = (self.net(ops, seed, start) for seed in (self.seeds if seeds is None else seeds))
         return [line for line in lines if line is not None]
 
     @cached_property
     def trained(self) -> list[Line]:
-        """The nets of the sample that are trained, with seed 0."""
+        """The trained nets of the sample, with seed 0."""
         return [line for ops in self.sample if (line := self.net(ops)) is not None]
 
     def fitness(self, nets: Sequence[Line], supernet: str, protocol: str = SEARCH) -> list[Line] | None:
-        """What a supernet says of nets, in their order; None unless it says something of each."""
+        """A supernet's fitness of nets, in their order; None unless it has one for each."""
         prefix = f"{self.name}/fitness/{supernet}/{protocol}/"
         lines = [self.found["fitness"].get(prefix + spelled(net["ops"])) for net in nets]
         return None if not lines or None in lines else lines  # type: ignore[return-value]
@@ -64,5 +64,5 @@ class Evidence:
 
 
 def test_ap(line: Line) -> float:
-    """Of a trained net."""
+    """A trained net's AP on the test split."""
     return line["test"]["AP"]

@@ -1,4 +1,4 @@
-"""The raw numbers: one JSON object a line, one file a kind, each line found by its key."""
+"""The raw numbers: one JSON object per line, one file per kind, each line found by its key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("supernets", "nets", "fitness", "searches", "noise")
 
 @dataclass(frozen=True)
 class Line:
-    """One raw line: where it stands, and what it says."""
+    """One raw line: its place, and its content."""
 
     file: str
     number: int
@@ -33,9 +33,9 @@ class Line:
 
 
 class Lines:
-    """The files of a folder. Several processes may append at a time; a line is on the disk when that returns.
+    """The files of a folder. Several processes may append at a time; a line is on disk when that returns.
 
-    What stands behind a file's last end of line was torn by a kill: it is not read, and is cut off before the
+    Whatever follows a file's last end of line was torn by a kill: it is not read, and is cut off before the
     next line is written.
     """
 
@@ -57,7 +57,7 @@ class Lines:
         return {kind: self.read(kind) for kind in KINDS}
 
     def append(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
-        """Add a line, unless there is one of the key. Raises DataError as `read`."""
+        """Add a line, unless there is one with the key. Raises DataError like `read`."""
         line = json.dumps({"key": key, **values}, separators=(", ", ": ")).encode() + b"\n"
         path = self.path(kind)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,12 @@ from detnas_nni.audit.statistics import Estimate
 NOT_RUN = "Not run yet."
 
 SIGNIFICANT = 0.05
-"""The p-value below which a test speaks of a difference."""
+"""The p-value below which a test reports a difference."""
 
 _EXACT = 9  # digits in which all machines agree
 
 FOLDER = "evidence"
-"""Of the raw lines, from the page."""
+"""Folder of the raw lines, relative to the page."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -52,14 +52,14 @@ def estimated(estimate: Estimate) -> str:
 
 
 def difference(estimate: Estimate) -> str:
-    """The same of a difference, with its sign."""
+    """The same for a difference, with its sign."""
     return f"{signed(estimate.value)} {interval(estimate)}"
 
 
 def compared(
     estimate: Estimate, above: str, below: str, unknown: str = "cannot tell", *, p: float | None = None
 ) -> str:
-    """What a difference says: something only if 0 is outside of its interval, and its test agrees.
+    """What a difference means: something only if 0 is outside its interval and its test agrees.
 
     A bootstrap of few pairs is too narrow; their test, which cannot come below 2 / 2^n, is not.
     """
@@ -72,12 +72,12 @@ def compared(
 
 
 def linked(line: Line, text: str) -> str:
-    """A number that leads to its raw line."""
+    """A number that links to its raw line."""
     return f"[{text}]({FOLDER}/{line.file}#L{line.number})"
 
 
 def raw(kind: str, *keys: str) -> str:
-    """Where the raw lines of a number made of many stand: the file, and the beginning of their keys."""
+    """The raw lines of a number made from many: the file, and the beginning of their keys."""
     return " ".join([f"[{kind}]({FOLDER}/{kind}.jsonl)", ", ".join(f"`{key}`" for key in keys)]).strip()
 
 
@@ -88,5 +88,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def folded(title: str, text: str) -> str:
-    """What a reader opens who wants to see every number."""
+    """A section that readers can unfold to see every number."""
     return f"<details><summary>{title}</summary>\n\n{text}\n</details>\n"

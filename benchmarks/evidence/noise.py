@@ -1,4 +1,4 @@
-"""How much of an AP is the luck of its test images: AP on images drawn with replacement."""
+"""How much of an AP is luck with the test images: AP on images drawn with replacement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detnas_nni.util.seeding import generator
 def resampled_ap(config: Config, weights: Path, resamples: int) -> tuple[float, list[float]]:
     """AP of a trained detector on the test split, and on resamples of its images.
 
-    The n-th resample has the same images for every net, so that differences of nets can be taken.
+    The n-th resample has the same images for every net, so that nets can be compared.
     """
     task = _KeepingTask(config, "test")
     found = load_weights(weights)
@@ -52,7 +52,7 @@ class _KeepingTask(DetectionTask):
 
 
 def _ap(truth: dict[str, Any], detections: list[dict[str, Any]], drawn: list[int]) -> float:
-    """AP on the drawn images; one that is drawn twice counts as two images."""
+    """AP on the drawn images; one drawn twice counts as two images."""
     boxes: dict[int, list[dict[str, Any]]] = {}
     for box in truth["annotations"]:
         boxes.setdefault(box["image_id"], []).append(box)

@@ -81,7 +81,7 @@ def pages(study: Study) -> dict[str, str]:
 
 
 def write(study: Study, folder: Path, *, check: bool = False) -> int:
-    """Write the pages; with `check` name those that are out of step, and give 1 if there are any."""
+    """Write the pages; with `check` name those that are out of step, and return 1 if there are any."""
     stale = 0
     for name, text in pages(study).items():
         path = folder / name

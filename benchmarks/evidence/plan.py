@@ -1,4 +1,4 @@
-"""What there is to run, and in which order; the winners of searches join it when the searches have ended."""
+"""What there is to run, and in which order; winners of searches are added when the searches have ended."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Found = Mapping[str, Mapping[str, Line]]
 """Raw lines: kind, then key."""
 
 SEARCH = "search"
-"""The protocol that a search measures its candidates by."""
+"""The protocol with which a search measures its candidates."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One piece of work: done when every one of its lines is there."""
+    """One piece of work: done when all of its lines exist."""
 
     kind: str
-    """of its lines: `supernets`, `nets`, `fitness`, `searches` or `noise`"""
+    """the kind of its lines: `supernets`, `nets`, `fitness`, `searches` or `noise`"""
     part: str
     keys: tuple[str, ...]
     questions: str
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        """One for the whole run."""
+        """A key for the whole run."""
         if self.kind == "fitness":
             return f"{self.part}/fitness/{self.supernet}/{self.protocol}"
         return self.keys[0]
@@ -62,7 +62,7 @@ class Run:
 
 
 def planned(study: Study, found: Found, parts: Collection[str] = ()) -> list[Run]:
-    """All runs that are known of so far, none twice; of some parts, or of all. Raises ConfigError."""
+    """All runs known so far, each once; of some parts, or of all. Raises ConfigError."""
     runs: dict[tuple[str, ...], Run] = {}
     for entry in study.order:
         part, _, step = entry.partition(".")
@@ -80,13 +80,13 @@ def planned(study: Study, found: Found, parts: Collection[str] = ()) -> list[Run
 
 @dataclass(frozen=True)
 class Choice:
-    """Which runs are wanted: of a question, of some parts; all by default."""
+    """Which runs are wanted: for a question, of some parts; all by default."""
 
     question: str = ""
     parts: tuple[str, ...] = ()
 
     def of(self, study: Study, found: Found) -> list[Run]:
-        """In the plan's order. Raises ConfigError for a part that is none."""
+        """The runs in the plan's order. Raises ConfigError for an unknown part."""
         for part in self.parts:
             if part not in study.parts:
                 raise ConfigError(f"--part {part}: the study has {', '.join(study.parts)}")
@@ -99,7 +99,7 @@ def spelled(ops: Iterable[int]) -> str:
 
 
 def drawn(part: Part) -> tuple[Ops, ...]:
-    """Nets drawn uniformly within the limit, by the config's seed; a larger sample begins alike."""
+    """Nets drawn uniformly within the limit, by the config's seed; larger samples begin with smaller ones."""
     return _drawn(part.config, part.nets)
 
 
@@ -118,7 +118,7 @@ def _drawn(file: Path, nets: int) -> tuple[Ops, ...]:
 
 @cache
 def plain_and_largest(file: Path) -> tuple[Ops, Ops]:
-    """The net by hand, op 0 in every block, and the one of the most MACs within a config's limit."""
+    """The plain net, op 0 in every block, and the one with the most MACs within a config's limit."""
     _, feasible = _space(file)
     sizes = [len(block) for block in feasible.table.blocks]
     every = np.indices(sizes).reshape(len(sizes), -1).T
@@ -134,7 +134,7 @@ def table(part: Part) -> CostTable:
 
 @dataclass(frozen=True)
 class _Space:
-    """What a config file says of its space. It may be read without the data, which a whole config needs."""
+    """A config file's space, which can be read without the data that a whole config needs."""
 
     name: str
     seed: int
@@ -153,7 +153,7 @@ def _space(file: Path) -> tuple[_Space, FeasibleSet]:
 
 
 def best_of(search: Line) -> Ops:
-    """The winner of a search; the earlier one of two equal ones."""
+    """The winner of a search; the earlier of two equal ones."""
     ops, _ = max(search["candidates"], key=lambda candidate: candidate[1])
     return tuple(ops)
 
@@ -198,7 +198,7 @@ class _Planner:
         )
 
     def fitness(self, supernet: str, protocol: str, nets: Sequence[Ops], questions: str) -> Run:
-        """One run for all nets. A protocol of top-1 needs no detector, any other does."""
+        """One run for all nets. A protocol by top-1 needs no detector, all others do."""
         seed = supernet.partition("-")[0]
         is_top1 = "evaluation.task=classification" in self._protocol(protocol)
         need = f"{self.part}/pretrain/{seed}" if is_top1 else f"{self.part}/finetune/{supernet}"
@@ -238,7 +238,7 @@ class _Planner:
                 yield self.net(best_of(line), seed, questions)
 
     def searched(self, seeds: Sequence[int], strategies: Sequence[str] | None = None) -> Iterator[Run]:
-        """Seed by seed, so that what is there at any time is balanced."""
+        """Seed by seed, so that the finished runs are balanced at any time."""
         searches = self.settings.searches
         if searches is None:
             return

@@ -1,4 +1,4 @@
-"""Everything that is missing, the most important first, each run in a process of its own."""
+"""Does everything that is missing, the most important first, each run in a separate process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.util.lock import FolderLock
 
 _POLL = 0.2  # seconds
-_PATIENCE = 30.0  # seconds that a stopped run has to save its state
+_PATIENCE = 30.0  # seconds for a stopped run to save its state
 
 
 class StudyRunsError(DetNASError):
@@ -37,7 +37,7 @@ class Runner:
         file: the study's YAML.
         choice: which runs.
         jobs: how many at a time.
-        minutes: after these no further run is started; no limit if None.
+        minutes: no run is started after these; no limit if None.
     """
 
     file: Path
@@ -54,7 +54,7 @@ class Runner:
         self._is_waiting = False
 
     def run(self) -> int:
-        """Run to the end, with a line of a table for each run; gives the number of runs that failed.
+        """Run to the end, with a table row for each run; return the number of runs that failed.
 
         Raises:
             ConfigError: the study or a part's config is wrong.
@@ -73,7 +73,7 @@ class Runner:
         return len(self.failed)
 
     def _step(self, started: float) -> bool:
-        """Collect what has ended, start what there is room for; False when nothing is left to do."""
+        """Collect what has ended, start as many as fit; False when nothing is left to do."""
         for key, child in list(self._children.items()):
             if child.process.poll() is not None:
                 del self._children[key]
@@ -89,7 +89,7 @@ class Runner:
         return bool(self._children)
 
     def next(self) -> Run | None:
-        """The first missing run, or what it has to wait for, that can start now."""
+        """The first missing run that can start now, or a run that it has to wait for."""
         found = self._lines.read_all()
         every = {run.key: run for run in planned(self._study, found, self.choice.parts)}
         for run in self.choice.of(self._study, found):
@@ -134,7 +134,7 @@ class Runner:
                 prepare(self._study.parts[name])
 
     def _expect_same_configs(self) -> None:
-        """Raw lines of an older config would be compared with nets of the present one."""
+        """Refuse raw lines of an older config, which would be compared with nets of the current one."""
         names = {run.part for run in self.choice.of(self._study, self._lines.read_all())}
         hashes = {name: identity(self._study.parts[name]) for name in names}
         for line in _every(self._lines.read_all()):
@@ -165,7 +165,7 @@ class Runner:
             lock.release()
 
     def _stop(self) -> None:
-        """Of Ctrl-C or an error: what runs saves its state and is gone on with the next time."""
+        """After Ctrl-C or an error: running runs save their state and resume the next time."""
         for child in self._children.values():
             child.process.terminate()
         for child in self._children.values():
@@ -177,7 +177,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class _Child:
-    """A run in a process of its own."""
+    """A run in a separate process."""
 
     run: Run
     process: subprocess.Popen[bytes]
@@ -204,7 +204,7 @@ class _Child:
 
 
 def prepare(part: Part) -> None:
-    """Draw the images, or cut out the boxes, unless they are there."""
+    """Draw the images, or cut out the boxes, unless they exist."""
     config = part.load()
     if part.shapes is not None:
         generate_shapes(config.run_dir / "data", **part.shapes)
@@ -229,7 +229,7 @@ def result(run: Run, found: Found) -> str:
 
 
 def find(study: Study, key: str) -> Run:
-    """The planned run of a key. Raises ConfigError if there is none."""
+    """The planned run with a key. Raises ConfigError if there is none."""
     runs: Sequence[Run] = planned(study, Lines(study.lines).read_all(), (key.partition("/")[0],))
     for run in runs:
         if run.key == key:

@@ -1,4 +1,4 @@
-"""What the study consists of, as experiments/evidence/study.yaml says."""
+"""What the study consists of, from experiments/evidence/study.yaml."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Start = Literal["pretrained", "own", "scratch"]
 
 
 class Repeats(Section):
-    """The first nets of the sample once more, with other seeds."""
+    """The first nets of the sample again, with other seeds."""
 
     nets: Positive
     seeds: Seeds
@@ -39,7 +39,7 @@ class Searches(Section):
 
 
 class Winners(Section):
-    """The best of each search, trained on its own: of these strategies, with these seeds of the training."""
+    """The best of each search, trained on its own: for these strategies, with these training seeds."""
 
     strategies: tuple[Strategy, ...]
     seeds: Seeds
@@ -55,14 +55,14 @@ class Protocol(Section):
 
 
 class Starts(Section):
-    """Where the trunk of one and the same net may start."""
+    """Where the trunk of one net may start."""
 
     names: tuple[Start, ...]
     seeds: Seeds
 
 
 class Minutes(Section):
-    """What a run of each kind takes on one core; the plan's estimate, nothing else depends on it."""
+    """Minutes for a run of each kind on one core: the plan's estimate; nothing else depends on it."""
 
     pretrain: float = 1.5
     finetune: float = 3.0
@@ -100,7 +100,7 @@ class Part(Section):
 
 
 class Study(Section):
-    """All of it."""
+    """The whole study."""
 
     lines: ConfigPath
     parts: dict[Name, Part]

@@ -1,16 +1,20 @@
 """One experiment's config: its typed sections, and how they are read from YAML."""
 
+from detnas_nni.config.data_sections import (
+    ClassificationData,
+    CocoSplit,
+    Data,
+    DetectionData,
+    Sources,
+    Split,
+    VocSplit,
+)
 from detnas_nni.config.reading import load_config
 from detnas_nni.config.schema import (
     COST_OF,
     STEPS,
-    ClassificationData,
-    CocoSplit,
     Config,
-    ConfigPath,
     Constraint,
-    Data,
-    DetectionData,
     Detector,
     EvaluationSettings,
     Finetune,
@@ -19,13 +23,10 @@ from detnas_nni.config.schema import (
     Reproduces,
     Retrain,
     Search,
-    Section,
-    Sources,
     Space,
-    Split,
     Training,
-    VocSplit,
 )
+from detnas_nni.config.section import ConfigPath, Section
 
 __all__ = [
     "COST_OF",

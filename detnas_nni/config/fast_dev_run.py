@@ -1,10 +1,10 @@
-"""`--fast-dev-run`: a config cut down to two iterations, to find out in a minute whether a step will start.
+"""`--fast-dev-run`: a config cut down to two iterations, to see within a minute whether a step starts.
 
-Where an update of the weights takes more iterations, it is so many.
+If an update of the weights takes more iterations, it has that many.
 
-The data is the configured data, read, checked and held out in full; then a handful of images of each split
-is used. Image sizes, nets and losses are the configured ones. On a GPU the batch sizes are, too, so that
-memory is tried; on a CPU a batch is two images per process.
+The configured data is read, checked and split in full; then a handful of images of each split is used. Image
+sizes, nets and losses are the configured ones. On a GPU so are the batch sizes, to test the memory; on a CPU
+a batch is two images per process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ S = TypeVar("S", bound=Training)
 
 
 def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
-    """The config of such a run, which keeps all that it writes under `RUN_DIR/fast-dev-run`.
+    """The config of such a run, which writes only under `RUN_DIR/fast-dev-run`.
 
     Raises ConfigError if the steps of a supernet's training do not fit its sampling.
     """
@@ -32,7 +32,7 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
     def short(training: S, steps: int = _STEPS) -> S:
         changes = {"steps": steps, "checkpoint_every": 1, "log_every": 1}
         if not on_gpu:
-            # What the devices cannot share stays as it is, so that the step refuses it.
+            # A batch that the devices cannot share stays as it is, so that the step refuses it.
             shared = training.batch_size % config.hardware.devices == 0
             changes["batch_size"] = min(training.batch_size, small_batch) if shared else training.batch_size
         return training.model_copy(update=changes)
@@ -79,6 +79,6 @@ def fast_dev_run(config: Config, *, on_gpu: bool) -> Config:
 
 
 def advice(error: Exception) -> str:
-    """What to add to an error of such a run: what it misses, an earlier step leaves in such a run."""
+    """What to add to an error of such a run: a missing file is left by an earlier step of such a run."""
     is_of_this_folder = isinstance(error, CheckpointError | AuditError) and f"/{FAST_DEV_RUN}/" in str(error)
     return " (with --fast-dev-run, as this one)" if is_of_this_folder else ""

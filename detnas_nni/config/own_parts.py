@@ -1,4 +1,4 @@
-"""Parts of a search that a user brings: a strategy, a detector, named in the config by module and factory.
+"""A user's own parts of a search: a strategy or a detector, named in the config by module and factory.
 
 Reading a config imports nothing; the module is imported by the step that needs the part.
 """
@@ -15,7 +15,7 @@ from detnas_nni.errors import ConfigError
 
 @dataclass(frozen=True)
 class KnownOrOwn:
-    """A config's value that is one of the known names, or `package.module:factory`: pydantic's validator."""
+    """pydantic's validator of a value that is one of the known names, or `package.module:factory`."""
 
     known: tuple[str, ...]
 
@@ -27,12 +27,12 @@ class KnownOrOwn:
 
 
 def is_own(name: str) -> bool:
-    """Whether a name in the config is a factory's, and not one that the package knows."""
+    """Whether a name in the config is a user's factory, not one of the package's names."""
     return ":" in name
 
 
 def load_factory(key: str, name: str) -> Callable[..., Any]:
-    """The callable that `package.module:factory` names. Raises ConfigError, which names the config's key."""
+    """The callable that `package.module:factory` names. Raises ConfigError that names the config's key."""
     module_name, _, factory_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)

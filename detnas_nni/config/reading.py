@@ -1,19 +1,19 @@
-"""Read an experiment's YAML as a `Config`: every mistake is one line with file, key, value and the remedy.
+"""Read an experiment's YAML as a `Config`: every mistake is one line with file, key, value and remedy.
 
-Values are plain, and numbers as people write them. A file may start from the values of others, so that what
-experiments share is written once:
+Values are plain, and numbers may be written naturally. A file may start from the values of others, so that
+what experiments share is written once:
 
     extends: [../shared/paper.yaml, ../shared/coco.yaml] # or one path
 
-- A base's path is relative to the file that names it. A base may extend others in turn; a circle is an error.
+- A base's path is relative to the file that names it. A base may extend others in turn; a cycle is an error.
 - Mappings are merged key by key, at any depth. Everything else is replaced: a list as a whole, and `null`
-  puts nothing in the place of what was there.
-- A later base wins over an earlier one, with all that it has inherited itself; the file wins over its bases.
-- Only `extends` itself is read from the base's folder. The merged values belong to the file that is read, and
-  so does the folder that relative paths in them start from: a base names data by `${NAME}`, or lies so deep
-  that `../` leads to the same place from every file that extends it.
+  clears the value.
+- A later base wins over an earlier one, including what it inherited; the file wins over its bases.
+- Only `extends` itself is relative to the base's folder. All other relative paths start at the folder of the
+  file that is read, even those in a base: a base names data by `${NAME}`, or by a `../` path that leads to
+  the same place from every file that extends it.
 
-An error in a merged value names the file that was asked for, since that is the one that has to hold together.
+An error in a merged value names the file that was asked for, since that is the one that has to be consistent.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from detnas_nni.config.schema import SPLIT_FORMS, TAGS, Config, Section
+from detnas_nni.config.data_sections import SPLIT_FORMS, TAGS
+from detnas_nni.config.schema import Config
+from detnas_nni.config.section import Section
 from detnas_nni.errors import ConfigError
 from detnas_nni.util.text import show
 
-# A config is a page, not a data set. The limits are far above any, and so low that none takes long to refuse.
+# A config is a page, not a data set. The limits are far above any real one, yet low enough to refuse quickly.
 _SIZE_LIMIT = 1_000_000  # bytes
-_VALUE_LIMIT = 10_000  # an alias counts as all that it stands for: ten lines of aliases can be 10^10 values
-_NUMBER_LIMIT = 100  # characters; to read a number of base 60 takes the square of its length
-_FILE_LIMIT = 20  # that one file extends, directly or not; two lists of two bases are four files, and so on
+_VALUE_LIMIT = 10_000  # an alias counts as everything it stands for: ten lines of aliases can be 10^10 values
+_NUMBER_LIMIT = 100  # characters; reading a base-60 number takes time quadratic in its length
+_FILE_LIMIT = 20  # that one file extends, directly or not; a file counts each time it is read
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -60,16 +62,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def read_extended(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, merged over those that it extends; `extends` itself is gone.
+    """The mapping in a YAML file, merged over those that it extends; without `extends` itself.
 
-    Raises ConfigError that names the file with the mistake: a base that is not there, that is no mapping, or
-    that leads back to a file which extends it; an `extends` that is neither a path nor a list of paths; more
-    bases than anybody could follow.
+    Raises ConfigError that names the file with the mistake: a base that is missing, no mapping, or leads back
+    to a file that extends it; an `extends` that is neither a path nor a list of paths; too many bases.
     """
     try:
         return _extended(path, (), count())
     except RecursionError:
-        raise ConfigError(f"{path}: a mapping holds itself, by an alias of YAML; write it out") from None
+        raise ConfigError(f"{path}: a mapping contains itself through a YAML alias; write it out") from None
 
 
 def _extended(path: Path, above: tuple[Path, ...], number: Iterator[int]) -> dict[str, Any]:
@@ -84,11 +85,11 @@ def _extended(path: Path, above: tuple[Path, ...], number: Iterator[int]) -> dic
         base = path.parent / name
         if not _is_file(base):
             raise ConfigError(
-                f"{path}: extends: {name} is no file; the path starts at {path.parent}, the folder of the "
-                "file that names it"
+                f"{path}: extends: {name} is not a file; the path starts at {path.parent}, the folder of "
+                "the file that names it"
             )
         if base.resolve() in above:
-            raise ConfigError(f"{path}: extends: {name} extends this file in turn; take one of the two out")
+            raise ConfigError(f"{path}: extends: {name} extends this file in turn; remove one of the two")
         merged = _merged(merged, _extended(base, above, number))
     return _merged(merged, values)
 
@@ -96,7 +97,7 @@ def _extended(path: Path, above: tuple[Path, ...], number: Iterator[int]) -> dic
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name too long, a folder that may not be looked into
+    except OSError:  # a name that is too long, a folder without read permission
         return False
 
 
@@ -119,7 +120,7 @@ def _merged(below: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
 
 
 def override_value(values: dict[str, Any], override: str) -> None:
-    """Set one value of nested mappings, in place, by `section.key=value` with the value in YAML."""
+    """Set one value of nested mappings, in place, by `section.key=value`, the value in YAML."""
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r}: expected section.key=value")
@@ -132,14 +133,14 @@ def override_value(values: dict[str, Any], override: str) -> None:
         section = values.get(parent, {})
         if not isinstance(section, dict):
             raise ConfigError(f"override {override!r}: `{parent}` is not a section")
-        # A copy: by an alias of YAML another key may hold the same mapping, and is to keep it.
+        # A copy: through a YAML alias another key may hold the same mapping, which must not change.
         values[parent] = dict(section)
         values = values[parent]
     values[last] = value
 
 
 def _parse(text: str) -> Any:
-    """The value that YAML stands for. Raises ValueError, in one line, for whatever is wrong with it."""
+    """The value of a YAML text. Raises ValueError with one line for whatever is wrong with it."""
     try:
         return yaml.load(text, Loader=_Loader)
     except MemoryError:
@@ -154,10 +155,10 @@ def _parse(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, reading 1e-4 as a number (YAML 1.1 wants 1.0e-4).
+    """YAML's safe loader, which also reads 1e-4 as a number (YAML 1.1 wants 1.0e-4).
 
-    It refuses a key given twice, aliases that multiply values, numbers of hundreds of digits, and strings
-    that no file name could be.
+    It refuses duplicate keys, aliases that multiply values, numbers of hundreds of digits, and strings that
+    could not be a file name.
     """
 
     def __init__(self, stream: str) -> None:
@@ -168,7 +169,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         before, is_alias = self._values, self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
-        # An alias inside its own anchor, which has no size yet, ends there; what reads the values refuses it.
+        # An alias inside its own anchor has no size yet and counts as one here; it is refused later.
         self._values += self._sizes.get(node, 1) if is_alias else 1
         if not is_alias:
             self._sizes[node] = self._values - before
@@ -185,15 +186,15 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        # `<<` merges another mapping's keys, and may stand twice.
+        # `<<` merges another mapping's keys, and may occur twice.
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key in own]
         seen: set[Any] = set()
         for key in keys:
             if not isinstance(key, Hashable):
-                break  # which the call below refuses in words of its own
+                break  # which the call below refuses with its own message
             if key in seen:
-                raise _refusal(f"the key {show(key)} stands twice", node)
+                raise _refusal(f"the key {show(key)} occurs twice", node)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -213,7 +214,7 @@ _Loader.add_implicit_resolver(
 
 AnySection = TypeVar("AnySection", bound=Section)
 
-# What is told of a file that is no config, and may have thousands of mistakes in values of any length.
+# How much is reported for a file that is not a config, with maybe thousands of mistakes in long values.
 _SHOWN = 20  # mistakes
 _LENGTH = 300  # characters of a value
 
@@ -232,7 +233,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _complete_retraining(values: dict[str, Any]) -> None:
-    """Let a final net's training say only what differs from the supernet's, in place."""
+    """Fill a final net's training up with the supernet's values, in place: it names only what differs."""
     retraining = values.get("retrain")
     for stage in ("pretrain", "finetune"):
         common = values.get(stage)
@@ -254,8 +255,8 @@ def parse_section(
 ) -> AnySection:
     """A section, or the whole config, from plain values; arguments and errors as of `parse_config`."""
     try:
-        # Through JSON, because pydantic's strict mode then takes a list for a tuple and a string for a path
-        # while it still refuses "5" for 5. What JSON lacks (YAML has dates) becomes a string.
+        # Through JSON, because pydantic's strict mode then accepts a list for a tuple and a string for a path
+        # but still refuses "5" for 5. What JSON lacks (YAML has dates) becomes a string.
         text = json.dumps(values, default=str)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
@@ -281,7 +282,7 @@ def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) ->
     if problem["type"] == "missing":
         return f"{source}: {key}: missing; it has no default"
     message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error" and not location:  # of several sections; it names their keys itself
+    if problem["type"] == "value_error" and not location:  # about several sections; it names the keys
         return f"{source}: {message}"
     given = problem["input"]
     shown = "" if isinstance(given, dict) else f", got {given!r}"
@@ -289,7 +290,7 @@ def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) ->
 
 
 def _known_keys(section: type[Section], location: Sequence[Any]) -> list[str]:
-    """The keys of the part of a section at a place, as pydantic names it."""
+    """The keys of the subsection at a location, as pydantic names it."""
     sections = [section]
     for part in location:
         if part in SPLIT_FORMS:

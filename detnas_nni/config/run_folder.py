@@ -1,12 +1,12 @@
-"""What a run leaves behind, and where: the one module that knows a name in a run's folder.
+"""What a run leaves behind, and where: the one module with the file names of a run's folder.
 
     RUN_DIR/
         pretrain/                    supernet.pt; training.json, checkpoints/, tensorboard/
         finetune/                    the same
         search/                      journal.jsonl, search.json, owner.json, decoded/, best_architecture.json,
-                                     best_within_….json, front.json, front/ with members that are trained;
-                                     of NNI's trials proposals/, trials/, outcomes/, heartbeats/
-        samples/                     random_00.json and on
+                                     best_within_….json, front.json, front/ with trained members;
+                                     for NNI's trials proposals/, trials/, outcomes/, heartbeats/
+        samples/                     random_00.json, random_01.json, …
         retrain/NAME/                results.json
         retrain/NAME/classifier/     net.pt; training.json, checkpoints/, tensorboard/
         retrain/NAME/detector/       the same
@@ -14,7 +14,7 @@
         audit/NET-seedN/             detnas.yaml, architecture.json, retrain.log, and what `retrain` makes
         export/ report/ predictions/ what these commands write
         latency.json                 what `detnas latency` has measured
-        fast-dev-run/                the same once more, of `--fast-dev-run`
+        fast-dev-run/                all of this again, by `--fast-dev-run`
 
 `pretrain_dir`, `finetune_dir`, `retrain.classifier_dir` and `search.name` of the config change the folders.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from detnas_nni.config.schema import Config
 
 FAST_DEV_RUN = "fast-dev-run"
-"""The folder of runs by `--fast-dev-run`, in the run's own."""
+"""The folder of runs with `--fast-dev-run`, inside the run's own."""
 
 # Of a training.
 SUPERNET = "supernet.pt"
@@ -70,17 +70,17 @@ def finetune_folder(config: Config) -> Path:
 
 
 def retrain_folder(run_dir: Path) -> Path:
-    """A folder in it for each final net."""
+    """The parent of one folder per final net."""
     return run_dir / "retrain"
 
 
 def classifier_folder(config: Config, net: str) -> Path:
-    """Of the classifier that a final net starts from; experiments may share one."""
+    """The folder of the classifier that a final net starts from; experiments may share it."""
     return (config.retrain.classifier_dir or retrain_folder(config.run_dir)) / net / "classifier"
 
 
 def detector_folder(net: Path) -> Path:
-    """Of the detector, in the folder of its final net."""
+    """The folder of the detector, in that of its final net."""
     return net / "detector"
 
 
@@ -90,28 +90,28 @@ def results_of(run_dir: Path) -> list[Path]:
 
 
 def results_beside(architecture: Path) -> Path:
-    """The copy of its results beside an architecture's file."""
+    """The copy of a net's results next to its architecture's file."""
     return architecture.with_suffix(f".{RESULTS}")
 
 
 def member_file(search_dir: Path, ops: Sequence[int]) -> Path:
-    """An architecture of a search's front that is trained on its own."""
+    """The file of an architecture of a search's front that is trained on its own."""
     return search_dir / "front" / f"{'-'.join(map(str, ops))}.json"
 
 
 def within_file(search_dir: Path, limits: Mapping[str, float]) -> Path:
-    """The best architecture within a budget."""
+    """The file of the best architecture within a budget."""
     budget = "_".join(f"{key}_{limit:.10g}" for key, limit in limits.items())
     return search_dir / f"best_within_{budget}.json"
 
 
 def sample_file(run_dir: Path, number: int) -> Path:
-    """A random architecture."""
+    """The file of a random architecture."""
     return run_dir / "samples" / f"random_{number:02d}.json"
 
 
 def audit_folder(config: Config) -> Path:
-    """Where the search of a config is audited: `RUN_DIR/audit`, and `audit_NAME` of one with another name."""
+    """Where a config's search is audited: `RUN_DIR/audit`, or `audit_NAME` if the search has another name."""
     name = config.search.name
     return config.run_dir / ("audit" if name == "search" else f"audit_{name}")
 

@@ -10,69 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    ValidationInfo,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from detnas_nni.config.data_sections import Data
 from detnas_nni.config.own_parts import KnownOrOwn
+from detnas_nni.config.section import ConfigPath, Fraction, Name, Positive, PositiveFloat, Section
 from detnas_nni.errors import ConfigError
-
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    """Environment variables filled in, and a relative path read from the config file's folder."""
-
-    def variable(match: re.Match[str]) -> str:
-        value = os.environ.get(match[1])
-        if value is None:
-            raise ValueError(f"the environment variable {match[1]} is not set")
-        return value
-
-    filled_in = Path(re.sub(r"\$\{(\w+)\}", variable, str(path)))
-    try:
-        expanded = filled_in.expanduser()
-    except RuntimeError:
-        raise ValueError("there is no such home folder") from None
-    folder = (info.context or {}).get("folder", Path.cwd())
-    return Path(os.path.normpath(folder / expanded))
-
-
-ConfigPath = Annotated[Path, AfterValidator(_resolve)]
-Positive = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-
-
-class Section(BaseModel):
-    """A part of the config: no unknown keys, immutable, every number finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _GrownSection(Section):
-    """A section with keys that older configs lack: at their default they are left out of what is written."""
-
-    LATER: ClassVar[frozenset[str]]
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields, values = type(self).model_fields, handler(self)
-        unset = {key for key in self.LATER if getattr(self, key) == fields[key].default}
-        return {key: value for key, value in values.items() if key not in unset}
 
 
 class Space(Section):
@@ -81,165 +27,14 @@ class Space(Section):
     name: str = Field(
         "small",
         description="tiny, small, large, 3.8g; lite0, lite1, lite2, around EfficientNet-Lite; "
-        "package.module:factory; or, with nothing to choose in it, a hand-crafted net to compare with: "
+        "package.module:factory; or a hand-crafted net to compare with, which has nothing to choose: "
         "resnet50, resnet101",
     )
     options: dict[str, Any] = Field({}, description="keyword arguments of the trunk, such as shuffle")
 
 
-class ClassificationData(Section):
-    """An ImageFolder: one folder a class, images inside."""
-
-    train: ConfigPath = Field(description="the training part")
-    test: ConfigPath | None = Field(None, description="the part for the final top-1, never seen in a search")
-    holdout: Positive = Field(
-        10_000, description="training images held out, by the seed, for a search's top-1; never trained on"
-    )
-    image_size: Positive = Field(224, description="side of the square crop, in pixels [R]")
-
-
-class CocoSplit(Section):
-    """One split in COCO form."""
-
-    images: ConfigPath = Field(description="the folder that the annotation file's file names start from")
-    annotations: ConfigPath = Field(description="the JSON file")
-
-
-class VocSplit(_GrownSection):
-    """One split in Pascal VOC form."""
-
-    LATER = frozenset({"backgrounds"})
-
-    root: ConfigPath = Field(
-        description="the folder with Annotations, ImageSets and JPEGImages, with images and annotations, or "
-        "with pictures and XML files side by side"
-    )
-    image_set: str | None = Field(
-        None,
-        description="a name in ImageSets/Main, such as trainval; by default all pictures with an XML file",
-    )
-    one_based: bool = Field(
-        False, description="coordinates count pixels from 1, both ends included, as in the original VOC"
-    )
-    backgrounds: bool = Field(
-        False, description="take pictures without an XML file as images without objects"
-    )
-
-
-def _split_form(value: Any) -> str:
-    return "voc" if isinstance(value, VocSplit) or (isinstance(value, dict) and "root" in value) else "coco"
-
-
-SPLIT_FORMS = {"coco": CocoSplit, "voc": VocSplit}
-
-# A chosen form, not a plain union: an error then speaks of one form's keys and not of both.
-Split = Annotated[
-    Annotated[CocoSplit, Tag("coco")] | Annotated[VocSplit, Tag("voc")], Discriminator(_split_form)
-]
-
-
-def _number_of_sources(value: Any) -> str:
-    return "several" if isinstance(value, list | tuple) else "single"
-
-
-def _as_tuple(value: Any) -> tuple[CocoSplit | VocSplit, ...]:
-    sources = value if isinstance(value, tuple) else (value,)
-    if not sources:
-        raise ValueError("needs at least one source")
-    return sources
-
-
-# One source, or several that are one split together, such as VOC2007 and VOC2012.
-Sources = Annotated[
-    Annotated[Split, Tag("single")] | Annotated[tuple[Split, ...], Tag("several")],
-    Discriminator(_number_of_sources),
-    AfterValidator(_as_tuple),
-]
-
-TAGS = (*SPLIT_FORMS, "single", "several")
-"""What pydantic puts into the place of an error, and no user ever wrote."""
-
-
-class DetectionData(_GrownSection):
-    """Images with boxes. `train` gives a search split by hold-out where none is named.
-
-    A split is one source, or a list of sources. docs/data.md says how what annotations leave open is read.
-    """
-
-    LATER = frozenset({"copies", "exif", "box_form", "box_units", "crowds"})
-
-    format: Literal["coco", "voc"] = Field("coco", description="the form of the annotations")
-    train: Sources = Field(description="the training split")
-    search: Sources | None = Field(None, description="the split whose AP guides the search")
-    test: Sources | None = Field(None, description="the split for the reported AP, never seen in a search")
-    holdout: Positive = Field(
-        5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
-    )
-    copies: ConfigPath | None = Field(
-        None,
-        description="a JSON file of groups of image files that show the same picture (augmented copies, "
-        "tiles, frames of a video), which `holdout` keeps together; `detnas init` writes it",
-    )
-    classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
-    flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
-    train_difficult: bool = Field(
-        False, description="train on objects that VOC marks as difficult [R's base, maskrcnn-benchmark: no]"
-    )
-    max_bad_annotations: int = Field(
-        0, ge=0, description="entries with a mistake that a source may have; they are skipped and reported"
-    )
-    exif: Literal["auto", "shown", "stored"] = Field(
-        "auto",
-        description="which way up the boxes of photos with an EXIF orientation are: as people see them, as "
-        "they are stored, or as boxes and sizes tell, and as people see them where neither does",
-    )
-    box_form: Literal["auto", "xywh", "xyxy", "cxcywh"] = Field(
-        "auto",
-        description="what a box's four numbers are; by default what the format says, unless only another "
-        "form is possible",
-    )
-    box_units: Literal["auto", "pixels", "shares", "percent", "thousandths"] = Field(
-        "auto",
-        description="their unit; by default shares of the image if all of a file's lie within 0..1, percent "
-        "or thousandths where pixels are not possible",
-    )
-    crowds: Literal["ignored", "objects"] = Field(
-        "ignored",
-        description="what COCO's iscrowd marks: regions of many objects, which are not trained on, or single "
-        "objects, as CVAT exports its masks",
-    )
-
-    @model_validator(mode="after")
-    def _splits_have_the_format(self) -> DetectionData:
-        expected = CocoSplit if self.format == "coco" else VocSplit
-        keys = ", ".join(key for key, field in expected.model_fields.items() if field.is_required())
-        for name in ("train", "search", "test"):
-            if not all(isinstance(source, expected) for source in getattr(self, name) or ()):
-                raise ValueError(f"format is {self.format}, so `{name}` needs the keys {keys}")
-        return self
-
-
-class Data(_GrownSection):
-    """Where the images are."""
-
-    LATER = frozenset({"strict"})
-
-    classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
-    detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
-    max_bad_images: int = Field(
-        100, ge=0, description="images that cannot be read before a step gives up; fewer are skipped"
-    )
-    max_images: Positive | None = Field(
-        None, description="use so many images of each split and leave the rest out; `--fast-dev-run` sets it"
-    )
-    strict: bool = Field(
-        False,
-        description="make it an error to correct anything in annotations, in place of a line in the log",
-    )
-
-
 class Detector(Section):
-    """The detector around the trunk, torchvision's. [M] is maskrcnn-benchmark, which [R] builds on."""
+    """The detector around the trunk, from torchvision. [M] is maskrcnn-benchmark, which [R] builds on."""
 
     name: Annotated[str, AfterValidator(KnownOrOwn(("faster_rcnn", "retinanet")))] = Field(
         "faster_rcnn", description="the meta-architecture"
@@ -254,32 +49,32 @@ class Detector(Section):
         (0.5, 1.0, 2.0), min_length=1, description="height over width of the anchors [R]"
     )
     scales_per_octave: Positive = Field(
-        3, description="RetinaNet: anchor sizes a level, a 2^(1/n) apart; Faster R-CNN has one [R]"
+        3, description="RetinaNet: anchor sizes per level, a factor 2^(1/n) apart; Faster R-CNN has one [R]"
     )
-    fg_iou: Fraction = Field(0.5, description="RetinaNet: IoU from which an anchor is an object's [R]")
+    fg_iou: Fraction = Field(0.5, description="RetinaNet: IoU from which an anchor is an object [R]")
     bg_iou: Fraction = Field(0.4, description="RetinaNet: IoU below which it is background [R]")
     candidates_per_level: Positive = Field(
-        1000, description="RetinaNet: boxes a level that go into the final NMS [M]"
+        1000, description="RetinaNet: boxes per level that go into the final NMS [M]"
     )
-    rpn_fg_iou: Fraction = Field(0.7, description="IoU from which an anchor is an object's, RPN [M]")
-    rpn_bg_iou: Fraction = Field(0.3, description="IoU below which it is background, RPN [M]")
-    rpn_samples: Positive = Field(256, description="anchors an image that train the RPN [M]")
-    rpn_positives: Fraction = Field(0.5, description="at most this share of them objects [M]")
+    rpn_fg_iou: Fraction = Field(0.7, description="RPN: IoU from which an anchor is an object [M]")
+    rpn_bg_iou: Fraction = Field(0.3, description="RPN: IoU below which it is background [M]")
+    rpn_samples: Positive = Field(256, description="anchors per image that train the RPN [M]")
+    rpn_positives: Fraction = Field(0.5, description="largest share of objects among them [M]")
     rpn_nms: Fraction = Field(0.7, description="IoU of the proposals' NMS [M]")
-    rpn_proposals_train: Positive = Field(2000, description="proposals kept in training, Faster R-CNN [R]")
-    rpn_proposals_test: Positive = Field(1000, description="proposals kept in evaluation, Faster R-CNN [R]")
+    rpn_proposals_train: Positive = Field(2000, description="Faster R-CNN: proposals kept in training [R]")
+    rpn_proposals_test: Positive = Field(1000, description="Faster R-CNN: proposals kept in evaluation [R]")
     roi_size: Positive = Field(7, description="side of a pooled region, in cells [R]")
-    roi_sampling: Positive = Field(2, description="sampling points a cell and direction [R]")
-    box_fg_iou: Fraction = Field(0.5, description="IoU from which a proposal is an object's [M]")
+    roi_sampling: Positive = Field(2, description="sampling points per cell and direction [R]")
+    box_fg_iou: Fraction = Field(0.5, description="IoU from which a proposal is an object [M]")
     box_bg_iou: Fraction = Field(0.5, description="IoU below which it is background [M]")
-    box_samples: Positive = Field(512, description="proposals an image that train the box head [R]")
-    box_positives: Fraction = Field(0.25, description="at most this share of them objects [M]")
+    box_samples: Positive = Field(512, description="proposals per image that train the box head [R]")
+    box_positives: Fraction = Field(0.25, description="largest share of objects among them [M]")
     box_head_convs: int = Field(4, ge=0, description="3x3 convolutions of the box head [R: 4conv1fc]")
     box_head_channels: Positive = Field(256, description="channels of those convolutions [R]")
     box_head_width: Positive = Field(1024, description="width of the box head's linear layer [R]")
     score_threshold: Fraction = Field(0.05, description="detections below this score are dropped [M]")
-    nms: Fraction = Field(0.5, description="IoU of the detections' NMS [M; RetinaNet there 0.4]")
-    detections_per_image: Positive = Field(100, description="detections kept an image, as COCO counts them")
+    nms: Fraction = Field(0.5, description="IoU of the detections' NMS [M; there 0.4 for RetinaNet]")
+    detections_per_image: Positive = Field(100, description="detections kept per image, as COCO counts them")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Detector:
@@ -295,21 +90,21 @@ class Detector(Section):
         return self
 
 
-# How often a training writes, which its result does not depend on.
+# How often a training writes; its result does not depend on it.
 _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
-# Keys that came after the first trainings, and what those were done with. A training that does the same is
-# the same training, so that the folders and checkpoints of before are still gone on with.
+# Keys added after the first trainings, and the values that those used. A training with the same values is the
+# same training, so that older folders and checkpoints can still be resumed.
 _LATER = {"sampling": "uniform", "average_last": None, "freeze": 0}
 
 Sampling = Literal["uniform", "balanced", "fair"]
 
 
 class Training(Section):
-    """What the trainings share."""
+    """What all trainings have in common."""
 
     steps: Positive = Field(description="iterations")
-    batch_size: Positive = Field(description="images an iteration, over all devices")
+    batch_size: Positive = Field(description="images per iteration, over all devices")
     lr: float = Field(gt=0, description="base learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum [R]")
     bn_momentum: float = Field(
@@ -317,7 +112,7 @@ class Training(Section):
     )
     checkpoint_every: Positive = Field(1000, description="iterations between two checkpoints")
     keep_checkpoints: Positive = Field(
-        2, description="newest checkpoints that are kept; a damaged one gives way to the one before"
+        2, description="newest checkpoints that are kept; if one is damaged, the one before is used"
     )
     log_every: Positive = Field(50, description="iterations between two log lines")
     max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; not in the paper")
@@ -325,16 +120,16 @@ class Training(Section):
         "uniform",
         description="how a supernet's paths are drawn: `uniform`, each independently [P]; `balanced`, "
         "every candidate of a block once in every k steps, k being the number of its candidates; `fair`, the "
-        "same paths, but one update of the weights for the added gradients of k steps (arXiv 1907.01845)",
+        "same paths, but one update of the weights for the summed gradients of k steps (arXiv 1907.01845)",
     )
     average_last: Positive | None = Field(
         None,
-        description="a supernet's weights are the average of those after each of so many last iterations; by "
-        "default they are the last ones [R]",
+        description="a supernet's weights are the average over this many last iterations; by default "
+        "they are the last iteration's [R]",
     )
 
     def identity(self) -> dict[str, Any]:
-        """The values that a training's result depends on: all but how often it writes."""
+        """The values that a training's result depends on: all except how often it writes."""
         values = self.model_dump(mode="json", exclude=set(_WRITING))
         return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
@@ -343,18 +138,18 @@ class Pretrain(Training):
     """Training of a classifier, supernet or single net. The learning rate falls linearly to 0."""
 
     steps: Positive = Field(300_000, description="iterations [R]")
-    batch_size: Positive = Field(1024, description="images an iteration, over all devices [R]")
+    batch_size: Positive = Field(1024, description="images per iteration, over all devices [R]")
     lr: float = Field(0.5, gt=0, description="base learning rate of SGD [R]")
     warmup_steps: int = Field(0, ge=0, description="iterations of linear warm-up")
-    weight_decay: float = Field(4e-5, ge=0, description="on weights with more than one dimension alone [R]")
+    weight_decay: float = Field(4e-5, ge=0, description="only on weights with more than one dimension [R]")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the cross-entropy [R]")
     dropout: float = Field(0.2, ge=0, lt=1, description="Dropout2d before the classifier's pooling [R]")
     color_jitter: float = Field(0.4, ge=0, description="brightness, contrast and saturation [R]")
-    crop_min_scale: float = Field(0.08, gt=0, le=1, description="least area share of RandomResizedCrop")
+    crop_min_scale: float = Field(0.08, gt=0, le=1, description="lowest area share of RandomResizedCrop")
     macs_bins: tuple[tuple[int, int], ...] | None = Field(
         None,
-        description="ranges [low, high) of MACs, classifier convention; each step draws one, then a path "
-        "uniformly in it; by default paths are uniform over the space",
+        description="ranges [low, high) of MACs, classifier convention; each step draws a range, then a path "
+        "uniformly within it; by default paths are uniform over the space",
     )
 
     @model_validator(mode="after")
@@ -374,31 +169,31 @@ class Finetune(Training):
     """Training of a detector, supernet or single net. The learning rate falls in steps after a warm-up."""
 
     steps: Positive = Field(90_000, description="iterations [R]")
-    batch_size: Positive = Field(16, description="images an iteration, over all devices [R]")
+    batch_size: Positive = Field(16, description="images per iteration, over all devices [R]")
     lr: float = Field(0.02, gt=0, description="base learning rate: 0.02 with FPN, 0.01 with RetinaNet [R]")
     init: Literal["pretrain", "imagenet", "scratch"] = Field(
         "pretrain",
         description="where the trunk's weights come from: the supernet's pre-training; published ImageNet "
-        "weights of one net, of which every candidate is made (spaces lite0, lite1, lite2); or nowhere",
+        "weights of one net, from which every candidate is derived (spaces lite0, lite1, lite2); or nowhere",
     )
     weights: ConfigPath | None = Field(
         None,
-        description="a classification supernet to start from in place of this experiment's own pre-training, "
+        description="a classification supernet to start from instead of this experiment's own pre-training, "
         "such as one that `detnas import-reference` wrote; with `init: imagenet` the published state dict, "
-        "in place of the installed package's",
+        "instead of the installed package's",
     )
     freeze: int = Field(
         0,
         ge=0,
-        description="keep the stem and so many first stages of the trunk as they start, BN statistics "
-        "included: 1 to 4 in the built-in spaces, 0 for nothing; for few images and a trained start",
+        description="keep the stem and this many first stages of the trunk as they start, including BN "
+        "statistics: 1 to 4 in the built-in spaces, 0 for none; for few images and a trained start",
     )
-    milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps where lr is multiplied [R]")
+    milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps at which lr drops [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
     warmup_steps: int = Field(500, ge=0, description="iterations of linear warm-up [R]")
-    warmup_factor: float = Field(1 / 3, gt=0, le=1, description="share of lr where the warm-up starts [R]")
-    weight_decay: float = Field(1e-4, ge=0, description="on all but biases [R]")
-    bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases against weights [R]")
+    warmup_factor: float = Field(1 / 3, gt=0, le=1, description="share of lr at which the warm-up starts [R]")
+    weight_decay: float = Field(1e-4, ge=0, description="on all parameters except biases [R]")
+    bias_lr_factor: float = Field(2.0, gt=0, description="learning rate of biases relative to weights' [R]")
     bias_weight_decay: float = Field(0.0, ge=0, description="on biases [R]")
 
     @model_validator(mode="after")
@@ -417,25 +212,25 @@ class EvaluationSettings(Section):
     )
     metric: Literal["coco", "voc07", "voc"] = Field(
         "coco",
-        description="of detection: COCO's AP, VOC mAP@0.5 with 11 points (VOC2007), or over all points "
+        description="for detection: COCO's AP, VOC mAP@0.5 with 11 points (VOC2007), or over all points "
         "(VOC2010 and later)",
     )
     finetune_iterations: int = Field(0, ge=0, description="training steps of the inherited net [R: none]")
     finetune_lr: float = Field(0.001, gt=0, description="their constant learning rate")
     calibration_images: Positive = Field(
-        4000, description="training images that new BN statistics come from [R: 500 iterations of 8]"
+        4000, description="training images for new BN statistics [R: 500 iterations of 8]"
     )
-    calibration_batch_size: Positive = Field(8, description="images a calibration batch [R]")
+    calibration_batch_size: Positive = Field(8, description="images per calibration batch [R]")
     calibration_momentum: float | None = Field(
         None,
         gt=0,
         le=1,
         description="share of a new batch in the running statistics [R: 0.1]; by default all batches count "
-        "the same, which depends less on the last ones",
+        "equally, which depends less on the last ones",
     )
-    batch_size: Positive = Field(8, description="images an evaluation batch")
+    batch_size: Positive = Field(8, description="images per evaluation batch")
     intermediate_results: Positive = Field(
-        4, description="how often AP is reported on the growing part of the split, the last being the whole"
+        4, description="how often AP is reported on a growing part of the split, the last time on all of it"
     )
 
 
@@ -443,22 +238,24 @@ Runtime = Literal["torch", "onnxruntime", "onnxruntime-cuda", "onnxruntime-tenso
 
 
 class Constraint(Section):
-    """Limits that a candidate keeps, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
+    """Limits on a candidate, in the backbone convention (no last conv, FC, BN, bias in MACs)."""
 
-    max_macs: int | None = Field(None, ge=1, description="multiply-adds of one image")
+    max_macs: int | None = Field(None, ge=1, description="multiply-adds for one image")
     max_params: int | None = Field(None, ge=1, description="parameters")
     max_latency_ms: float | None = Field(
         None, gt=0, le=1e9, description="milliseconds of a forward pass, as `latency_table` predicts them"
     )
     latency_table: ConfigPath | None = Field(
-        None, description="the file that `detnas latency` has measured on the device that counts"
+        None, description="the file that `detnas latency` wrote on the target device"
     )
     latency_runtime: Runtime = Field(
         "torch",
-        description="what the milliseconds are of, and the table has to be of: eager torch, or onnxruntime "
-        "on its CPU, CUDA or TensorRT provider",
+        description="what the milliseconds and the table have to be measured with: eager torch, or "
+        "onnxruntime with its CPU, CUDA or TensorRT provider",
     )
-    resolution: Positive = Field(224, description="side of the square image that MACs are counted at, pixels")
+    resolution: Positive = Field(
+        224, description="side of the square image that MACs are counted for, pixels"
+    )
 
     @model_validator(mode="after")
     def _latency_is_known(self) -> Constraint:
@@ -488,26 +285,25 @@ class Search(Section):
     )
     objectives: tuple[Objective, ...] = Field(
         ("macs",),
-        description="what is to be small beside the fitness that is to be large: macs, params, latency "
-        "(which needs constraint.latency_table); guides pareto, and says of any search which front "
-        "front.json has",
+        description="what to minimise while fitness is maximised: macs, params, latency (which needs "
+        "constraint.latency_table); guides pareto, and determines the front in front.json for any search",
     )
     seed: int | None = Field(None, ge=0, description="of proposals and calibration; by default the main seed")
     population: Positive = Field(50, description="candidates per generation [P]")
     generations: Positive = Field(20, description="generations; evaluations = population x generations [P]")
-    parents: Positive = Field(10, description="best candidates so far that breed (detnas) [P]")
-    mutations: int = Field(20, ge=0, description="children by mutation a generation (detnas, pareto) [P]")
+    parents: Positive = Field(10, description="how many of the best so far breed (detnas) [P]")
+    mutations: int = Field(20, ge=0, description="children by mutation per generation (detnas, pareto) [P]")
     crossovers: int = Field(
-        20, ge=0, description="children by crossover a generation (detnas, pareto); the rest are random [P]"
+        20, ge=0, description="children by crossover per generation (detnas, pareto); the rest are random [P]"
     )
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
-    tournament: Positive = Field(10, description="candidates a tournament (regularized_evolution)")
+    tournament: Positive = Field(10, description="candidates per tournament (regularized_evolution)")
     constraint: Constraint = Field(Constraint(), description="limits on the cost")
     racing: float | None = Field(
         None,
         gt=0,
         lt=0.5,
-        description="a candidate is given up on a part of the search split when its chance to come among the "
+        description="a candidate is given up after part of the search split if its chance to be among the "
         "best `parents` is less than this; by default each is measured on the whole split [P]",
     )
     retries: int = Field(
@@ -517,12 +313,12 @@ class Search(Section):
         0.5, description="share of failed candidates, of at least ten, at which the search gives up"
     )
     max_trial_seconds: float | None = Field(
-        None, gt=0, description="an evaluation that takes longer has failed, in seconds; by default no limit"
+        None, gt=0, description="an evaluation that takes longer counts as failed; by default no limit"
     )
 
     @property
     def evaluations(self) -> int:
-        """Candidates evaluated in the whole search, whatever the strategy: arms share one budget."""
+        """Candidates evaluated in the whole search, whatever the strategy: all have one budget."""
         return self.population * self.generations
 
     @model_validator(mode="after")
@@ -545,7 +341,7 @@ class Search(Section):
     @model_validator(mode="after")
     def _objectives_are_known(self) -> Search:
         if not self.objectives:
-            raise ValueError("objectives is empty; name what is to be small: macs, params, latency")
+            raise ValueError("objectives is empty; name what to minimise: macs, params, latency")
         twice = [name for name in self.objectives if self.objectives.count(name) > 1]
         if twice:
             raise ValueError(f"objectives has {twice[0]} twice; name each once")
@@ -558,27 +354,27 @@ class Search(Section):
 
 
 class Retrain(Section):
-    """The final net: the searched architecture trained on its own, then measured on the test splits."""
+    """The final net: the searched architecture, trained on its own and measured on the test splits."""
 
     init: Literal["classification", "supernet", "imagenet", "scratch"] = Field(
         "classification",
         description="where the detector starts: a classifier of the architecture, trained from scratch "
-        "first [R]; the supernet's weights; what published ImageNet weights give its path (spaces lite0, "
-        "lite1, lite2); or nothing",
+        "first [R]; the supernet's weights; its path's weights derived from published ImageNet weights "
+        "(spaces lite0, lite1, lite2); or nothing",
     )
     held_out: bool = Field(
         True,
-        description="train on the images held out of the training splits for the search, too "
+        description="also train on the images that were held out of the training splits for the search "
         "[P: searched without 5k of trainval35k, trained on all of it]",
     )
     weights: ConfigPath | None = Field(
         None,
-        description="a classifier of the architecture to start from in place of training one, such as one "
+        description="a classifier of the architecture to start from instead of training one, such as one "
         "that `detnas import-reference` wrote",
     )
     classifier_dir: ConfigPath | None = Field(
         None,
-        description="where classifiers are kept, a folder an architecture, to share them among "
+        description="where classifiers are kept, one folder per architecture, to share them between "
         "experiments; by default in run_dir",
     )
     pretrain: Pretrain | None = Field(
@@ -604,23 +400,23 @@ class Hardware(Section):
     devices: Positive = Field(
         1,
         description="GPUs (or CPU processes) of this machine that a training runs on; several machines are "
-        "started by torchrun, which then says how many",
+        "started with torchrun, which then sets the number",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="of a training's forward and backward passes; weights stay in fp32"
+        "fp32", description="for a training's forward and backward passes; weights stay in fp32"
     )
     sync_batchnorm: bool = Field(
-        True, description="BN statistics over all devices of a training [R]; GPUs only, torch has it for them"
+        True, description="BN statistics over all devices of a training [R]; torch has this for GPUs only"
     )
     workers: int = Field(4, ge=0, description="loader processes; 0 loads in the main process")
     keep_decoded_gb: float = Field(
         16.0,
         ge=0,
         description="images that candidates are calibrated and measured on are decoded once and kept in the "
-        "search's folder until it ends, if they take no more GB; 0 decodes them for each candidate",
+        "search's folder until it ends, if they take at most this many GB; 0 decodes them for each candidate",
     )
     threads: int | None = Field(
-        None, ge=1, description="torch's CPU threads per process; fix it for equal results"
+        None, ge=1, description="torch's CPU threads per process; fix it for reproducible results"
     )
 
 
@@ -629,7 +425,7 @@ STEPS = ("pretrain", "finetune", "search", "sample", "retrain")
 
 
 class Reproduces(Section):
-    """What of the paper an experiment is, for `detnas reproduce`."""
+    """What an experiment reproduces of the paper, for `detnas reproduce`."""
 
     what: str = Field(description="in a few words")
     steps: tuple[Literal["pretrain", "finetune", "search", "sample", "retrain"], ...] = Field(
@@ -640,7 +436,8 @@ class Reproduces(Section):
     )
     samples: Positive | None = Field(None, description="random architectures that `sample` draws")
     published: dict[str, float] = Field(
-        {}, description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code the authors' release"
+        {},
+        description="numbers by name: AP, VOC_mAP, top1_error in percent; with _code from the authors' code",
     )
 
     @model_validator(mode="after")
@@ -660,7 +457,7 @@ class Config(Section):
 
     run_dir: ConfigPath = Field(description="folder that the run writes to")
     pretrain_dir: ConfigPath | None = Field(
-        None, description="folder of the pre-training, to share one among experiments; by default in run_dir"
+        None, description="folder of the pre-training, to share it between experiments; by default in run_dir"
     )
     finetune_dir: ConfigPath | None = Field(None, description="folder of the fine-tuning, likewise")
     seed: int = Field(0, ge=0, description="the one seed: data order, augmentation, paths, search")
@@ -673,7 +470,7 @@ class Config(Section):
     search: Search = Field(Search(), description="which candidates are proposed")
     retrain: Retrain = Field(Retrain(), description="the final net's training")
     hardware: Hardware = Field(Hardware(), description="what it runs on")
-    reproduces: Reproduces | None = Field(None, description="what of the paper this is")
+    reproduces: Reproduces | None = Field(None, description="what this reproduces of the paper")
 
     @model_validator(mode="after")
     def _frozen_stages_are_trained(self) -> Config:
@@ -698,10 +495,10 @@ class Config(Section):
         return self.run_dir / self.search.name
 
     def fingerprint(self, *sections: str, data: BaseModel | None = None, **others: Any) -> str:
-        """A hash of the named sections: what a step depends on, and so what a resumed step must share.
+        """A hash of the named sections: what a step depends on, and what a resumed step must have in common.
 
-        Where not all of the data counts, `data` is the part that does; `others` are values that count, too.
-        How often a training writes does not.
+        If only part of the data counts, `data` is that part; `others` are further values that count. How
+        often a training writes does not.
         """
         trainings = {name for name in sections if isinstance(getattr(self, name), Training)}
         values = self.model_dump(mode="json", include=set(sections) - trainings)
@@ -713,7 +510,7 @@ class Config(Section):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def require(self, key: str) -> Any:
-        """The optional section at a dotted key, such as `data.detection`; ConfigError if it is not there."""
+        """The optional section at a dotted key, such as `data.detection`; ConfigError if it is missing."""
         value: Any = self
         for part in key.split("."):
             value = getattr(value, part)

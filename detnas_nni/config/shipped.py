@@ -1,6 +1,6 @@
-"""The experiments that come with the package, laid out where someone works as they lie in the repository.
+"""The experiments that come with the package, copied to the user's folder as they are in the repository.
 
-In a checkout they are its folder `experiments`; an installed package has a copy of that inside.
+In a checkout they are its folder `experiments`; an installed package contains a copy of it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 from detnas_nni.util.files import write_text
 
 FOLDER = Path("experiments")
-"""Where they lie, seen from the folder in which someone works."""
+"""Where they are, relative to the working folder."""
 
 _PACKAGE = Path(__file__).parents[1]
-_ROOT = _PACKAGE.parent  # of a checkout, or site-packages; search_spaces lies in both
+_ROOT = _PACKAGE.parent  # of a checkout, or site-packages; both contain search_spaces
 
-# What an experiment's files name outside `experiments` that is no result of a run.
+# What an experiment's files refer to outside `experiments`, other than results of a run.
 _SPACE_FILE = re.compile(r"\.\./\.\./(search_spaces/[\w./-]+\.json)")
 
 
@@ -30,7 +30,7 @@ def shipped_experiments() -> Path:
 def lay_out(into: Path, names: str = "*") -> list[Path]:
     """Copy shipped experiments to `experiments` in a folder, and the search-space files that they name.
 
-    A file that is there is left as it is, also if it differs.
+    A file that exists is left as it is, even if it differs.
 
     Args:
         into: the folder to work in.

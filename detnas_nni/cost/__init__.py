@@ -1,1 +1,1 @@
-"""What an architecture costs, in MACs, parameters and milliseconds, and which ones keep a limit."""
+"""What an architecture costs, in MACs, parameters and milliseconds, and which ones are within the limits."""

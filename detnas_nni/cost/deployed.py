@@ -1,10 +1,10 @@
 """`detnas latency --runtime onnxruntime`: a latency table of nets as they are deployed.
 
-Every candidate is exported by itself, with the input that it has in a net, and so are whole nets; all take
-turns in the runtime, so that whatever else the machine does slows all alike. A runtime may fuse what stands
-in two blocks, or lay out data for both, so that sums of blocks say little of whole nets. Then the table is
-calibrated on these: what each candidate adds to a whole net comes of a ridge regression that begins at the
-sums. Which of the two is written is decided on nets that the check never sees.
+Every candidate is exported on its own, with the input that it has in a net, and so are whole nets; all take
+turns in the runtime, so that other load on the machine slows all equally. A runtime may fuse operators across
+blocks, or choose a joint data layout, so that sums of blocks say little about whole nets. Then the table
+is calibrated on these: what each candidate adds to a whole net comes from a ridge regression that starts
+from the sums. Which of the two is written is decided on nets that the check never sees.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ PROVIDERS = {
     "onnxruntime-cuda": "CUDAExecutionProvider",
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
-"""Of onnxruntime, by the name that a config has for it."""
+"""onnxruntime's providers, by their names in a config."""
 
 _OPSET = 17
 _WARM_UP = 2  # rounds that do not count
 _TOLD_EVERY = 30  # whole nets
-_NETS_A_NUMBER = 2  # whole nets for each number that the regression finds
+_NETS_A_NUMBER = 2  # whole nets per coefficient of the regression
 _RIDGES = tuple(10.0**power for power in np.arange(-2, 4.5, 0.5))
-"""How much the regression is held to the sums, of which the one that predicts best is taken."""
+"""Strengths that hold the regression to the sums; the one that predicts best is used."""
 
 
 Run = Callable[[], None]
@@ -59,21 +59,21 @@ class Runner:
         available = onnxruntime.get_available_providers()
         if self._provider not in available:
             raise UsageError(
-                f"--runtime {runtime}: the onnxruntime that is installed has no {self._provider} (it has "
-                f"{', '.join(available)}); install one that does, such as onnxruntime-gpu"
+                f"--runtime {runtime}: the installed onnxruntime has no {self._provider} (it has "
+                f"{', '.join(available)}); install one that has it, such as onnxruntime-gpu"
             )
         self.name = f"{runtime} {onnxruntime.__version__}"
-        # A single thread's own processor time leaves out the turns of other processes.
+        # A single thread's own processor time excludes other processes.
         alone = threads == 1 and runtime == "onnxruntime"
         self._seconds = time.thread_time if alone else time.perf_counter
 
     def microseconds(self, runs: Sequence[Run], rounds: int, rng: np.random.Generator) -> list[list[float]]:
-        """Of each, the passes of so many rounds, in which they take turns in a random order."""
+        """Times of each over a number of rounds, in which they take turns in random order."""
         found: list[list[float]] = [[] for _ in runs]
         with no_garbage_collection():
             for number in range(-_WARM_UP, rounds):
                 for turn in rng.permutation(len(runs)).tolist():
-                    runs[turn]()  # so that its weights are where they are when it runs again and again
+                    runs[turn]()  # so that its weights are cached as in repeated runs
                     start = self._seconds()
                     runs[turn]()
                     end = self._seconds()
@@ -99,7 +99,7 @@ class Runner:
                 binding.bind_ortvalue_input(about.name, given)
             for about in session.get_outputs():
                 binding.bind_output(about.name, place)
-        except Exception as error:  # onnxruntime's own classes have no common base
+        except Exception as error:  # onnxruntime's classes have no common base
             raise LatencyError(f"onnxruntime cannot run a part of the trunk: {error}") from None
 
         def run() -> None:
@@ -110,7 +110,7 @@ class Runner:
 
 
 class _Outputs(nn.Module):
-    """A module whose outputs are a tuple, as a graph has them; a trunk gives a dict of features."""
+    """A module whose outputs are a tuple, as in a graph; a trunk returns a dict of features."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -122,10 +122,10 @@ class _Outputs(nn.Module):
 
 
 def exported(net: nn.Module, inputs: Sequence[Tensor]) -> bytes:
-    """A module's ONNX file, for inputs of these shapes. Raises what torch's exporter does."""
+    """A module's ONNX file, for inputs of these shapes. Raises what torch's exporter raises."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of what tracing takes for constant: the shapes, which here are
+        warnings.simplefilter("ignore")  # that tracing takes shapes as constant, which they are here
         torch.onnx.export(_Outputs(net), tuple(inputs), buffer, dynamo=False, opset_version=_OPSET)
     return buffer.getvalue()
 
@@ -153,20 +153,20 @@ def measure_deployed(
     check: int = 30,
     seed: int = 0,
 ) -> LatencyTable:
-    """The table of a space in a runtime, with as many threads as torch has at present.
+    """The table of a space in a runtime, with torch's current number of threads.
 
     Args:
         space: its name.
-        options: of the trunk.
-        runtime: a name of `PROVIDERS`.
+        options: the trunk's.
+        runtime: a name in `PROVIDERS`.
         resolution: side of the square images, in pixels.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         rounds: passes of each block and each net.
         check: random architectures that are set aside, measured as whole nets, and predicted.
-        seed: of the architectures.
+        seed: for the architectures.
 
     Raises:
-        UsageError: a fixed net; a runtime or a provider that is not installed.
+        UsageError: a fixed net; a runtime or provider that is not installed.
         LatencyError: the runtime cannot run a part of the trunk.
     """
     options, threads = dict(options or {}), torch.get_num_threads()
@@ -203,14 +203,14 @@ def measure_deployed(
 
 
 class _Way(NamedTuple):
-    """A table, and its root mean squared error on nets that it was not made from, in microseconds."""
+    """A table, and its root mean squared error in microseconds on other nets than it was made from."""
 
     table: LatencyTable
     error: float
 
 
 def _draw_wholes(sizes: Sequence[int], apart: Sequence[Ops], rng: np.random.Generator) -> list[Ops]:
-    """Other architectures for the regression, or for the rest alone where a space has few."""
+    """Other architectures for the regression; only for the rest if a space has few."""
     wanted = _NETS_A_NUMBER * (1 + sum(size - 1 for size in sizes))
     drawn: dict[Ops, None] = {}
     while len(drawn) < min(wanted, math.prod(sizes) - len(apart)):
@@ -222,7 +222,7 @@ def _draw_wholes(sizes: Sequence[int], apart: Sequence[Ops], rng: np.random.Gene
 
 @torch.no_grad()
 def _block_runs(runner: Runner, trunk: ChangingTrunk, image: Tensor) -> list[tuple[int, int, Run]]:
-    """Block, op and a run of every candidate by itself, one for each place that its label stands in."""
+    """Block, op and a run of every candidate on its own, one for each place of its label."""
     inputs: dict[nn.Module, list[Tensor]] = {}
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -249,14 +249,14 @@ def _whole_runs(
         trunk.become(ops)
         runs.append(runner.prepared(trunk.net, [image]))
         if number % _TOLD_EVERY == 0 or number == len(architectures):
-            _log.info("latency: %d of %d whole nets are exported", number, len(architectures))
+            _log.info("latency: %d of %d whole nets exported", number, len(architectures))
     return runs
 
 
 def _tables(
     conditions: Conditions, blocks: Sequence[Sequence[float]], wholes: Mapping[Ops, float]
 ) -> tuple[_Way, _Way]:
-    """By sums of blocks, and by a regression of whole nets that begins at these sums."""
+    """Tables from sums of blocks, and from a regression over whole nets that starts from these sums."""
     architectures, times = list(wholes), np.array(list(wholes.values()))
     sums = np.array([sum(row[op] for row, op in zip(blocks, ops, strict=True)) for ops in architectures])
     left = times - sums
@@ -273,14 +273,14 @@ def _tables(
 
 
 def ridge(features: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Ridge regression with an intercept that is not held back.
+    """Ridge regression with an unpenalised intercept.
 
     Args:
         features: (N, F).
         values: (N,).
 
-    Gives the coefficients (F,), the intercept, and the root mean squared error of predicting each value from
-    all others, which also chose the strength.
+    Returns the coefficients (F,), the intercept, and the leave-one-out root mean squared error, by which the
+    strength was chosen.
     """
     mean = features.mean(0)
     left, scales, right = np.linalg.svd(features - mean, full_matrices=False)
@@ -299,7 +299,7 @@ def ridge(features: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float, 
 
 
 def _table(conditions: Conditions, rest: float, blocks: Sequence[Sequence[float]]) -> LatencyTable:
-    """In whole microseconds, none of a block below 0: what is, goes into the rest."""
+    """A table in whole microseconds, with no block below 0: negative parts go into the rest."""
     lifted = []
     for row in blocks:
         least = min(0.0, *row)

@@ -1,4 +1,4 @@
-"""`detnas latency`: a latency table is measured, and how well it predicts nets that it was not made from."""
+"""`detnas latency`: measures a latency table, and how well it predicts nets that it was not made from."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 _WARM_UP = 3  # rounds that do not count: libraries choose their kernels, caches fill
-_SET_ASIDE_OF = 100  # at most one in so many architectures of a space is set aside
-_FEWEST_ROUNDS = 4  # in which a net that is set aside is measured twice
-_QUANTILE = 0.2  # of repeated measurements: what else goes on can only make one longer
+_SET_ASIDE_OF = 100  # at most one of this many architectures of a space is set aside
+_FEWEST_ROUNDS = 4  # so that a net that is set aside is measured twice
+_QUANTILE = 0.2  # of repeated measurements: other load can only make them longer
 _CHECKED_EVERY = 2  # a net that is set aside is measured in every second round
 
 
 @dataclass
 class Measurements:
-    """What the rounds have measured, in microseconds."""
+    """Measurements of all rounds, in microseconds."""
 
     laps: dict[tuple[int, int], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """of a candidate by (block, op), within passes of random architectures"""
+    """candidates by (block, op), within passes of random architectures"""
     wholes: list[tuple[Ops, float]] = field(default_factory=list)
-    """passes of the same architectures without a mark in them"""
+    """passes of the same architectures without marks"""
     set_aside: dict[Ops, list[float]] = field(default_factory=dict)
     """passes of other architectures"""
 
@@ -57,20 +57,20 @@ def measure_latency(
     check: int = 30,
     seed: int = 0,
 ) -> LatencyTable:
-    """Measure every candidate of every block in its place, with torch's present number of threads.
+    """Measure every candidate of every block in its place, with torch's current number of threads.
 
     Args:
         space: its name.
-        options: of the trunk.
+        options: the trunk's.
         resolution: side of the square images, in pixels.
-        batch_size: images a forward pass.
-        device: where it is measured, and what the table then holds for.
+        batch_size: images per forward pass.
+        device: where it is measured, and for which the table holds.
         rounds: how often each candidate is measured.
         check: random architectures that are set aside, measured as whole nets in the same rounds, and
-            predicted; fewer in a space of less than 100 times as many.
-        seed: of the architectures.
+            predicted; at most a hundredth of the space.
+        seed: for the architectures.
 
-    Raises `UsageError` for a fixed net or too few rounds, and `SpaceError` as `search_spaces.build_trunk`.
+    Raises `UsageError` for a fixed net or too few rounds, and `SpaceError` like `search_spaces.build_trunk`.
     """
     if rounds < _FEWEST_ROUNDS:
         raise UsageError(f"{rounds} rounds: at least {_FEWEST_ROUNDS} are needed")
@@ -139,7 +139,7 @@ def _measure(
 
 
 def draw_apart(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:
-    """Architectures for the check, different ones; none in a space that has too few to spare."""
+    """Distinct architectures for the check; none if the space has too few to spare."""
     count = min(check, math.prod(sizes) // _SET_ASIDE_OF)
     chosen: dict[Ops, None] = {}
     while len(chosen) < count:
@@ -158,7 +158,7 @@ def _group(sizes: Sequence[int], without: Any, rng: np.random.Generator) -> list
 
 
 def _table(sizes: Sequence[int], measured: Measurements) -> tuple[int, tuple[tuple[int, ...], ...]]:
-    """The laps of each candidate; and what whole passes take more than their sums."""
+    """What whole passes take beyond the sums of their candidates; and the time of each candidate."""
     blocks = tuple(
         tuple(round(typical(measured.laps[block, op])) for op in range(size))
         for block, size in enumerate(sizes)
@@ -193,7 +193,7 @@ def checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Ch
         len(whole),
         median_error=round(statistics.median(errors), 4),
         worst_error=round(max(errors), 4),
-        # Undefined where all are predicted the same.
+        # Undefined if all predictions are equal.
         kendall_tau=0.0 if math.isnan(order.statistic) else round(float(order.statistic), 3),
         noise=round(statistics.median(noise), 4),
         fastest_ms=round(min(whole.values()) / 1e3, 3),
@@ -203,7 +203,7 @@ def checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Ch
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """A collection in the middle of a pass would count as one block's time."""
+    """No garbage collection, which in the middle of a pass would count as one block's time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -215,11 +215,11 @@ def no_garbage_collection() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be measured."""
+    """What to measure."""
 
     space: str
     options: dict[str, Any]
-    """of the trunk"""
+    """the trunk's"""
     resolution: int
     """side of the square images, in pixels"""
     hardware: Hardware
@@ -229,7 +229,7 @@ class Order:
 
     @classmethod
     def of_config(cls, config: Config) -> Order:
-        """An experiment's space, at its constraint's resolution, into the file that it names, if it does."""
+        """An experiment's space, at its constraint's resolution, and the file that it names, if any."""
         limits = config.search.constraint
         out = limits.latency_table or config.run_dir / LATENCY
         given = (config.space.name, config.space.options, limits.resolution, config.hardware)
@@ -237,7 +237,7 @@ class Order:
 
     @classmethod
     def of_space(cls, space: str, resolution: int | None) -> Order:
-        """A space by its name, with its trunk's default options, into a file in the working directory."""
+        """A space by name, with its trunk's default options, and a file in the working directory."""
         if resolution is None:
             raise UsageError("--space needs --resolution, the side of the images in pixels")
         out = Path(f"latency-{space.replace(':', '-')}-{resolution}.json")
@@ -252,7 +252,7 @@ class Order:
         out: Path | None = None,
         runtime: str | None = None,
     ) -> Order:
-        """With what is not None in place of its own."""
+        """The order with the values that are not None instead of its own."""
         hardware = {
             key: value for key, value in (("device", device), ("threads", threads)) if value is not None
         }
@@ -265,7 +265,7 @@ class Order:
         )
 
     def measure(self, *, batch_size: int = 1, rounds: int, check: int) -> LatencyTable:
-        """Measure and write; arguments and errors as of `measure_latency` and `measure_deployed`.
+        """Measure and write; arguments and errors as for `measure_latency` and `measure_deployed`.
 
         Raises ConfigError for a missing GPU, UsageError for a runtime that is not installed.
         """
@@ -285,7 +285,7 @@ def summary(table: LatencyTable, path: Path) -> str:
     """A few lines for the terminal."""
     made_for = table.conditions
     least, most = (table.rest_us + sum(pick(row) for row in table.blocks_us) for pick in (min, max))
-    check = table.check or "none: no net was set aside (by --check, or since the space has few)"
+    check = table.check or "none: no net was set aside (because of --check, or the space is small)"
     runtime = "" if made_for.runtime == TORCH else f"  runtime {made_for.runtime}\n"
     return (
         f"{path}\n"
@@ -298,7 +298,7 @@ def summary(table: LatencyTable, path: Path) -> str:
 
 
 def _ways(table: LatencyTable) -> str:
-    """Which of two ways the table is made by, where both were tried."""
+    """By which of two ways the table was made, if both were tried."""
     if table.other_check is None:
         return ""
     ways = ("sums of blocks", "a regression over whole nets")

@@ -1,7 +1,7 @@
-"""The latency of every architecture of a space on one device: one number a candidate, and the file.
+"""The latency of every architecture of a space on one device: one number per candidate, and its file.
 
-Importing this is cheap: no torch. Numbers are whole microseconds, so that sums are exact, and a search within
-a limit is, too.
+Importing this is cheap: no torch. Numbers are whole microseconds, so that sums, and a search within a limit,
+are exact.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = 1
 
 _MAX_FILE_BYTES = 1_000_000  # a table of 40 blocks has 5,000
 
-# Ten minutes a block are no latency; and sums stay far within 64 bits.
+# Ten minutes per block: far above any latency, and sums stay well within 64 bits.
 _Microseconds = Annotated[int, Field(ge=0, le=600_000_000)]
 _Rest = Annotated[int, Field(ge=-600_000_000, le=600_000_000)]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -44,16 +44,16 @@ class Check:
     __pydantic_config__ = _STRICT
 
     architectures: int
-    """random ones, each measured as a whole"""
+    """number of random ones, each measured as a whole"""
     median_error: float
     """of |predicted - measured| / measured"""
     worst_error: float
     kendall_tau: float
-    """of the two orders: 1 if they are the same, about 0 if they have nothing in common"""
+    """of the two rankings: 1 if they are the same, about 0 if they are unrelated"""
     noise: float
-    """median relative difference between the halves of a net's measurements: no error below can be told"""
+    """median relative difference between the halves of a net's measurements: smaller errors mean nothing"""
     fastest_ms: float
-    """the least that was measured"""
+    """the lowest measurement"""
     slowest_ms: float
 
     def __str__(self) -> str:
@@ -66,13 +66,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What latencies hold for."""
+    """The conditions that latencies hold for."""
 
     __pydantic_config__ = _STRICT
 
     space: str
     options: dict[str, Any]
-    """of the trunk"""
+    """the trunk's"""
     resolution: _Positive
     """side of the square images, in pixels"""
     batch_size: _Positive
@@ -83,7 +83,7 @@ class Conditions:
     torch: str
     """the version"""
     runtime: str = TORCH
-    """what ran the net: eager torch, or such as `onnxruntime 1.32.0`; `-cuda`, `-tensorrt` in its name"""
+    """what ran the net: eager torch, or for example `onnxruntime 1.32.0`, maybe with `-cuda`, `-tensorrt`"""
 
     @property
     def runtime_name(self) -> str:
@@ -91,7 +91,7 @@ class Conditions:
         return self.runtime.partition(" ")[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Of eager torch nothing is said, so that tables of it are what they always were."""
+        """Eager torch is not mentioned, so that its tables stay as they were."""
         values = asdict(self)
         if self.runtime == TORCH:
             del values["runtime"]
@@ -104,7 +104,7 @@ class LatencyTable:
 
     conditions: Conditions
     rest_us: int
-    """stem and all else that is in no block"""
+    """stem and everything else outside the blocks"""
     blocks_us: tuple[tuple[int, ...], ...]
     """for each block and op"""
     check: Check | None = None
@@ -114,20 +114,20 @@ class LatencyTable:
     made_from: MadeFrom = "blocks"
     """measured blocks, or a regression over whole nets"""
     other_check: Check | None = None
-    """of the way that predicts worse, where both were tried"""
+    """that of the way that predicts worse, if both were tried"""
 
     def predict(self, ops: Sequence[int]) -> int:
-        """Microseconds of a forward pass of one batch; the ops are trusted to fit."""
+        """Microseconds of a forward pass of one batch; the ops are assumed to fit."""
         return self.rest_us + sum(row[op] for row, op in zip(self.blocks_us, ops, strict=True))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what is predicted, and of what for; not of how well."""
+        """A hash of the predictions and their conditions, without the check."""
         content = [self.conditions.to_dict(), self.rest_us, self.blocks_us]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        """Write the JSON file, folders included, with the candidates' names beside their numbers."""
+        """Write the JSON file, folders included, with the candidates' names next to their numbers."""
         choices = layout(self.conditions.space)
         blocks = {
             choice.label: dict(zip(map(str, choice.candidates), row, strict=True))
@@ -169,23 +169,23 @@ class _File(BaseModel):
 def read_latency_table(
     path: Path, *, space: str, options: Mapping[str, Any] | None = None, runtime: str | None = None
 ) -> LatencyTable:
-    """The table in a file, which has to be of this space and, unless None, of these options of its trunk and
-    of this runtime.
+    """The table in a file, which has to be for this space and, unless None, these trunk options and this
+    runtime.
 
     The file's space is compared and never imported. Raises `LatencyError` that names the file if it is
-    missing, damaged, or of another space, of other options or of another runtime.
+    missing, damaged, or for another space, other options or another runtime.
     """
     file = _parse(path, _read(path))
     made_for = file.conditions
     if made_for.space != space:
-        raise _refused(path, f"of the space {made_for.space!r}, but {space!r} is asked for")
+        raise _refused(path, f"for the space {made_for.space!r}, but {space!r} is needed")
     if options is not None and made_for.options != options:
         raise _refused(
-            path, f"of a trunk with the options {made_for.options}, but {dict(options)} are asked for"
+            path, f"for a trunk with the options {made_for.options}, but {dict(options)} are needed"
         )
     if runtime is not None and made_for.runtime_name != runtime:
         raise LatencyError(
-            f"{path}: milliseconds of the runtime {made_for.runtime_name!r}, but "
+            f"{path}: measured with the runtime {made_for.runtime_name!r}, but "
             f"search.constraint.latency_runtime is {runtime!r}; set that to {made_for.runtime_name}, or "
             f"measure a table with `detnas latency --runtime {runtime} --out FILE`"
         )
@@ -214,7 +214,7 @@ def _read(path: Path) -> bytes:
             f"{path}: cannot be read ({error.strerror}); `detnas latency --out FILE` measures such a table"
         ) from None
     if len(content) > _MAX_FILE_BYTES:
-        raise LatencyError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes, which no latency table is")
+        raise LatencyError(f"{path}: larger than {_MAX_FILE_BYTES:,} bytes; this is not a latency table")
     return content
 
 

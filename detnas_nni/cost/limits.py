@@ -1,4 +1,4 @@
-"""What candidates cost, and which of them may be proposed, as a config's `search.constraint` says."""
+"""What candidates cost, and which of them may be proposed under a config's `search.constraint`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Vector = tuple[int, ...]
 class SuffixFronts:
     """For each block, and for the end, the Pareto-minimal sums of the blocks from there on.
 
-    The sums are whole numbers, so that adding them up in another order changes no answer. Kept short by what
-    the limits say: a sum that is over one even after the cheapest beginning is left out, and one that
-    is within one even after the dearest beginning need not be told from others that are.
+    The sums are whole numbers, so that the order of addition changes no answer. The limits keep the fronts
+    short: a sum that exceeds one even after the cheapest beginning is left out, and sums that are within one
+    even after the dearest beginning need not be distinguished.
 
     Args:
-        base: what an architecture costs beside its blocks.
+        base: what an architecture costs besides its blocks.
         blocks: for each block, the cost of each candidate, at most three numbers.
-        limits: the most of each.
+        limits: the maximum of each.
     """
 
     def __init__(self, base: Vector, blocks: Sequence[Sequence[Vector]], limits: Sequence[int]) -> None:
@@ -63,14 +63,14 @@ class SuffixFronts:
         return False
 
     def __len__(self) -> int:
-        """Sums that are kept, over all blocks."""
+        """Number of sums that are kept, over all blocks."""
         return sum(map(len, self._fronts))
 
 
 def pareto_minimal(vectors: Iterable[Vector]) -> list[Vector]:
-    """Those that no other one is below or equal to in each of at most three numbers, in ascending order.
+    """The vectors of at most three numbers that no other is below or equal to in each, in ascending order.
 
-    A sweep in the order of the first number over the staircase of the other two. Of (1, 5), (2, 5), (3, 2),
+    A sweep in the order of the first number over the staircase of the other two. For (1, 5), (2, 5), (3, 2),
     (4, 4) the staircase is 5 after (1, 5), which beats (2, 5); then 2 after (3, 2), which beats (4, 4):
     (1, 5) and (3, 2) are left.
     """
@@ -93,7 +93,7 @@ def pareto_minimal(vectors: Iterable[Vector]) -> list[Vector]:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that an architecture may cost, limits included, backbone convention; None is no limit."""
+    """The most that an architecture may cost (inclusive), backbone convention; None is no limit."""
 
     max_macs: int | None = None
     max_params: int | None = None
@@ -101,7 +101,7 @@ class Limits:
 
     @classmethod
     def of(cls, constraint: Constraint) -> Limits:
-        """As a config's `search.constraint` says."""
+        """From a config's `search.constraint`."""
         return cls(constraint.max_macs, constraint.max_params, constraint.max_latency_ms)
 
     @property
@@ -121,30 +121,30 @@ class Limits:
 class FeasibleSet:
     """The architectures of a space that meet a constraint, exactly, without listing them.
 
-    `SuffixFronts` know of any beginning of an architecture whether it can be completed within the limits.
-    Raises `ConstraintError` for a limit on the latency where the table has none.
+    `SuffixFronts` tell for any beginning of an architecture whether it can be completed within the limits.
+    Raises `ConstraintError` for a limit on the latency if the table has none.
     """
 
     # Uniform draws before the search by depth, 200 in all. The paper's 300M limit takes 1.5 on average, which
-    # is faster one by one; a tight one takes them many at a time.
+    # is faster one by one; for a tight one they are drawn in bulk.
     _SINGLE_DRAWS = 4
     _DRAWS_AHEAD = (32, 164)
 
     def __init__(self, table: CostTable, constraint: Limits) -> None:
         if constraint.max_latency_ms is not None and table.base.latency_us is None:
             raise ConstraintError(
-                f"{constraint}: the latencies of space {table.space!r} are not known; measure them by "
+                f"{constraint}: the latencies of space {table.space!r} are not known; measure them with "
                 "`detnas latency` and name the file as search.constraint.latency_table"
             )
         self.table = table
         self.constraint = constraint
         self._sizes = [len(differences) for differences in table.blocks]
-        # Costs without a limit are no matter.
+        # Costs without a limit do not matter.
         self._axes = [axis for axis, limit in enumerate(constraint.limits) if limit is not None]
         self._limits = [limit for limit in constraint.limits if limit is not None]
         self._base = self._limited(table.base)
         self._blocks = [[self._limited(cost) for cost in row] for row in table.blocks]
-        # The same by cost, each a limit, the base and for each block the number of each op: quick to add up.
+        # The same per cost: a limit, the base, and each block's number for each op; quick to add up.
         self._sums = [
             (limit, self._base[axis], [[cost[axis] for cost in row] for row in self._blocks])
             for axis, limit in enumerate(self._limits)
@@ -157,20 +157,20 @@ class FeasibleSet:
         return not self._fronts.can_complete(0, self._base)
 
     def raise_if_empty(self) -> None:
-        """Raise `ConstraintError`, naming the limits and the least that can be had, if it is empty."""
+        """If it is empty, raise `ConstraintError` that names the limits and the lowest possible costs."""
         if self.is_empty:
             least = self.least()
             latency = (
-                "" if least.latency_us is None else f", the least latency {least.latency_us / 1000:g} ms"
+                "" if least.latency_us is None else f", the lowest latency {least.latency_us / 1000:g} ms"
             )
             raise ConstraintError(
-                f"no architecture of space {self.table.space!r} meets {self.constraint}: the least MACs are "
-                f"{least.macs:,} and the least parameters {least.params:,} "
+                f"no architecture of space {self.table.space!r} meets {self.constraint}: the lowest MACs are "
+                f"{least.macs:,} and the lowest parameters {least.params:,} "
                 f"(backbone, {self.table.resolution}x{self.table.resolution}){latency}; raise the limit"
             )
 
     def least(self) -> Cost:
-        """The least of each cost that an architecture of the space can have, each by itself."""
+        """The lowest value of each cost in the space, each on its own."""
         of_blocks = (map(min, zip(*(cost.numbers for cost in row), strict=True)) for row in self.table.blocks)
         return Cost(*map(sum, zip(self.table.base.numbers, *of_blocks, strict=True)))
 
@@ -195,8 +195,8 @@ class FeasibleSet:
     def random_unseen(self, rng: np.random.Generator, seen: Set[tuple[int, ...]]) -> tuple[int, ...] | None:
         """Draw ops that meet the constraint and are not in `seen`; None exactly when there are none left.
 
-        Uniform by rejection while that succeeds; where the constraint is tight or nearly all is seen, by a
-        search in random order that walks into no dead end. It always ends.
+        Uniform by rejection while that succeeds; if the constraint is tight or nearly all is seen, by a
+        search in random order without dead ends. It always ends.
         """
         if self.is_empty:
             return None
@@ -215,8 +215,8 @@ class FeasibleSet:
     ) -> tuple[int, ...] | None:
         """Draw and leave `rng` as drawing one by one would, in a tenth of the time.
 
-        Of 32 drawn at once the fifth is the first that fits, say. Then `rng` goes back to where it was, and
-        draws five: the next call begins at the sixth, as if the other 27 had not been looked at.
+        Suppose that of 32 drawn at once the fifth is the first that fits. Then `rng` goes back to where it
+        was and draws five: the next call begins at the sixth, as if the other 27 had not been drawn.
         """
         import numpy as np
 
@@ -251,7 +251,7 @@ class FeasibleSet:
 def candidate_costs(config: Config) -> CostTable:
     """MACs and parameters of the space, and latencies if the config names a table of them.
 
-    Raises LatencyError if that is missing, damaged, or of another space, other options or runtime.
+    Raises LatencyError if that is missing, damaged, or for another space, other options or runtime.
     """
     table = cost_table(config.space.name, config.search.constraint.resolution)
     latency = latency_table(config)
@@ -261,7 +261,7 @@ def candidate_costs(config: Config) -> CostTable:
 def feasible_set(config: Config) -> FeasibleSet:
     """The architectures within the limits.
 
-    Raises ConstraintError if there is none, and LatencyError as `candidate_costs`.
+    Raises ConstraintError if there is none, and LatencyError like `candidate_costs`.
     """
     feasible = FeasibleSet(candidate_costs(config), Limits.of(config.search.constraint))
     feasible.raise_if_empty()
@@ -269,7 +269,7 @@ def feasible_set(config: Config) -> FeasibleSet:
 
 
 def latency_table(config: Config) -> LatencyTable | None:
-    """The table that the config names, if it does. Raises LatencyError as `candidate_costs`."""
+    """The table that the config names, if any. Raises LatencyError like `candidate_costs`."""
     path = config.search.constraint.latency_table
     if path is None:
         return None

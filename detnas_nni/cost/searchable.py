@@ -1,7 +1,7 @@
-"""What a search will need of a trunk, looked at before hours of training and not behind them.
+"""What a search will need from a trunk, checked before hours of training and not after them.
 
-Of the built-in spaces all of it is known. A trunk of the user's own may lack labels, give other shapes by
-another candidate, or do what cannot be counted.
+The built-in spaces are known to have it. A user's own trunk may lack labels, have candidates that give
+different shapes, or do what cannot be counted.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Searchable:
-    """A trunk of the user's own that can be searched.
+    """A user's own trunk that can be searched.
 
     Attributes:
         table: what its candidates cost.
-        not_exported: why it has no ONNX file; None if it has one, or if nothing is known of it.
-        tried: whether an export was.
+        not_exported: why it has no ONNX file; None if it has one, or if it is not known.
+        tried: whether an export was tried.
     """
 
     table: CostTable
@@ -52,7 +52,7 @@ class Searchable:
 
 
 def check_searchable(config: Config) -> Searchable | None:
-    """Look at a trunk of the user's own, in seconds, and log what was found; None of a built-in space.
+    """Check a user's own trunk, in seconds, and log what was found; None for a built-in space.
 
     Raises SpaceError, in one sentence, if a search would refuse the trunk: for its labels, for candidates
     that give different shapes, for costs that cannot be counted or do not add up.
@@ -68,7 +68,7 @@ def check_searchable(config: Config) -> Searchable | None:
 
 
 def _why_not_exported(config: Config) -> str | None:
-    """The exporter's first complaint of nets in which every candidate is once; None if it has none."""
+    """The exporter's first complaint about nets that together have every candidate; None if it has none."""
     space, choices = config.space, layout(config.space.name)
     image = torch.rand(1, 3, *(config.search.constraint.resolution,) * 2)
     for number in range(max(len(choice.candidates) for choice in choices)):
@@ -77,7 +77,7 @@ def _why_not_exported(config: Config) -> str | None:
             net = TrunkSpace(space.name, **space.options).eval()
         try:
             exported(net, [image])
-        except Exception as error:  # whatever the exporter, or the trunk under it, stumbles over
+        except Exception as error:  # whatever the exporter, or the trunk in it, raises
             reason = str(error).strip().splitlines()
             return f"{type(error).__name__}: {reason[0]}" if reason else type(error).__name__
     return None

@@ -1,4 +1,4 @@
-"""How long a forward pass takes, whole or block by block, of one architecture of a trunk after the other."""
+"""How long a forward pass takes, whole or block by block, for one architecture of a trunk after another."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ Mark = Any
 
 
 class Stopwatch:
-    """Marks moments on a device and tells the microseconds between two of them.
+    """Marks moments on a device and gives the microseconds between two of them.
 
-    On a CPU with one thread it is the thread's own processor time: what the clock on the wall shows on a
-    machine without other work, and without the turns that other processes take. With several threads it is
-    the clock on the wall.
+    On a CPU with one thread it is the thread's own processor time: the wall-clock time on an otherwise idle
+    machine, without the turns of other processes. With several threads it is wall-clock time.
 
-    On a GPU the marks are events in the stream of its work, read when all of it is done: the time between two
-    holds what the GPU computed and what it waited for its next kernel, as a user waits.
+    On a GPU the marks are events in its stream, read when all work is done: the time between two contains
+    both computation and waiting for the next kernel, as a user experiences it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -46,7 +45,7 @@ class Stopwatch:
         return event
 
     def wait(self) -> None:
-        """Until all work is done."""
+        """Wait until all work is done."""
         if self._on_gpu:
             torch.cuda.synchronize()
 
@@ -73,7 +72,7 @@ class Laps:
 
     @contextmanager
     def running(self, modules: Mapping[Any, Iterable[nn.Module]]) -> Iterator[None]:
-        """Mark these modules, each under its name."""
+        """Mark these modules, by name."""
         handles = []
         for name, of_name in modules.items():
             for module in of_name:
@@ -86,7 +85,7 @@ class Laps:
                 handle.remove()
 
     def take(self) -> dict[Any, float]:
-        """Microseconds by name since the last call, those of a name with several modules added up."""
+        """Microseconds by name since the last call, summed if a name has several modules."""
         self._stopwatch.wait()
         taken: dict[Any, float] = {}
         for name, start, end in self._marks:
@@ -102,7 +101,7 @@ class Laps:
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or the CPU's as Linux tells it."""
+    """The GPU's name, or the CPU's according to Linux."""
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     try:
@@ -113,20 +112,20 @@ def device_name(device: torch.device) -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-_CALIBRATION_BATCH = 4  # BN needs more than one value a channel, of a feature of one pixel, too
+_CALIBRATION_BATCH = 4  # BN needs more than one value per channel, even if a feature has one pixel
 
 
 class ChangingTrunk:
-    """The trunk of a space in eval mode, BN folded, with one candidate in the place of each choice.
+    """The trunk of a space in eval mode, BN folded, with one candidate in place of each choice.
 
-    That is the module tree that NNI builds of an architecture under `model_context`; to become another one
-    swaps references. Weights are drawn, and BN has the statistics of noise, so that activations keep their
-    size: what decays to denormal numbers would be slower than any trained net.
+    That is the module tree that NNI builds for an architecture under `model_context`; becoming another one
+    only swaps references. Weights are random, and BN has the statistics of noise, so that activations keep
+    their size: if they decayed to denormal numbers, they would be slower than in any trained net.
 
     Args:
         space: its name.
-        options: of the trunk.
-        resolution: side of the images that it will see, in pixels.
+        options: the trunk's.
+        resolution: side of its images, in pixels.
         device: where it computes.
 
     Raises `UsageError` for a fixed net.
@@ -147,7 +146,7 @@ class ChangingTrunk:
         for name, choice in layer_choices(self.net, space).items():
             parent, _, attribute = name.rpartition(".")
             places[choice.label].append((self.net.get_submodule(parent), attribute, list(choice)))
-        # A label may stand in several places, which then choose together.
+        # A label may occur in several places, which then choose together.
         self._places = [places[label] for label in labels]
         self.sizes = [len(of_label[0][2]) for of_label in self._places]
         for module in self._everything():
@@ -163,14 +162,14 @@ class ChangingTrunk:
                 parent._modules[attribute] = candidates[op]
 
     def candidates(self) -> list[list[list[nn.Module]]]:
-        """For each block and op, the candidate's modules: one for each place that the label stands in."""
+        """For each block and op, the candidate's modules: one for each place of the label."""
         return [
             [[candidates[op] for _, _, candidates in places] for op in range(size)]
             for places, size in zip(self._places, self.sizes, strict=True)
         ]
 
     def _everything(self) -> list[nn.Module]:
-        """The net, whatever it is now, and every candidate."""
+        """The current net, and every candidate."""
         return [
             self.net,
             *(module for of_block in self.candidates() for of_op in of_block for module in of_op),

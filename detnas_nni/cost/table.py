@@ -5,7 +5,7 @@ Costs are MACs, parameters and, with a table that `detnas latency` has measured,
 MACs are multiply-adds of convolutions (and fully connected layers) for one image; neither batch
 normalisation, bias nor activation counts. Two conventions, as in the authors' release:
 - *backbone*: stem and blocks. A search limit is in this convention.
-- *classifier*: with the last convolution 1x1, where the classifier has one, and the fully connected layer.
+- *classifier*: with the last convolution 1x1, if the classifier has one, and the fully connected layer.
 Parameters count biases and the γ and β of batch normalisation.
 """
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds for one image, parameters, and latency where it was measured."""
+    """Multiply-adds for one image, parameters, and latency if it was measured."""
 
     macs: int
     params: int
     latency_us: int | None = None
-    """predicted, in microseconds, of a batch as the latency table has it"""
+    """predicted, in microseconds, for a batch as in the latency table"""
 
     def __add__(self, other: "Cost") -> "Cost":
         latency = None
@@ -41,11 +41,11 @@ class Cost:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """MACs, parameters and, where it was measured, latency."""
+        """MACs, parameters and, if it was measured, latency."""
         return (self.macs, self.params, *(() if self.latency_us is None else (self.latency_us,)))
 
     def to_dict(self) -> dict[str, int | float]:
-        """`macs`, `params` and, where it was measured, `latency_ms`: as a journal has it."""
+        """`macs`, `params` and, if it was measured, `latency_ms`, as in a journal."""
         numbers: dict[str, int | float] = {"macs": self.macs, "params": self.params}
         if self.latency_us is not None:
             numbers["latency_ms"] = self.latency_us / 1000
@@ -64,16 +64,16 @@ class CostTable:
     blocks: tuple[tuple[Cost, ...], ...]
     """For each block and op, the difference to op 0."""
     last_feature: tuple[int, int, int]
-    """(C, H, W) of the last stage, which a classifier builds on."""
+    """(C, H, W) of the last stage, which a classifier uses."""
     classifier_channels: int | None
-    """Channels of the classifier's last convolution; None where the linear layer follows the trunk."""
+    """Channels of the classifier's last convolution; None if the linear layer follows the trunk directly."""
     classifier_conv_params: int | None = None
-    """Parameters of that convolution with its BN, where the trunk brings it."""
+    """Parameters of that convolution with its BN, if the trunk brings it."""
 
     def cost(self, arch: Architecture | Sequence[int]) -> Cost:
         """Backbone convention, looked up in microseconds.
 
-        Bare ops are trusted to fit; an `Architecture` of another space raises `ArchitectureError`.
+        Bare ops are assumed to fit; an `Architecture` of another space raises `ArchitectureError`.
         """
         ops = arch
         if isinstance(arch, Architecture):
@@ -94,7 +94,7 @@ class CostTable:
     def costs(self, ops: "np.ndarray") -> "np.ndarray":
         """`cost` of many architectures at once: ops (N, blocks) give MACs and parameters, (N, 2) int64.
 
-        With latency, (N, 3), its microseconds last. Ops are trusted to fit, as there.
+        With latency, (N, 3), its microseconds last. Ops are assumed to fit, as there.
         """
         import numpy as np
 
@@ -105,7 +105,7 @@ class CostTable:
 
     @cached_property
     def _differences(self) -> "list[np.ndarray]":
-        """`blocks` as one (ops, 2) or (ops, 3) a block."""
+        """`blocks` as one array (ops, 2) or (ops, 3) per block."""
         import numpy as np
 
         return [np.array([cost.numbers for cost in row], dtype=np.int64) for row in self.blocks]
@@ -130,7 +130,7 @@ class CostTable:
         cost, hidden = self.cost(arch), self.classifier_channels
         if hidden is not None:
             weights = channels * hidden
-            # A bias, γ and β a channel, unless the trunk brings its own.
+            # A bias, γ and β per channel, unless the trunk brings its own.
             params = self.classifier_conv_params or weights + 3 * hidden
             cost, channels = cost + Cost(weights * height * width, params), hidden
         linear = channels * num_classes
@@ -139,7 +139,7 @@ class CostTable:
 
 @lru_cache(maxsize=32)
 def cost_table(space: str, resolution: int = SHIPPED_RESOLUTION) -> CostTable:
-    """The table of a space for square images; made once in a process.
+    """The table of a space for square images; made once per process.
 
     Raises `UsageError` for a resolution below 1, and `SpaceError` for a space that cannot be built or whose
     costs do not add up over its blocks.

@@ -1,8 +1,8 @@
 """Images that many candidates are measured on, decoded once, in a file that every process maps into memory.
 
-A search reads the same images for each of its candidates. To decode and transform them costs as much as a
-small net does, and gives the same pixels every time. They are kept as the bytes that they are; what is mapped
-is shared by all trials of a machine, in the kernel's page cache.
+A search reads the same images for each of its candidates. Decoding and transforming them costs as much as a
+small net does, and gives the same pixels every time. They are kept as plain bytes; the mapped file is shared
+by all trials on a machine, through the kernel's page cache.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from detnas_nni.util.progress import watched
 
 _log = logging.getLogger(__name__)
 
-_ENOUGH = 100  # images that tell how much all of them will take
+_ENOUGH = 100  # images from which the size of all is estimated
 
-_VERSION = 2  # raise it when the same file and transform give other pixels
+_VERSION = 2  # raise it when the same file and transform give different pixels
 
-_LONGEST_WAIT = 600.0  # seconds for another process that decodes the same images
+_LONGEST_WAIT = 600.0  # seconds for another process that is decoding the same images
 
 
 def keep_decoded(
     dataset: ImageDataset, indices: Sequence[int], path: Path, *, limit: int, workers: int = 0
 ) -> None:
-    """Have a data set take its images from a file of decoded ones, which is made if it is not there.
+    """Let a data set take its images from a file of decoded ones, which is made if missing.
 
-    The set's transform must give the same for an image each time. Images that cannot be read are not kept,
-    and are handled as without a cache. Nothing is kept, and the set stays as it was, if the images take more
-    than `limit` bytes, the disk has no room, or they are no whole numbers from 0 to 255.
+    The set's transform must give the same result for an image each time. Unreadable images are not kept, and
+    are handled as without a cache. Nothing is kept, and the set stays as it was, if the images take more than
+    `limit` bytes, the disk is full, or their values are not whole numbers from 0 to 255.
 
     Args:
         dataset: the set.
@@ -58,7 +58,7 @@ def keep_decoded(
     if found is None:
         lock = FolderLock(path)
         try:
-            # Where another process is at it, to decode them here, too, would take as long.
+            # If another process is doing it, decoding them here as well would take as long.
             lock.wait(_LONGEST_WAIT)
             found = _read(path, key) or _decode(dataset, wanted, path, key, limit, workers)
         finally:
@@ -84,7 +84,7 @@ def _key(dataset: ImageDataset, indices: Sequence[int]) -> str:
 
 
 def _read(path: Path, key: str) -> dict | None:
-    """What is known of these images: where they are, or that they are not to be kept."""
+    """The record of these images: where they are, or that they are not to be kept."""
     try:
         found = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if found["key"] != key:
@@ -138,7 +138,7 @@ def _write(
     loader = ForkedLoader(_Decoding(dataset, indices), batch_size=None, num_workers=workers)
     decoded = watched(loader, len(indices), "decoding", "image")
     for count, (index, image) in enumerate(zip(indices, decoded, strict=True)):
-        if count == _ENOUGH:  # the rest is as large; better told now than when a disk is full
+        if count == _ENOUGH:  # the rest is as large; better to stop now than when the disk is full
             expected = offset / count * len(indices)
             free = shutil.disk_usage(Path(file.name).parent).free
             if expected > limit or expected > free / 2:
@@ -149,7 +149,7 @@ def _write(
         if image is None:
             continue
         if image.dtype is not torch.uint8:
-            raise _NotKeptError("its images are no whole numbers from 0 to 255")
+            raise _NotKeptError("its images are not whole numbers from 0 to 255")
         if offset + image.numel() > limit:
             raise _NotKeptError(f"they take more than hardware.keep_decoded_gb ({limit / 1e9:g} GB)")
         file.write(image.contiguous().numpy())
@@ -158,7 +158,7 @@ def _write(
 
 
 class _Decoding(Dataset):
-    """The images of a set in the least form that holds them, without their targets; None for a bad one."""
+    """The images of a set in their smallest form, without targets; None for a bad one."""
 
     def __init__(self, dataset: ImageDataset, indices: Sequence[int]) -> None:
         self._dataset = dataset

@@ -28,13 +28,13 @@ from detnas_nni.util.text import show
 from detnas_nni.util.user_files import leaves_folder, read_json_object
 
 _BAD = -1
-"""In the place of an image that is left out: its boxes go silently with it."""
+"""Stands for an image that is left out: its boxes are silently left out, too."""
 
 _NUMBERS = (float, int)
-_FAR = 1e15  # pixels, far beyond any image and well inside what can be counted with
+_FAR = 1e15  # pixels, far beyond any image, and safe to compute with
 
 _NAMES = ("file_name", "filename", "coco_url", "path")
-"""Keys of an image's name; LVIS has the address alone."""
+"""Keys of an image's name; LVIS has only the URL."""
 
 
 def read_coco(
@@ -46,23 +46,23 @@ def read_coco(
     lenient: bool = False,
     conventions: Conventions = DEFAULT,
 ) -> DetectionSet:
-    """Read a COCO annotation file; images are opened only where the annotations leave something open.
+    """Read a COCO annotation file; images are opened only where the annotations are ambiguous.
 
-    Images without boxes and crowd boxes are kept. Boxes that stick out of their image are cut. What a
-    labelling tool writes otherwise and has one reading is read so and counted (`data.corrections`,
-    docs/data.md). Boxes without an area are left out and counted. A *problem* is a box wholly outside its
-    image, an unknown category or image id, a duplicate image id or file name, a missing image file, a
-    number that is not finite, a wrong
-    type: the entry is left out, counted and warned of, as long as there are at most `max_bad` of them.
+    Images without boxes and crowd boxes are kept. Boxes that extend beyond their image are clipped. Where a
+    labelling tool deviates from the format and only one reading is possible, that is taken and counted
+    (`data.corrections`, docs/data.md). Boxes without an area are left out and counted. A *problem* is a box
+    entirely outside its image, an unknown category or image id, a duplicate image id or file name, a missing
+    image file, a number that is not finite, a wrong type: the entry is left out, counted and warned about, as
+    long as there are at most `max_bad` of them.
 
     Args:
-        images: the folder that `file_name` starts from.
+        images: the folder that `file_name` is relative to.
         annotations: the JSON file.
-        classes: names of the categories to use, in the order of their labels; all of the file's, in the order
-            of their ids, if None.
+        classes: names of the categories to use, in the order of their labels; if None, all
+            of the file's, in the order of their ids.
         max_bad: how many problems are tolerated.
-        lenient: whether the file may lack some of `classes`, as a split without an object of one.
-        conventions: how to read what is left open.
+        lenient: whether the file may lack some of `classes`, such as a split without objects of one.
+        conventions: how to read ambiguous annotations.
 
     Raises:
         DataError: the file or the folder cannot be read or lacks its keys, there is no image, an image's path
@@ -139,7 +139,7 @@ def _name(entry: Mapping[str, Any]) -> str | None:
 
 def _miss(position: int, name: str, files: ImageFiles, source: Path, problems: Problems) -> None:
     key = f"images[{position}].file_name"
-    # Looked for once: what is said of the first is said of all.
+    # Looked for once: the message for the first holds for all.
     near = files.nearest(name) if MISSING not in problems.notes else ""
     if leaves_folder(name):
         raise DataError(
@@ -151,7 +151,7 @@ def _miss(position: int, name: str, files: ImageFiles, source: Path, problems: P
 
 
 def _size(entry: Mapping[str, Any], position: int, problems: Problems) -> tuple[int, int] | None:
-    """Width and height; None if they are to be read from the picture."""
+    """Width and height; None if they have to be read from the image file."""
     width, height = entry.get("width"), entry.get("height")
     if type(width) is int and type(height) is int and 0 < width < 2**24 and 0 < height < 2**24:
         return width, height
@@ -172,11 +172,11 @@ def _read_boxes(
     problems: Problems,
     conventions: Conventions,
 ) -> None:
-    """Add each box that has a reading to its image."""
+    """Add each box that can be read to its image."""
     images, labels = places.exact, categories.labels.exact
-    marked: dict[tuple, bool] = {}  # by the keys of annotations, of which a file has few sets
+    marked: dict[tuple, bool] = {}  # by the set of an annotation's keys; a file has few such sets
     for position, entry in enumerate(entries):
-        # Nearly all annotations of nearly all files end here.
+        # Nearly all annotations in nearly all files are done here.
         if type(entry) is dict:
             image_id, category_id = entry.get("image_id"), entry.get("category_id")
             bbox, area = entry.get("bbox"), entry.get("area")
@@ -220,7 +220,7 @@ def _read_closely(
     problems: Problems,
     conventions: Conventions,
 ) -> None:
-    """An annotation in which something is odd, or marked."""
+    """An annotation with an oddity or a mark."""
     key, reason = f"annotations[{position}]", "bad boxes"
     if not isinstance(entry, dict):
         problems.add(key, entry, "an object with image_id, category_id and bbox", reason)
@@ -286,8 +286,8 @@ def _label(
     if label == 0:
         raise DataError(
             f"{found.source}: `{key}.category_id` is {show(own)} ({show(categories.name(own))}), which "
-            "`classes` in the config, or the training split, lacks; add that name there, or take its "
-            "annotations out of the file."
+            "`classes` in the config, or the training split, lacks; add that name there, or remove "
+            "its annotations from the file."
         )
     if alike:
         problems.correct(ALIKE_IDS, f"`{key}.category_id` is {show(own)}")

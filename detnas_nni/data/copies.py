@@ -1,7 +1,7 @@
-"""Which images are copies of one picture, and a seeded choice of what to hold out that keeps them together.
+"""Which images are copies of one picture, and a seeded hold-out that keeps copies together.
 
 An image that guides a search must not be a copy of one that was trained on: augmented copies (Roboflow's
-`.rf.`), tiles of one scan, frames of one video, and pictures that look alike whatever their names are.
+`.rf.`), tiles of one scan, frames of one video, and pictures that look alike, whatever their names.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from detnas_nni.util.text import show
 from detnas_nni.util.user_files import MAX_JSON_BYTES, read_bytes
 
 ALIKE = 0.9
-"""Correlation of two pictures' gradients from which they are one: different photos of one series of
-microscope images reach 0.45, drawn scenes on alike grounds 0.7, a brightened or a scaled copy 0.99."""
+"""Correlation of two pictures' gradients from which they count as one: different photos of one microscope
+series reach 0.45, drawn scenes on similar backgrounds 0.7, a brightened or scaled copy 0.99."""
 
 MOST_LOOKED_AT = 10_000
-"""Images of a set that are compared by their looks: all pairs of them take some seconds."""
+"""Images of a set up to which looks are compared: all pairs of so many take some seconds."""
 
 _SIDE = 16  # cells of a thumbnail
-_FLAT = 1.0  # grey levels: pictures with less in them are all alike
+_FLAT = 1.0  # grey levels; pictures with less contrast all look alike
 _THREADS = 4
 
 _ROBOFLOW = re.compile(r"(.+)\.rf\.[0-9A-Za-z]+")
@@ -51,7 +51,7 @@ _SERIES = tuple(
         r"(.+?)(?:_\d+){4}",
         # clip_frame_0012, clip-frame12, frame0012
         r"(.*?)[._ -]*(?:frame|frm)[._ -]*\d+",
-        # video3_0012, clip-3-12, drive.mp4-12: a number behind what is said to be a film
+        # video3_0012, clip-3-12, drive.mp4-12: a number after a word for a video
         r"(.*(?:video|clip|movie|seq|sequence|mp4|avi|mov|mkv|webm)[._ -]*\d*?)[._ -]+\d+",
         # aug_0_photo, flipped_photo, Copy of photo
         r"(?:aug|augmented|[hv]?flip|flipped|copy of)(?:[._ -]*\d+)?[._ -]+(.+)",
@@ -70,8 +70,8 @@ class Copies:
     """Groups of images of one picture each.
 
     Attributes:
-        groups: of image files, two or more each, in the set's order.
-        by_name: groups that the names tell.
+        groups: image files, two or more per group, in the set's order.
+        by_name: groups recognised by the names.
         by_look: groups in which images of different names look alike.
     """
 
@@ -81,7 +81,7 @@ class Copies:
 
     @property
     def images(self) -> int:
-        """In all groups."""
+        """The number of images in all groups."""
         return sum(map(len, self.groups))
 
 
@@ -98,7 +98,7 @@ def seeded_choice(
         count: how many.
         seed: the config's.
         groups: the number of each key's group, whose members are chosen together or not at all; then fewer
-            than `count` may come out, and none where every group is larger.
+            than `count` may be chosen, and none if every group is larger.
     """
     ranked = sorted(range(len(keys)), key=lambda position: derive_seed(seed, "hold-out", keys[position]))
     if groups is None:
@@ -114,10 +114,10 @@ def seeded_choice(
 
 
 def group_numbers(files: Sequence[Path], groups: Iterable[Iterable[str]]) -> list[int] | None:
-    """The number of each file's group, by file names; None if no two files are in one.
+    """The number of each file's group, by file names; None if no two files share one.
 
-    Files of one name in different folders count as one picture: a group names no folders, so that it still
-    holds when the data moves.
+    Files of the same name in different folders count as one picture: groups name no folders, so that they
+    still hold when the data moves.
     """
     of_name = {name: number for number, group in enumerate(groups) for name in group}
     numbers, alone = [], len(files) + len(of_name)
@@ -127,10 +127,10 @@ def group_numbers(files: Sequence[Path], groups: Iterable[Iterable[str]]) -> lis
 
 
 def read_groups(path: Path) -> list[list[str]]:
-    """The groups in a file that `write_groups` wrote, or a user: {"groups": [["a.jpg", "b.jpg"], …]}.
+    """The groups in a file written by `detnas init` or a user: {"groups": [["a.jpg", "b.jpg"], …]}.
 
     Raises:
-        DataError: the file cannot be read, or is another.
+        DataError: the file cannot be read, or is not such a file.
     """
     try:
         groups = json.loads(read_bytes(path, MAX_JSON_BYTES))["groups"]
@@ -138,7 +138,7 @@ def read_groups(path: Path) -> list[list[str]]:
         raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of copies.") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: is no file of copies ({show(str(error))}); expected "
+            f"{path}: is not a file of copies ({show(str(error))}); expected "
             '{"groups": [["a.jpg", "b.jpg"], …]}.'
         ) from None
     if not isinstance(groups, list):
@@ -161,7 +161,7 @@ def find_copies(files: Sequence[Path], *, look: bool = True) -> Copies:
 
     Args:
         files: the images.
-        look: whether they are opened and compared, too, where they are few enough.
+        look: whether to open and compare them as well, if they are few enough.
     """
     links = _Links(len(files))
     for group in by_name(files):
@@ -179,7 +179,7 @@ def find_copies(files: Sequence[Path], *, look: bool = True) -> Copies:
 
 
 def by_name(files: Sequence[Path]) -> list[list[int]]:
-    """Places of the files that their names say to be of one picture or film, two or more a group."""
+    """Indices of files that belong to one picture or video by their names, two or more per group."""
     groups: dict[tuple[Path, str], list[int]] = defaultdict(list)
     for place, file in enumerate(files):
         groups[file.parent, _picture(file)].append(place)
@@ -188,7 +188,7 @@ def by_name(files: Sequence[Path]) -> list[list[int]]:
 
 
 def _picture(file: Path) -> str:
-    """What a name says of the picture that it is of: itself, less what marks a copy, a tile or a frame."""
+    """The picture that a file's name refers to: the name without the mark of a copy, a tile or a frame."""
     name = file.stem
     for pattern in (_ROBOFLOW, _OLD_SUFFIX):
         found = pattern.fullmatch(name)
@@ -198,8 +198,7 @@ def _picture(file: Path) -> str:
 
 
 def _grids(files: Sequence[Path]) -> dict[tuple[Path, str], list[int]]:
-    """Tiles that are named by two numbers alone: scan_0_0 … scan_2_3, where most cells of the grid are
-    there."""
+    """Tiles named only by two numbers, scan_0_0 … scan_2_3, if most cells of the grid exist."""
     cells: dict[tuple[Path, str], dict[tuple[int, int], int]] = defaultdict(dict)
     for place, file in enumerate(files):
         found = _GRID.fullmatch(file.stem)
@@ -214,8 +213,8 @@ def _grids(files: Sequence[Path]) -> dict[tuple[Path, str], list[int]]:
 
 
 def _alike(files: Sequence[Path]) -> Iterable[tuple[int, int]]:
-    """Pairs of places of images that look alike, maybe mirrored."""
-    # Once around all threads: Python's filters of warnings are the process's.
+    """Pairs of indices of images that look alike, possibly mirrored."""
+    # Once around all threads: Python's warning filters belong to the process.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(_THREADS) as threads:
         thumbnails = list(threads.map(_thumbnail, files))
     places = np.array([place for place, found in enumerate(thumbnails) if found is not None], dtype=np.int64)
@@ -239,14 +238,14 @@ def _thumbnail(file: Path) -> np.ndarray | None:
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             image.draft("L", (4 * side, 4 * side))
             grey = as_rgb(image).convert("L").resize((side, side), Image.Resampling.BOX)
-    except Exception:  # whoever needs the pixels says what is wrong with them
+    except Exception:  # the reader of the pixels reports what is wrong with them
         return None
     values = np.asarray(grey, dtype=np.float32)
     return values if values.std() >= _FLAT else None
 
 
 def _gradients(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, 512) of unit length: differences of neighbouring cells, which brightness does not change."""
+    """(N, 512) unit vectors: differences of neighbouring cells, which brightness does not change."""
     across = (thumbnails[:, :, 1:] - thumbnails[:, :, :-1])[:, :-1]
     down = (thumbnails[:, 1:] - thumbnails[:, :-1])[:, :, :-1]
     flat = np.concatenate([across.reshape(len(thumbnails), -1), down.reshape(len(thumbnails), -1)], axis=1)
@@ -254,7 +253,7 @@ def _gradients(thumbnails: np.ndarray) -> np.ndarray:
 
 
 class _Links:
-    """Places that belong together, joined pair by pair."""
+    """Indices that belong together, joined pair by pair (union-find)."""
 
     def __init__(self, count: int) -> None:
         self._above = list(range(count))
@@ -265,7 +264,7 @@ class _Links:
             self._above[self._root(other)] = self._root(first)
 
     def count(self) -> int:
-        """Groups of two and more."""
+        """The number of groups of two or more."""
         return len(self.groups())
 
     def groups(self) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Cuts the boxes of a detection set into an ImageFolder: labelled images to pre-train on.
 
-Beside the classes of the set there is one of background, so that a set of a single class has something to
-tell apart, and a trunk sees what a detector has to reject.
+Besides the classes of the set there is one of background, so that a set with a single class has something to
+distinguish, and the trunk sees what a detector has to reject.
 """
 
 import json
@@ -23,23 +23,23 @@ from detnas_nni.util.files import is_free, replaced_folder
 from detnas_nni.util.seeding import generator
 
 MIN_SIDE = 8
-"""Pixels; a box with a shorter side shows nothing that a classifier could learn."""
+"""Pixels; a box with a shorter side shows too little for a classifier."""
 
 MARGIN = 0.15
 """Share of a box's width and height added on each side: a detector's features see the surroundings, too."""
 
 BACKGROUND = "background"
-"""The folder of crops that touch no object."""
+"""The folder of crops without an object."""
 
 RECORD = "crops.json"
-"""Beside the class folders: what the crops are of."""
+"""The file next to the class folders: what the crops were made from."""
 
 _log = logging.getLogger(__name__)
 
-_TRIES = 10  # places that are looked at for one crop of background
+_TRIES = 10  # places tried for one crop of background
 _MOST_OVERLAP = 0.1  # of such a crop's area with any box
 _QUALITY = 95
-_VERSION = 1  # raise it when the same set and settings give other crops
+_VERSION = 1  # raise it when the same set and settings give different crops
 
 Box = tuple[int, int, int, int]
 
@@ -51,7 +51,7 @@ class Crops:
     Attributes:
         counts: crops by folder.
         left_out: boxes by the reason why they have no crop.
-        written: False if the same crops were there.
+        written: False if the same crops already existed.
     """
 
     counts: Mapping[str, int]
@@ -72,23 +72,22 @@ def write_crops(
     min_side: int = MIN_SIDE,
     overwrite: bool = False,
 ) -> Crops:
-    """Write one JPEG a box to `out/CLASS/`, and about as many of background as a class has; or leave them.
+    """Write one JPEG per box to `out/CLASS/`, and about as many of background as a class has.
 
     Crowds, boxes marked as difficult, boxes with a side under `min_side` and images that cannot be read give
     no crop. The folder appears when it is complete.
 
     Args:
-        images: training images without those held out for the search, or its AP would be of images whose
-            labels the trunk has seen.
-        out: the folder to make. The same crops, if they are there, are left as they are.
-        seed: of where the background is taken.
+        images: training images without those held out for the search: its AP must not be measured on
+            images whose labels the trunk has seen.
+        out: the folder to make. If it has the same crops, they are left as they are.
+        seed: for the places of background crops.
         margin: share of the box's width and height added on each side, as far as the image reaches.
         min_side: pixels.
         overwrite: replace other crops.
 
     Raises:
-        DataError: `out` holds something else, or other crops and `overwrite` is not given; or no box gives a
-            crop.
+        DataError: `out` holds something else, or other crops without `overwrite`; or no box gives a crop.
     """
     folders = folder_names((*images.classes, BACKGROUND))
     parameters = {
@@ -102,7 +101,7 @@ def write_crops(
         "folders": folders,
     }
     corrected = {entry.kind: entry.count for entry in images.corrections if entry.corrects}
-    if corrected:  # the same boxes, read otherwise than by an older version, are other crops
+    if corrected:  # the same boxes, read differently from an older version, give other crops
         parameters["corrected"] = corrected
     out = out.resolve()
     found = _found(out, parameters, overwrite)
@@ -127,13 +126,13 @@ def usable(record: ImageRecord, min_side: int = MIN_SIDE) -> np.ndarray:
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """A folder for each class: its name, with what does not belong in a file's name replaced, used once."""
+    """A unique folder for each class: its name, with characters replaced that file names cannot have."""
     names: list[str] = []
     taken: set[str] = set()
     for name in classes:
         plain = re.sub(r"[^\w .-]", "_", name).strip(" .")[:80] or "class"
         number, unique = 1, plain
-        while unique.lower() in taken:  # some file systems do not tell A from a
+        while unique.lower() in taken:  # some file systems ignore case
             number += 1
             unique = f"{plain}_{number}"
         taken.add(unique.lower())
@@ -142,7 +141,7 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 
 def _found(out: Path, parameters: Mapping[str, Any], overwrite: bool) -> Crops | None:
-    """The crops at `out` if they are the same; None if they are to be written."""
+    """The crops at `out` if they are the same; None if they have to be written."""
     if is_free(out):
         return None
     try:
@@ -150,7 +149,7 @@ def _found(out: Path, parameters: Mapping[str, Any], overwrite: bool) -> Crops |
         counts, left_out = found["counts"], found["left_out"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
-            f"{out}: exists and is no set of crops (it has no readable {RECORD}); name another folder: "
+            f"{out}: exists and is not a set of crops (it has no readable {RECORD}); name another folder: "
             "--out, or data.classification.train in the config"
         ) from None
     if all(found.get(key) == value for key, value in parameters.items()):
@@ -159,7 +158,7 @@ def _found(out: Path, parameters: Mapping[str, Any], overwrite: bool) -> Crops |
         key = next(key for key, value in parameters.items() if found.get(key) != value)
         raise DataError(
             f"{out / RECORD}: `{key}` is {found.get(key)!r}, but now {parameters[key]!r}: crops of other "
-            "boxes; pass --overwrite to cut them anew"
+            "boxes; pass --overwrite to replace them"
         )
     return None
 
@@ -199,7 +198,7 @@ def _write(
 
 
 def _backgrounds_an_image(images: DetectionSet, min_side: int) -> int:
-    """How many crops of background an image gives, so that they are as many as those of a middling class."""
+    """How many crops of background an image gives, for as many as in an average class."""
     total = sum(int(usable(record, min_side).sum()) for record in images.records)
     return max(1, round(total / len(images.classes) / len(images)))
 
@@ -218,7 +217,7 @@ def _with_margin(box: np.ndarray, record: ImageRecord, margin: float) -> Box:
 def _background(
     record: ImageRecord, good: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int, int]]:
-    """Places of the sizes of this image's boxes that no box, crowds among them, covers more than a little."""
+    """Places, as large as this image's boxes, that no box (crowds included) covers more than a little."""
     sizes = np.ceil(record.boxes[good, 2:] - record.boxes[good, :2]).astype(int)
     found: list[Box] = []
     for _ in range(count if len(sizes) else 0):

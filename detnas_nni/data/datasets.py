@@ -1,4 +1,4 @@
-"""Images as torch data sets: seeded augmentation, and bad images that do not end a training of days."""
+"""Images as torch data sets: seeded augmentation, and bad images that do not end a training."""
 
 import logging
 from abc import abstractmethod
@@ -26,20 +26,20 @@ Sample = tuple[torch.Tensor, Any]
 class ImageDataset(Dataset):
     """What the data sets have in common.
 
-    An item is asked for by `(index, position)`, as `TrainBatches` gives them, or by the index alone, which
-    then is the position, too. Augmentation draws from a stream seeded by (seed, position), so it does not
+    An item is requested by `(index, position)`, as from `TrainBatches`, or only by its index, which then is
+    the position, too. Augmentation draws from a stream seeded by (seed, position), so it does not
     depend on the number of workers or on where a training was resumed.
 
-    A bad image (missing, truncated, no image, of absurd size, not of the annotated size) is logged and
+    A bad image (missing, truncated, not an image, of absurd size, not of the annotated size) is logged and
     counted once, in memory that the loader's workers share. In a training the next good image stands in for
-    it; in an evaluation (`replace_bad=False`) the item is None, so that the image can be left out with its
-    ground truth.
+    it; in an evaluation (`replace_bad=False`) the item is None, so that the image can be left out together
+    with its ground truth.
 
     Attributes:
         kept: images that were decoded before (`cache.keep_decoded`): they come as uint8, the same values.
 
     Args:
-        name: what messages call the set.
+        name: the set's name in messages.
         files: N image files.
         transform: called as transform(image, target) inside the seeded stream.
         seed: the config's seed.
@@ -69,7 +69,7 @@ class ImageDataset(Dataset):
         self.replace_bad = replace_bad
         self.transform = transform
         self.kept: DecodedImages | None = None
-        # Workers are other processes: a plain tensor would count in each of them apart.
+        # Workers are other processes: in a plain tensor each would count on its own.
         self._bad = torch.zeros(len(files), dtype=torch.uint8).share_memory_()
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class ImageDataset(Dataset):
         index, position = item if isinstance(item, tuple) else (item, item)
         if not 0 <= index < len(self):
             raise IndexError(f"{index} is not in 0..{len(self) - 1}")
-        # The neighbours are tried in order, so that the stand-in depends on the files alone.
+        # The neighbours are tried in order, so that the stand-in depends only on the files.
         for offset in range(len(self) if self.replace_bad else 1):
             sample = self._sample((index + offset) % len(self), position)
             if sample is not None:
@@ -96,8 +96,8 @@ class ImageDataset(Dataset):
     def __getitems__(self, items: Sequence[int | tuple[int, int]]) -> list[Sample | DataError | None]:
         """A batch's items, for the loader.
 
-        An error that ends the training comes as an item: raised in a worker it would reach the user as
-        torch's report of a worker's traceback. `ImageLoader` raises it in the main process.
+        An error that ends the training is returned as an item: raised in a worker it would reach the user as
+        torch's report of the worker's traceback. `ImageLoader` raises it in the main process.
         """
         try:
             return [self[item] for item in items]
@@ -105,7 +105,7 @@ class ImageDataset(Dataset):
             return [error]
 
     def image(self, index: int) -> torch.Tensor | None:
-        """An item's image, of a transform that draws nothing; None if it is bad (not counted here)."""
+        """An item's image, for a transform without randomness; None if it is bad (not counted here)."""
         try:
             decoded = self._decode(index)
         except BadImageError:
@@ -121,7 +121,7 @@ class ImageDataset(Dataset):
         """
 
     def way_up(self, index: int) -> str:
-        """What decides, beside the file, how it is decoded."""
+        """What determines, apart from the file, how it is decoded."""
         return ""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class ImageDataset(Dataset):
         """The image's target, before the transform."""
 
     def _finish(self, sample: Sample) -> Sample:
-        """Bring the transform's result into the item's form."""
+        """Convert the transform's result to the item's form."""
         return sample
 
     def _sample(self, index: int, position: int) -> Sample | None:
@@ -154,7 +154,7 @@ class ImageDataset(Dataset):
         if count > self.max_bad_images:
             raise DataError(
                 f"{self.files[index]}: {reason}. {count} bad image(s) in {self.name}, {self.max_bad_images} "
-                "allowed: mend or remove them, or raise max_bad_images in the config."
+                "allowed: repair or remove them, or raise max_bad_images in the config."
             )
 
 
@@ -162,14 +162,14 @@ class DetectionDataset(ImageDataset):
     """Items are (image (3, H, W) float32, target), for torchvision's detectors.
 
     The target's tensors are boxes (N, 4) float32 x1, y1, x2, y2, labels (N,) int64 in 1..K and image_id ()
-    int64. Crowds are not among the boxes, nor are difficult objects unless `train_difficult`.
+    int64. The boxes include no crowds, and difficult objects only with `train_difficult`.
 
     Args:
         images: the set.
         transform: `detection_train()` or `detection_eval()`.
         seed, max_bad_images, replace_bad: as in `ImageDataset`.
-        drop_empty: leave out the images that have no such box to learn from, as in training.
-        train_difficult: whether objects that VOC marks as difficult are among the boxes.
+        drop_empty: leave out images without such a box, as in training.
+        train_difficult: whether to include objects that VOC marks as difficult.
 
     Raises:
         DataError: no image is left.
@@ -229,7 +229,7 @@ class DetectionDataset(ImageDataset):
 
 
 class EvaluationDataset(DetectionDataset):
-    """A detection set to measure AP on: every image, in order, once; None in place of a bad one."""
+    """A detection set to measure AP on: every image once, in order; None instead of a bad one."""
 
     def __init__(self, images: DetectionSet, transform: Callable, *, max_bad_images: int = 0) -> None:
         super().__init__(images, transform, max_bad_images=max_bad_images, replace_bad=False)
@@ -274,8 +274,7 @@ class ClassificationDataset(ImageDataset):
 def _seeded(seed: int) -> Iterator[None]:
     """Draw from a stream of `seed`, and leave the process's own stream as it was.
 
-    Only the CPU generator: `torch.manual_seed` would reset the GPUs' generators, which the training draws
-    from.
+    Only the CPU generator: `torch.manual_seed` would reset the GPUs' generators, which the training uses.
     """
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)

@@ -9,7 +9,7 @@ Place = tuple[int, int, int]
 
 
 class DecodedImages:
-    """Images of a data set by their index, each uint8 (3, H, W): what the set gives as float32, exactly.
+    """Images of a data set by index, each uint8 (3, H, W): exactly the values that the set gives as float32.
 
     Args:
         file: their bytes, one image after the other.
@@ -29,7 +29,7 @@ class DecodedImages:
 
     @property
     def bytes(self) -> int:
-        """What they take, in the file and in memory."""
+        """Their size, in the file and in memory."""
         return self._bytes.numel()
 
     def get(self, index: int) -> torch.Tensor | None:
@@ -38,5 +38,5 @@ class DecodedImages:
         if place is None:
             return None
         offset, height, width = place
-        # A copy: of a file's memory itself torch brings nothing out of a loader's worker, and waits for good.
+        # A copy: torch cannot pass mapped memory out of a loader's worker, and would wait forever.
         return self._bytes[offset : offset + 3 * height * width].view(3, height, width).clone()

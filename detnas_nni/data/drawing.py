@@ -1,13 +1,13 @@
-"""Draws one practice image: flat shapes over clutter, each with the box of what is seen of it.
+"""Draws one practice image: flat shapes over clutter, each with the box of its visible part.
 
-What makes them learnable in minutes on a CPU: shapes are bright and grounds are dark, so a shape is soon
-found, and turned by at most 20 degrees; and a class has a hue of its own, around which its shapes scatter, so
-that a net has something to hold on to from the first steps. (With free colours and turns a plain net of six
-layers reached a top-1 of 0.25 on six classes after 20,000 images, against 0.92; a supernet of the tiny space
-learned nothing in 1,500 steps.)
+What makes them learnable in minutes on a CPU: shapes are bright on dark backgrounds, so easily found, and
+rotated by at most 20 degrees; and each class has its own hue, around which its shapes scatter, so that a
+net has something to learn from the first steps. (With free colours and rotations a plain net of six layers
+reached a top-1 of 0.25 on six classes after 20,000 images, against 0.92; a supernet of the tiny space learned
+nothing in 1,500 steps.)
 
-What makes them tell nets apart: hue says only so much of the class, which lies in the outline, and for a
-large shape only a large receptive field takes that in; some shapes are hollow or striped; classes come in
+What makes them distinguish nets: the class is in the outline, hue reveals only part of it, and a large shape
+needs a large receptive field; some shapes are hollow or striped; classes come in
 look-alikes (circle and ring, square and diamond, star and cross); sizes span a factor of four; lines and arcs
 of the background look like parts of shapes.
 """
@@ -28,11 +28,11 @@ _MAX_COVER = 0.12  # of the smaller of two boxes
 _MAX_TURN = math.radians(20)
 _RING_HOLE = 0.58
 _HOLLOW_HOLE = 0.62
-_HUE_SCATTER = 0.1  # standard deviation; a whole turn is 1, two classes are 1/8 apart
+_HUE_SCATTER = 0.1  # standard deviation; the full circle is 1, two classes are 1/8 apart
 
 
 class DrawnShape(NamedTuple):
-    """A shape as it is seen: label in 0..K-1, box x1, y1, x2, y2 and visible area in pixels."""
+    """A shape as it is visible: label in 0..K-1, box x1, y1, x2, y2 and visible area in pixels."""
 
     label: int
     box: tuple[int, int, int, int]
@@ -46,10 +46,10 @@ def draw_scene(
     labels: list[int],
     diameters: tuple[float, float],
 ) -> tuple[np.ndarray, list[DrawnShape]]:
-    """Draw one shape a label, as far as there is room, at least the first.
+    """Draw one shape per label, as far as there is room, but at least the first.
 
     Args:
-        rng: the image's own stream.
+        rng: the image's own generator.
         width, height: of the image, pixels.
         labels: indices into `SHAPES`.
         diameters: smallest and largest diameter, pixels, at most 0.9 of the shorter side; log-uniform
@@ -97,7 +97,7 @@ def _cover(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) 
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) float32: a gradient, soft patches, and lines and arcs like parts of shapes; dark."""
+    """(height, width, 3) float32: dark: a gradient, soft patches, and lines and arcs like parts of shapes."""
     start, end = rng.uniform(30, 110, (2, 1)) + rng.uniform(-20, 20, (2, 3))
     angle = rng.uniform(0, 2 * math.pi)
     ys, xs = np.mgrid[0:height, 0:width]
@@ -124,7 +124,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
 
 
 def _mask(rng: np.random.Generator, name: str, diameter: float) -> np.ndarray:
-    """The shape turned and stretched at random: (h, w) float32 coverage in [0, 1], cropped to its extent."""
+    """The shape randomly rotated and stretched: (h, w) float32 coverage in [0, 1], cropped to its extent."""
     outline = _outline(name)
     turn = rng.uniform(-_MAX_TURN, _MAX_TURN)
     stretch = rng.uniform(0.9, 1.0)
@@ -195,6 +195,6 @@ def _paint(rng: np.random.Generator, window: np.ndarray, mask: np.ndarray, label
 
 
 def _colour(rng: np.random.Generator, label: int) -> np.ndarray:
-    """A bright colour (3,) whose hue scatters around the class's own, over its neighbours' and beyond."""
+    """A bright colour (3,) whose hue scatters around the class's own, reaching other classes' hues."""
     hue = (label / len(SHAPES) + rng.normal(0, _HUE_SCATTER)) % 1
     return 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.9), rng.uniform(0.8, 1.0)))

@@ -1,4 +1,4 @@
-"""What an annotation file says, before anything is decided, and how to read what it leaves open."""
+"""What an annotation file says, before anything is decided, and how to read ambiguous values."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_AREA = 1e30  # well inside float32
 
 @dataclass(frozen=True)
 class Conventions:
-    """How to read what annotations leave open; the config's keys of the same names.
+    """How to read ambiguous annotations; the config's keys of the same names.
 
     Attributes:
-        exif: which way up photos are meant.
+        exif: which way up photos are.
         box_form, box_units: what a box's four numbers are.
-        crowds: whether `iscrowd` boxes are crowds, or objects as CVAT exports those drawn with its brush.
+        crowds: whether `iscrowd` boxes are crowds, or objects drawn with CVAT's brush.
         strict: whether a correction is an error.
-        scan: whether every image file is opened, to tell of what needs no correction.
+        scan: whether to open every image file, to report also what needs no correction.
         hint: how the training split was read.
     """
 
@@ -41,31 +41,31 @@ class Conventions:
     hint: Reading | None = None
 
     def following(self, training: DetectionSet) -> Conventions:
-        """For another split of the same data, which is read as the training split was where it can be."""
+        """For another split of the same data, which is read like the training split where possible."""
         return replace(self, hint=training.reading)
 
 
 DEFAULT = Conventions()
-"""As annotations tell, and by the tools' conventions where they do not."""
+"""As the annotations indicate, and otherwise by the tools' conventions."""
 
 
 @dataclass
 class Entries:
-    """The images of an annotation file and their boxes, as they are written: M images, N boxes.
+    """The images of an annotation file and their boxes, as written: M images, N boxes.
 
     Attributes:
         source: the file, for messages.
-        declared: what the form says of a box's four numbers.
-        key_of: takes a box's number in the file, gives its key for messages.
+        declared: what a box's four numbers are in this format.
+        key_of: gives a box's key for messages from its number in the file.
         listed: images that the file has, good or not.
-        ids, files, sizes: of the images; a size that is to be read from the picture is (0, 0).
-        image: the place of each box's image among them.
+        ids, files, sizes: of the images; a size that has to be read from the image file is (0, 0).
+        image: the index of each box's image among them.
         label: from 1 on.
-        values: four numbers a box, one after the other.
-        area: square pixels; NaN where none is stated.
+        values: four numbers per box, one after the other.
+        area: square pixels; NaN if not stated.
         position: a box's number in the file.
-        beside: what is marked, of the boxes of which something is, by their place.
-        around: places of the boxes that are x, y, width, height in pixels whatever the others are.
+        beside: marks of the boxes that have any, by the box's index.
+        around: indices of the boxes that are x, y, width, height in pixels whatever the others are.
     """
 
     source: Path
@@ -84,7 +84,7 @@ class Entries:
     around: list[int] = field(default_factory=list)
 
     def add_image(self, own: Id, file: Path, size: tuple[int, int] | None) -> int:
-        """Its place."""
+        """Add an image and return its index."""
         self.ids.append(own)
         self.files.append(file)
         self.sizes.append(size or (0, 0))
@@ -101,7 +101,7 @@ class Entries:
         beside: Beside | None = None,
         around: bool = False,
     ) -> None:
-        """A box in an image; arguments as of the attributes."""
+        """Add a box of an image; arguments as the attributes."""
         if beside is not None:
             self.beside[len(self.image)] = beside
         if around:

@@ -1,4 +1,4 @@
-"""What an image file says of itself, without decoding it: its size, which way up it is shown, its depth."""
+"""An image file's header, without decoding the image: its size, which way up it is shown, its depth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from detnas_nni.data.pixels import is_wide, orientation, stored_size
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
-"""What image sets consist of. Of Pillow's other readers some run other programs (EPS, Ghostscript)."""
+"""The formats of image sets. Some of Pillow's other readers run other programs (EPS: Ghostscript)."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Header:
     """Attributes:
     stored: width and height as they are stored.
     orientation: EXIF's, 1 to 8.
-    wide: whether it has more than 8 bits a value.
+    wide: whether it has more than 8 bits per value.
     """
 
     stored: tuple[int, int]
@@ -36,12 +36,12 @@ class Header:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Width and height as people see it."""
+        """Width and height as displayed."""
         return self.stored[::-1] if self.orientation >= 5 else self.stored
 
 
 def read_header(file: Path) -> Header | None:
-    """What a file says of itself; None if it is no image. What Pillow warns of is left to who decodes it."""
+    """A file's header; None if it is not an image. Pillow's warnings are left to whoever decodes it."""
     try:
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as image:
             turn = orientation(image)
@@ -52,7 +52,7 @@ def read_header(file: Path) -> Header | None:
 
 @contextmanager
 def named_warnings(file: Path) -> Iterator[None]:
-    """Log what Pillow warns of, with the file's name, which it leaves out; each file once."""
+    """Log Pillow's warnings with the file's name, which they lack; each file once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

@@ -1,4 +1,4 @@
-"""Reads a classification set with one folder a class, as ImageNet's train and val."""
+"""Reads a classification set with one folder per class, like ImageNet's train and val."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class ClassificationSet:
     """Images with one label each.
 
     Attributes:
-        name: what messages call it, usually the folder.
+        name: its name in messages, usually the folder.
         classes: K names; the class at position i has label i.
         files: N image files.
         labels: (N,) int64 in 0..K-1.
@@ -82,7 +82,7 @@ def read_image_folder(root: Path, *, classes: Sequence[str] | None = None) -> Cl
     """List `root/CLASS/*.jpg` (or another image suffix), sorted; no image is opened.
 
     Args:
-        root: the folder; each folder in it is a class. Hidden ones and other files are passed over.
+        root: the folder; each folder in it is a class. Hidden ones and other files are ignored.
         classes: the classes it must have, in the order of their labels (those of the training part).
 
     Raises:
@@ -94,10 +94,10 @@ def read_image_folder(root: Path, *, classes: Sequence[str] | None = None) -> Cl
             found = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
         raise DataError(
-            f"{root}: the folder cannot be read ({error.strerror}); expected one folder a class in it."
+            f"{root}: the folder cannot be read ({error.strerror}); expected one folder per class in it."
         ) from None
     if not found:
-        raise DataError(f"{root}: has no folder in it; expected one folder a class, with its images.")
+        raise DataError(f"{root}: has no folder in it; expected one folder of images per class.")
     if classes is None:
         classes = found
     elif set(found) != set(classes):
@@ -112,7 +112,7 @@ def read_image_folder(root: Path, *, classes: Sequence[str] | None = None) -> Cl
         images = _images(root / name)
         if not images:
             raise DataError(
-                f"{root / name}: has no image; expected at least one file a class of the kinds "
+                f"{root / name}: has no image; expected at least one file per class, with a suffix of "
                 f"{', '.join(IMAGE_SUFFIXES)}."
             )
         files += images

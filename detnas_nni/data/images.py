@@ -1,4 +1,4 @@
-"""Decodes one image file, or says why not: the one way from a file to pixels, for training and for use."""
+"""Decodes one image file, or says why it cannot: the only way from file to pixels, in training and in use."""
 
 import os
 from io import FileIO
@@ -19,26 +19,26 @@ __all__ = ["MAX_PIXELS", "BadImageError", "read_image"]
 # 67 megapixels: ImageNet's largest image has 61. Beyond it a small file may unpack to gigabytes.
 MAX_PIXELS = 2**26
 
-# Bytes that hold the header of nearly every photo, and the whole of a small one.
+# Bytes that contain the header of nearly every photo, and all of a small one.
 _HEADER = 2**14
 
 
 def read_image(
     file: Path, size: tuple[int, int] | None = None, *, upright: bool | None = None
 ) -> torch.Tensor:
-    """Decode `file` to uint8 RGB (3, H, W); `pixels` says what becomes of more than 8 bits.
+    """Decode `file` to uint8 RGB (3, H, W); module `pixels` says what happens to more than 8 bits.
 
     Args:
         file: the image file.
-        size: width and height that the image has to have. A photo that EXIF's orientation turns to that size
-            is turned, one that has it as it is stored is not.
-        upright: whether a photo is turned as viewers show it, where its size does not tell. By default yes
-            with a size: boxes are drawn on what people see. Without one no, as in the reference's ImageNet
-            reader.
+        size: width and height that the image must have. A photo is rotated if EXIF's orientation gives that
+            size, and not if the stored image has it.
+        upright: whether to rotate a photo as viewers show it if its size does not decide. By default yes if
+            there is a size, as boxes are drawn on what people see; otherwise no, as in the reference's
+            ImageNet reader.
 
     Raises:
-        BadImageError: the file is missing, truncated, no image, too large, of an unknown range of values, or
-            not of `size`.
+        BadImageError: the file is missing, truncated, not an image, too large, of an unknown range of
+            values, or not of `size`.
     """
     if upright is None:
         upright = size is not None
@@ -65,7 +65,7 @@ def _decode(
 ) -> torch.Tensor:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise BadImageError(f"has {width}x{height} pixels, more than the {MAX_PIXELS} that are allowed")
+        raise BadImageError(f"has {width}x{height} pixels, more than the allowed {MAX_PIXELS}")
     form, turn = image.format, orientation(image)
     stored = stored_size(image, turn)
     shown = stored[::-1] if turn >= 5 else stored
@@ -80,9 +80,9 @@ def _decode(
 
 
 def _plain_jpeg(stream: FileIO, size: tuple[int, int] | None) -> torch.Tensor | None:
-    """The pixels of a JPEG file in which nothing is odd; None where Pillow is to look closer.
+    """The pixels of an ordinary JPEG file; None if Pillow has to look closer.
 
-    For small images Pillow's look at the header takes a quarter as long as all the rest.
+    For small images Pillow's reading of the header takes a quarter as long as all the rest.
     """
     start = stream.read(_HEADER)
     found = header_size(start)
@@ -103,12 +103,12 @@ def _plain_jpeg(stream: FileIO, size: tuple[int, int] | None) -> torch.Tensor | 
 
 
 def _longest(size: tuple[int, int]) -> int:
-    """Bytes that no photo of a size takes. Gigabytes may stand behind a small header, which Pillow leaves."""
+    """More bytes than a photo of this size takes. Pillow does not notice gigabytes after a small header."""
     return 2**20 + 3 * size[0] * size[1]
 
 
 def _decode_jpeg(stream: BinaryIO, image: Image.Image) -> torch.Tensor | None:
-    """The pixels of a JPEG file whose header Pillow has read and accepted; None if Pillow is to decode it."""
+    """The pixels of a JPEG file whose header Pillow has accepted; None if Pillow has to decode it."""
     size = os.fstat(stream.fileno()).st_size
     if image.mode not in ("RGB", "L") or size > _longest(image.size):
         return None

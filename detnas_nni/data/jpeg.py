@@ -15,14 +15,14 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _TABLES = (0xDB, 0xC4, 0xDD, 0xFE)  # quantisation, Huffman, restart interval; comment
 _JFIF = 0xE0
 
-_RGB = 3  # torchvision.io.ImageReadMode.RGB, which will go together with the decoder
+_RGB = 3  # torchvision.io.ImageReadMode.RGB, which will be removed with the decoder
 
 
 def decode_jpeg(data: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | None:
-    """The uint8 RGB pixels (3, H, W) that Pillow gives, to the bit; None where Pillow is to decode.
+    """The uint8 RGB pixels (3, H, W), identical to Pillow's; None if Pillow has to decode.
 
-    That is for damaged data, of which Pillow knows the reason, and on machines where torchvision has no such
-    decoder (0.29 says that it will go) or one whose rounding is another.
+    That is for damaged data, where Pillow gives the reason, and where torchvision has no such decoder (0.29
+    announces its removal) or one that rounds differently.
 
     Args:
         data: the bytes of a JPEG file in RGB or grey, uint8 (N,).
@@ -41,8 +41,8 @@ def decode_jpeg(data: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | Non
 def header_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that a JPEG file states, from its first bytes; None unless its header is plain.
 
-    Plain is one with nothing that Pillow would look into: tables, comments, JFIF's own segment, and a frame
-    of 8 bits in grey or in three colours. With EXIF, a colour profile or Adobe's segment it is not.
+    A plain header has only tables, comments, JFIF's own segment, and a frame of 8 bits in grey or three
+    colours; not EXIF, a colour profile or Adobe's segment.
     """
     if data[:2] != b"\xff\xd8":
         return None
@@ -64,14 +64,14 @@ def header_size(data: bytes) -> tuple[int, int] | None:
 
 @cache
 def _decoder() -> Callable[[torch.Tensor, int, bool], torch.Tensor] | None:
-    """torchvision's operator, without the warning that its function in Python gives with every image."""
+    """torchvision's operator, without the warning that its Python function gives with every image."""
     try:
         decode = torch.ops.image.decode_jpeg
         for sample in _samples():
             data = torch.frombuffer(bytearray(sample), dtype=torch.uint8)
             if not torch.equal(decode(data, _RGB, False), _by_pillow(sample)):
                 return None
-    except (AttributeError, RuntimeError):  # torchvision was built without it, or calls it otherwise
+    except (AttributeError, RuntimeError):  # torchvision was built without it, or has renamed it
         return None
     return decode
 
@@ -82,7 +82,7 @@ def _by_pillow(data: bytes) -> torch.Tensor:
 
 
 def _samples() -> list[bytes]:
-    """Noise, in which every frequency and every rounding occurs, in both forms of colour; and in grey."""
+    """Noise, with every frequency and rounding, in both colour layouts and in grey."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 72, 3), dtype=np.uint8))
     samples = []
     for image, subsampling in ((noise, "4:2:0"), (noise, "4:4:4"), (noise.convert("L"), "4:4:4")):

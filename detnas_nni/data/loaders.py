@@ -1,4 +1,4 @@
-"""Batches for training and evaluation: which images each step sees, and the loaders that bring them."""
+"""Batches for training and evaluation: which images each step sees, and the loaders that deliver them."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +35,11 @@ Collate = Callable[[Sequence[Sample | DataError | None]], Any]
 
 
 class TrainBatches(Sampler[list[tuple[int, int]]]):
-    """Batches for a training that is counted in steps, as a pure function of the seed and the step.
+    """Batches for a training counted in steps, as a pure function of seed and step.
 
-    The data set is gone through in one permutation after another, each from a generator of its own, seeded by
-    (seed, epoch). Batches run on across the end of a permutation, so none is short, whatever the sizes. Since
-    step k depends on nothing before it, a training resumes at k without any stored state.
+    The data set is traversed in one permutation after another, each from its own generator, seeded by
+    (seed, epoch). Batches continue across the end of a permutation, so none is short, whatever the sizes.
+    Since step k depends on nothing before it, a training resumes at k without stored state.
 
     An item is (index, position): the position in the whole training, over all ranks, from which the data set
     seeds the item's augmentation.
@@ -50,7 +50,7 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         steps: steps of the whole training; also the length, if it starts later: Lightning counts batches from
             the start of the training when it resumes.
         seed: the config's seed.
-        start_step: the step to begin with; `steps - start_step` batches come out.
+        start_step: the first step; there are `steps - start_step` batches.
         rank, world_size: this process's place; ranks take disjoint slices of the global batch.
     """
 
@@ -103,7 +103,7 @@ def detection_collate(
 ) -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]] | DataError | None:
     """B items → B images (3, H, W) of their own sizes and B targets, as torchvision's detectors take them.
 
-    Bad images (None) are left out; None if none is left. An error comes through for `ImageLoader` to raise.
+    Bad images (None) are left out; None if none is left. An error is passed on for `ImageLoader` to raise.
     """
     samples = _usable(items)
     if not isinstance(samples, list):
@@ -131,7 +131,7 @@ def _usable(items: Sequence[Sample | DataError | None]) -> list[Sample] | DataEr
 
 
 class ForkedLoader(DataLoader):
-    """A `DataLoader` that loses no interrupt while it starts its workers, each by a fork."""
+    """A `DataLoader` that loses no interrupt while it forks its workers."""
 
     def __iter__(self) -> Iterator[Any]:
         with interrupts_wait():
@@ -139,10 +139,9 @@ class ForkedLoader(DataLoader):
 
 
 class ImageLoader(ForkedLoader):
-    """A `DataLoader` that raises its workers' errors as they are and passes over batches without an image.
+    """A `DataLoader` that raises its workers' errors unchanged and skips batches without an image.
 
-    torch wraps an exception of a worker into one whose message is a traceback; the user is to read the
-    message.
+    torch wraps a worker's exception into one whose message is a traceback; the user should see the message.
     """
 
     def __iter__(self) -> Iterator[Any]:
@@ -156,7 +155,7 @@ class ImageLoader(ForkedLoader):
     def _stop_workers(self) -> None:
         """End the worker processes now, as Lightning does when it takes a loader down.
 
-        Left to the garbage collector they outlive the error, and are waited for until a timeout.
+        Left to the garbage collector they outlive the error, and delay the exit until a timeout.
         """
         if self._iterator is not None and self.num_workers > 0:
             self._iterator._shutdown_workers()
@@ -171,15 +170,15 @@ def train_loader(
     *,
     outlive_sigterm: bool = False,
 ) -> ImageLoader:
-    """The batches that `batches` names, in its order, from `workers` processes (0: in this one).
+    """The batches that `batches` names, in order, from `workers` processes (0: in this one).
 
     Args:
         dataset: the images, with the training's transform.
         batches: which images, step by step.
-        workers: loader processes; they change the speed alone, not a single value.
+        workers: loader processes; they change only the speed, no value.
         collate: `detection_collate` or `classification_collate`; the one that fits `dataset` if None.
-        outlive_sigterm: leave it to the process that trains what SIGTERM means. A cluster sends it to every
-            process, and a training that saves itself must not lose its workers before.
+        outlive_sigterm: whether workers ignore SIGTERM. A cluster sends it to every process, and a training
+            that saves itself must not lose its workers first.
     """
     return ImageLoader(
         dataset,

@@ -1,10 +1,10 @@
-"""A decoded image's values as 8 bits a colour, by one stated rule a mode; and which way up it is.
+"""A decoded image's values as 8 bits per colour, by one rule per mode; and which way up it is.
 
-- 8 bits and less, palettes, CMYK: as Pillow converts them; transparency is left out.
-- 16 bits (I;16, and I within 0..65535): v >> 8, the whole range of the file's type, as libpng and stb do
-  it and as Pillow does it for 16 bits in colour. The range of the type and not that of the image: two
-  images of one camera must not come out differently bright. A TIFF that says that it has 12 bits: v >> 4.
-- Floats (F) within 0..1: times 255; within 0..255: rounded. Others are refused: nobody knows their range.
+- 8 bits and less, palettes, CMYK: as Pillow converts them; transparency is dropped.
+- 16 bits (I;16, and I within 0..65535): v >> 8, for the whole range of the type, as in libpng, in
+  stb and in Pillow for 16 bits in colour. Not the range of the image: two images of one camera must not
+  differ in brightness. A TIFF that declares 12 bits: v >> 4.
+- Floats (F) within 0..1: times 255; within 0..255: rounded. Others are refused: their range is unknown.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ORIENTATION = ExifTags.Base.Orientation
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF's tags
 _WHITE_IS_ZERO = 0
 
-# How an image is turned that EXIF's orientation shows; and what undoes it.
+# How an image is turned for each EXIF orientation; and what undoes it.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,7 +36,7 @@ class BadImageError(Exception):
 
 
 def is_wide(image: Image.Image) -> bool:
-    """Whether an image has more than 8 bits a value, which are scaled."""
+    """Whether an image has more than 8 bits per value, which are scaled."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
@@ -74,29 +74,29 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8, of an image that is not decoded yet; 1 where it says none, or nonsense."""
+    """EXIF's orientation, 1 to 8, of an image not decoded yet; 1 if missing or invalid."""
     if image.format == "PNG" and not _EXIF & image.info.keys():
-        return 1  # Pillow would decode the whole image to look for EXIF behind it
+        return 1  # Pillow would decode the whole image to look for EXIF after it
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF is a format of its own, and damaged in as many ways
+    except Exception:  # EXIF is its own format, and can be damaged in as many ways
         return 1
     return value if value in _TURNS else 1
 
 
 def stored_size(image: Image.Image, turn: int) -> tuple[int, int]:
-    """Width and height as they are stored; Pillow gives a TIFF's as they are shown."""
+    """Width and height as stored; Pillow gives a TIFF's as displayed."""
     return image.size[::-1] if image.format == "TIFF" and turn >= 5 else image.size
 
 
 def turned(decoded: Image.Image, form: str | None, turn: int, shown: bool) -> Image.Image:
-    """A decoded image as it is shown, or as it is stored.
+    """A decoded image as displayed, or as stored.
 
     Args:
         decoded: as Pillow gives it.
         form: the file's format; a TIFF is turned by Pillow as it decodes it.
         turn: the file's `orientation`.
-        shown: whether as EXIF shows it.
+        shown: whether as EXIF says to display it.
     """
     if turn == 1 or shown == (form == "TIFF"):
         return decoded

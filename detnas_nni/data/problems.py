@@ -14,10 +14,10 @@ from detnas_nni.util.text import show
 logger = logging.getLogger(__name__)
 
 MISSING, CLIPPED, OUTSIDE = "missing files", "clipped boxes", "boxes outside"
-"""What readers note: images without a file, boxes that stick out of their image, those wholly outside."""
+"""What readers note: images without a file, boxes that extend beyond their image, those entirely outside."""
 
 ZERO_AREA = "zero-area boxes"
-"""Dropped without being a problem: a tool's accidental click."""
+"""Dropped without being a problem: usually an accidental click."""
 
 _OWN = re.compile(r"\d+|^.*\.xml|(?<= of ).*$")
 
@@ -26,12 +26,12 @@ _SHOWN = 3  # problems quoted in full; a damaged file may have a hundred thousan
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing that a reader corrects, or tells.
+    """A kind of thing that a reader corrects or reports.
 
     Attributes:
-        name: one word, by which counts are kept.
-        one, many: what is said of one entry and of several, after their number.
-        corrects: whether something is read in another way than it is written, which `strict` refuses.
+        name: the key of its counts.
+        one, many: the text after the number, for one entry and for several.
+        corrects: whether something is read differently from how it is written, which `strict` refuses.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Kind:
     def told(
         self, count: int, example: str = "", of: Mapping[str, int] = MappingProxyType({})
     ) -> "Correction":
-        """The sentence for so many entries.
+        """The sentence for a number of entries.
 
         Args:
             count: how many.
             example: the first of them.
-            of: how many of each class, or of whatever else they are told apart by.
+            of: how many of each class, or of whatever else distinguishes them.
         """
         said = f"{count:,} {self.one if count == 1 else self.many}"
         if of:
@@ -61,13 +61,13 @@ class Kind:
 
 @dataclass(frozen=True)
 class Correction:
-    """How often a kind was met in one annotation file.
+    """How often a kind occurred in one annotation file.
 
     Attributes:
         kind: the kind's name.
-        count: of entries.
+        count: the number of entries.
         text: the sentence for a reader.
-        corrects: as of `Kind`.
+        corrects: as in `Kind`.
     """
 
     kind: str
@@ -106,8 +106,8 @@ class Problems:
 
     def add(self, key: str, value: object, expected: str, reason: str) -> None:
         """Note a problem: the entry at `key` is left out and counted under `reason`."""
-        # Entries that fail alike differ in the numbers of their keys, in the names of files that have one
-        # entry each, and in what is there in place of them.
+        # Entries with the same mistake differ in the numbers in their keys, in file names if a file has one
+        # entry, and in the wrong value.
         kind = _OWN.sub("", key)
         self.add_text(
             f"`{key}` is {show(value)}, expected {expected}", reason, kind=f"{kind} {expected[:12]}"
@@ -127,18 +127,18 @@ class Problems:
             self._dropped[reason] += count
 
     def note(self, kind: str, count: int = 1) -> None:
-        """Count something that is worth telling, whether or not it is left out."""
+        """Count something worth reporting, whether or not it is left out."""
         if count:
             self._notes[kind] += count
 
     def correct(self, kind: Kind, example: str = "", count: int = 1, of: str = "") -> None:
-        """Count entries that are read in another way than they are written.
+        """Count entries that are read differently from how they are written.
 
         Args:
-            kind: in which.
-            example: the first of them, with its key and what became of it.
+            kind: in which way.
+            example: the first of them, with its key and how it was read.
             count: how many.
-            of: what they are counted by in the sentence, such as a class's name.
+            of: what the sentence counts them by, such as a class's name.
         """
         if not count:
             return
@@ -163,7 +163,7 @@ class Problems:
 
     @property
     def corrections(self) -> tuple[Correction, ...]:
-        """What was corrected and told, by kind."""
+        """What was corrected or reported, by kind."""
         return tuple(
             kind.told(alike.count, alike.first, alike.more) for kind, alike in self._corrected.items()
         )
@@ -174,17 +174,17 @@ class Problems:
         return "; ".join(self.first)
 
     def settle(self) -> dict[str, int]:
-        """Give the counts of what was left out, by reason; warn if something was.
+        """Return the counts of what was left out, by reason; warn if something was.
 
         Raises:
-            DataError: there are more problems than `max_bad`, or corrections where none are wanted.
+            DataError: there are more problems than `max_bad`, or corrections although none are allowed.
         """
         quoted = "; ".join(self.first)
         if self._count > self._max_bad:
             problems = "1 problem" if self._count == 1 else f"{self._count} problems"
             raise DataError(
                 f"{self._source}: {quoted}. {problems} in all, {self._max_bad} allowed: "
-                "mend the annotations, or raise max_bad_annotations in the config to leave such entries out."
+                "correct the annotations, or raise max_bad_annotations in the config to skip such entries."
             )
         self._expect_nothing_corrected()
         if self._dropped:
@@ -198,9 +198,9 @@ class Problems:
         if self._dropped[ZERO_AREA]:
             texts.append(f"{self._dropped[ZERO_AREA]:,} boxes without an area, which are left out")
         if self._notes[CLIPPED]:
-            texts.append(f"{self._notes[CLIPPED]:,} boxes that stick out of their image, which are cut")
+            texts.append(f"{self._notes[CLIPPED]:,} boxes that extend beyond their image, which are clipped")
         if self._strict and texts:
             raise DataError(
-                f"{self._source}: {'; '.join(texts)}. Nothing may be corrected, as `strict` is set: mend the "
-                "file, or leave out --strict (data.strict in the config)."
+                f"{self._source}: {'; '.join(texts)}. Nothing may be corrected, as `strict` is set: "
+                "correct the file, or leave out --strict (data.strict in the config)."
             )

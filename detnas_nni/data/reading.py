@@ -1,7 +1,7 @@
-"""From what an annotation file says to the one set in memory: the entries of every form go through here.
+"""From an annotation file's entries to the set in memory: the entries of every format go through here.
 
-A reader of a form (`coco`, `voc`) finds images and boxes and takes their values as they stand; here they
-become boxes in pixels, inside images of a known size and way up. What each step corrects is in
+A format's reader (`coco`, `voc`) collects images and boxes with their values as written; here they become
+boxes in pixels, inside images of known size and orientation. What each step corrects is in
 `data.corrections`.
 """
 
@@ -22,7 +22,7 @@ from detnas_nni.data.problems import CLIPPED, OUTSIDE, ZERO_AREA, Problems
 from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.errors import DataError
 
-_ROUNDING = 1.0  # pixels by which a box may stick out without a word
+_ROUNDING = 1.0  # pixels by which a box may extend beyond its image unreported
 
 
 def finish(
@@ -37,16 +37,16 @@ def finish(
     """The set in memory.
 
     Args:
-        entries: what the file says; images whose size cannot be found out are left out.
+        entries: what the file says; images whose size cannot be determined are left out.
         classes: K names, in the order of their labels.
-        category_ids: the file's own ids of them.
+        category_ids: the file's own ids for them.
         problems: of this file; settled here.
-        conventions: how to read what is left open.
-        shift: pixels that are taken from x1 and y1, where a form counts them from 1.
+        conventions: how to read ambiguous annotations.
+        shift: pixels subtracted from x1 and y1 if the format counts them from 1.
 
     Raises:
-        DataError: too many problems, corrections where none are wanted, no image is left, or two readings of
-            the boxes are possible.
+        DataError: too many problems, corrections although none are allowed, no image left, or two
+            possible readings of the boxes.
     """
     frames, usable = _frames(entries, problems, conventions.exif)
     columns = _Columns.of(entries, usable)
@@ -78,7 +78,7 @@ def finish(
 
 @dataclass
 class _Columns:
-    """N boxes of usable images: their place among the entries' boxes and what stands there."""
+    """N boxes of usable images: their index among the entries' boxes, and their values."""
 
     place: np.ndarray
     image: np.ndarray
@@ -103,7 +103,7 @@ class _Columns:
         marks["around"][entries.around] = True
         columns = cls(
             place=np.arange(count),
-            # The places of the images that are left.
+            # The indices of the images that are left.
             image=(np.cumsum(usable) - 1)[image] if count else image,
             label=np.array(entries.label, dtype=np.int64),
             values=np.array(entries.values, dtype=np.float64).reshape(-1, 4),
@@ -148,7 +148,7 @@ def _frames(entries: Entries, problems: Problems, exif: Exif) -> tuple[Frames, n
 def _corners(
     entries: Entries, columns: _Columns, frames: Frames, problems: Problems, conventions: Conventions
 ) -> tuple[Reading, np.ndarray]:
-    """How the boxes are read, and their corners (N, 4) in pixels, not yet cut at the images' edges."""
+    """How the boxes are read, and their corners (N, 4) in pixels, not yet clipped to the images."""
     ordinary, sizes = ~columns.around, frames.sizes[columns.image]
     reading = units.decide(
         columns.values[ordinary],
@@ -182,7 +182,7 @@ def _corners(
     told(units.kind_of(entries.declared, reading), ordinary)
     told(units.SWAPPED, swapped)
     if reading != Reading(entries.declared, "pixels"):
-        columns.area[ordinary] = np.nan  # it is of the box as it was written, if at all
+        columns.area[ordinary] = np.nan  # it belongs to the box as written, if at all
     rotated = (columns.rotation % 360) != 0
     if rotated.any():
         boxes[rotated] = units.upright(boxes[rotated], columns.rotation[rotated])
@@ -193,7 +193,7 @@ def _corners(
 def _inside(
     entries: Entries, columns: _Columns, boxes: np.ndarray, sizes: np.ndarray, problems: Problems
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the boxes with an area inside their images, these boxes (N, 4) cut, and their areas (N,)."""
+    """Rows of the boxes with an area inside their images, the clipped boxes (N, 4), and their areas (N,)."""
     limits = sizes[columns.image].astype(np.float64)
     flat = (boxes[:, :2] >= boxes[:, 2:]).any(axis=1)
     outside = ~flat & ((boxes[:, :2] >= limits) | (boxes[:, 2:] <= 0)).any(axis=1)
@@ -265,7 +265,7 @@ def _records(
 
 
 def _category_numbers(own: Sequence[Id | None]) -> tuple[int, ...]:
-    """Ids that the metrics can count with: the file's own where all of them are such."""
+    """Ids that the metrics can work with: the file's own if all of them are suitable."""
     known = [identity for identity in own if identity is not None]
     return tuple(numbered(known)) if len(known) == len(own) else tuple(range(1, len(own) + 1))
 

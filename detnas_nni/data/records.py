@@ -1,4 +1,4 @@
-"""A detection data set in memory: what the COCO and the VOC reader give and everything else takes."""
+"""A detection data set in memory: what the COCO and VOC readers return and everything else uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,16 +20,16 @@ class ImageRecord:
 
     Attributes:
         image_id: the id in the annotation file (COCO) or the 1-based position in the image set (VOC); a
-            number from 1 on where the file's ids are none that metrics can count with.
+            number from 1 on if metrics cannot work with the file's ids.
         file: the image file.
-        width, height: in pixels, of the image the way up that its boxes are in.
+        width, height: in pixels, of the image in the orientation that its boxes refer to.
         boxes: (N, 4) float32, absolute x1, y1, x2, y2 inside the image, each with an area.
         labels: (N,) int64 in 1..K; 0 is the background.
         crowd: (N,) bool, COCO's `iscrowd`: a region of many objects; not trained on, ignored when matched.
         difficult: (N,) bool, VOC's flag: hard to recognise; ignored by its metric.
         area: (N,) float32, square pixels; the segment's area where the data set gives one (COCO).
-        upright: whether a photo is turned as EXIF says where its size does not tell.
-        own_id: the annotation file's own id, for what is handed out.
+        upright: whether a photo is turned as EXIF says if its size does not decide.
+        own_id: the annotation file's own id, for output.
     """
 
     image_id: int
@@ -48,7 +48,7 @@ class ImageRecord:
     def of_rows(
         cls, image_id: int, file: Path, width: int, height: int, rows: Sequence[tuple]
     ) -> "ImageRecord":
-        """Build a record from one row a box: (x1, y1, x2, y2), label, crowd, difficult, area."""
+        """Build a record from one row per box: (x1, y1, x2, y2), label, crowd, difficult, area."""
         boxes, labels, crowd, difficult, area = zip(*rows, strict=True) if rows else ((),) * 5
         return cls(
             image_id=image_id,
@@ -68,7 +68,7 @@ class ImageRecord:
         return self.width, self.height
 
     def trainable(self, difficult: bool = False) -> np.ndarray:
-        """Which boxes (N,) bool are to be trained on: no crowd, and none that is difficult unless asked for.
+        """Which boxes (N,) bool to train on: no crowds, and difficult ones only if asked for.
 
         The VOC devkit does not count difficult objects and maskrcnn-benchmark does not train on them.
         """
@@ -80,16 +80,16 @@ class DetectionSet:
     """Images with boxes of K classes.
 
     Attributes:
-        name: what messages call it, usually the annotation file's path.
+        name: its name in messages, usually the annotation file's path.
         classes: K names; the class at position i has label i + 1.
         category_ids: K ids of the data set (COCO's may have gaps), in the order of `classes`.
         records: the images.
         dropped: how many entries the reader left out, by reason.
-        notes: how often the reader met what `data.problems` names, such as boxes that it clipped.
+        notes: how often the reader noted what `data.problems` names, such as clipped boxes.
         problems: the first problems, in words.
-        corrections: what was read otherwise than it is written, and what is worth telling, by kind.
-        own_category_ids: the annotation file's own ids, for what is handed out; `category_ids` differ from
-            them where metrics cannot count with them.
+        corrections: what was read differently from how it is written, or is worth reporting, by kind.
+        own_category_ids: the annotation file's own ids, for output; `category_ids` differ if metrics cannot
+            work with those.
         reading: how its boxes were read.
     """
 
@@ -151,11 +151,11 @@ class DetectionSet:
     ) -> tuple["DetectionSet", "DetectionSet"]:
         """Split off `count` images: (the rest, the held-out part), disjoint, each in the set's order.
 
-        The paper (section 4.1) holds 5k images out of COCO's trainval35k to search on. The choice depends on
-        the seed and the file names alone.
+        The paper (section 4.1) holds 5k images out of COCO's trainval35k to search on. The choice depends
+        only on the seed and the file names.
 
         Args:
-            count: how many; fewer come out where groups of copies do not fill it.
+            count: how many; fewer are held out if groups of copies do not fit exactly.
             seed: the config's.
             copies: groups of file names that are held out together.
 
@@ -167,8 +167,8 @@ class DetectionSet:
                 f"{self.name}: {count} images to hold out for the search split, expected 1 to "
                 f"{len(self) - 1} of its {len(self)} images."
             )
-        # The folder is left out of the key, so that the split does not change when the data moves; images in
-        # different folders may share a name, so the id goes in.
+        # The key has no folder, so that the split does not change when the data moves, but it has the id, as
+        # images in different folders may share a name.
         keys = [f"{record.file.name}\0{record.image_id}" for record in self.records]
         groups = group_numbers([record.file for record in self.records], copies) if copies else None
         held = seeded_choice(keys, count, seed, groups)
@@ -225,7 +225,7 @@ def check_disjoint(
     second: DetectionSet,
     expected: str = "splits without a common image, or the AP says nothing about unseen images",
 ) -> None:
-    """Make sure that two sets share no image file; links are followed.
+    """Make sure that two sets share no image file; links are resolved.
 
     Args:
         first, second: the sets, by default two splits.

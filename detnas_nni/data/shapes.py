@@ -12,11 +12,11 @@ from detnas_nni.errors import DataError, UsageError
 from detnas_nni.util.files import is_free, replaced_folder
 from detnas_nni.util.progress import ProgressBar
 
-# With gaps, as COCO's are: what confuses ids and labels shows at once.
+# With gaps, like COCO's, so that confusing ids with labels shows at once.
 _CATEGORY_IDS = (1, 3, 4, 7, 8, 11, 12, 16)
 
 _RECORD = "shapes.json"
-_VERSION = 1  # raise it when the same parameters give other images
+_VERSION = 1  # raise it when the same parameters give different images
 
 
 def generate_shapes(
@@ -33,31 +33,31 @@ def generate_shapes(
     detection_size: tuple[int, int] = (96, 128),
     overwrite: bool = False,
 ) -> bool:
-    """Write the practice set to `out`, unless it is there already.
+    """Write the practice set to `out`, unless it exists already.
 
-    out/classification/{train,val}/CLASS/*.jpg   one shape an image, as `read_image_folder` takes it
-    out/detection/{train,search,test}/*.jpg      one to five shapes an image, over clutter
+    out/classification/{train,val}/CLASS/*.jpg   one shape per image, as `read_image_folder` takes it
+    out/detection/{train,search,test}/*.jpg      one to five shapes per image, over clutter
     out/detection/{train,search,test}.json       their boxes, as `read_coco` takes them
     out/shapes.json                              the parameters
 
-    Every image comes from a stream of its own, so the same parameters give the same bytes, and a larger set
+    Every image has its own random stream, so the same parameters give the same bytes, and a larger set
     begins with the images of a smaller one. The set appears at `out` when it is complete.
 
     Args:
         out: the folder to make.
         seed: the seed.
         classes: how many of `drawing.SHAPES`, 2 to 8.
-        classification_train, classification_val: images, at least one a class.
+        classification_train, classification_val: images, at least one per class.
         detection_train, detection_search, detection_test: images, at least one.
         classification_size: side of a classification image, pixels, at least 32.
         detection_size: smallest and largest side of a detection image, pixels, at least 48.
         overwrite: replace a set of other parameters.
 
     Returns:
-        Whether the set was written; False if it was there.
+        Whether the set was written; False if it existed.
 
     Raises:
-        DataError: `out` holds something else, or a set of other parameters and `overwrite` is not given.
+        DataError: `out` holds something else, or a set of other parameters without `overwrite`.
         UsageError: a parameter is out of range.
     """
     counts = {
@@ -111,15 +111,15 @@ def _check_parameters(
 
 
 def _must_write(out: Path, parameters: dict[str, Any], overwrite: bool) -> bool:
-    """Whether the set has to be written; nothing that this module did not write is ever replaced."""
+    """Whether the set has to be written; only what this module wrote is ever replaced."""
     if is_free(out):
         return True
     try:
         found = json.loads((out / _RECORD).read_text())
     except (OSError, ValueError):
         raise DataError(
-            f"{out}: exists and is no set of generated shapes (it has no readable {_RECORD}); "
-            "expected a new or an empty folder. Name another one."
+            f"{out}: exists and is not a set of generated shapes (it has no readable {_RECORD}); "
+            "expected a new or empty folder. Name another one."
         ) from None
     if found == parameters:
         return False

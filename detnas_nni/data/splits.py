@@ -37,17 +37,17 @@ class DetectionSplits:
     search: DetectionSet
     test: DetectionSet | None
     whole: DetectionSet
-    """the training split with what was held out of it: what a final net is trained on"""
+    """the training split including what was held out of it: what a final net is trained on"""
     held_out: bool = False
-    """whether `search` is a part of the training split"""
+    """whether `search` was held out of the training split"""
 
     @property
     def leaks(self) -> str:
-        """In words, if names say that copies of held-out pictures are trained on; else empty."""
+        """A sentence if names indicate that copies of held-out pictures are trained on; else empty."""
         return _leaks(self.train, self.search) if self.held_out else ""
 
     def told(self) -> Iterator[str]:
-        """What was corrected in each split, a line each, and what is wrong with the hold-out."""
+        """A line for each kind of correction in each split, and one if the hold-out is flawed."""
         for name, split in (("train", self.whole), ("search", self.search), ("test", self.test)):
             if split is not None and not (name == "search" and self.held_out):
                 yield from (f"{name}: {correction.text}" for correction in split.corrections)
@@ -58,7 +58,7 @@ class DetectionSplits:
 
 @dataclass(frozen=True)
 class ClassificationSplits:
-    """As `DetectionSplits`, of labelled images."""
+    """Like `DetectionSplits`, for labelled images."""
 
     train: ClassificationSet
     search: ClassificationSet
@@ -76,16 +76,16 @@ def open_detection(
 ) -> DetectionSplits:
     """Read and check every detection split.
 
-    Without a search split of its own, `holdout` images are held out of the training split by the seed, as
+    If there is no search split, `holdout` images are held out of the training split by the seed, as
     the paper holds 5k out of trainval35k. No image is in two splits, or in two sources of a split.
 
     Args:
-        data: the config's section. `max_bad_annotations` is for each of its sources.
-        seed: of the hold-out.
-        max_images: the most images that are kept of each split, for a trial run: its first ones with a box
-            to train on, then others. Classes and hold-out stay those of the whole.
+        data: the config's section. `max_bad_annotations` applies to each source.
+        seed: for the hold-out.
+        max_images: how many images of each split to keep at most, for a trial run: the first with a box to
+            train on, then others. Classes and hold-out are those of the whole split.
         strict: the config's `data.strict`.
-        scan: whether every image file is opened, to tell of what needs no correction.
+        scan: whether to open every image file, to report also what needs no correction.
 
     Raises DataError.
     """
@@ -118,7 +118,7 @@ def open_detection(
 
 
 def conventions_of(data: cfg.DetectionData) -> Conventions:
-    """How a config says that annotations are to be read."""
+    """How to read annotations, according to a config."""
     return Conventions(exif=data.exif, box_form=data.box_form, box_units=data.box_units, crowds=data.crowds)
 
 
@@ -129,9 +129,9 @@ def open_classification(
 
     Args:
         data: the config's section.
-        seed: of the hold-out.
-        max_images: the most images that are kept of each split, for a trial run, evenly spread over its list
-            and so over its classes. The list of classes and the hold-out stay those of the whole.
+        seed: for the hold-out.
+        max_images: how many images of each split to keep at most, for a trial run, evenly spread over its
+            list and so over its classes. Classes and hold-out are those of the whole split.
 
     Raises DataError.
     """
@@ -165,7 +165,7 @@ def _read(
         conventions = conventions.following(parts[0])
     if len(parts) == 1:
         return parts[0]
-    # A COCO file lists its classes, a VOC folder has those of its objects.
+    # A COCO file lists its classes; a VOC folder has only those of its objects.
     listed = isinstance(sources[0], cfg.CocoSplit)
     return join(parts, _common_classes(parts, listed) if classes is None else classes, listed=listed)
 
@@ -178,7 +178,7 @@ def read_source(
     *,
     lenient: bool = False,
 ) -> DetectionSet:
-    """One source of a split; arguments and errors as of its form's reader."""
+    """One source of a split; arguments and errors as for its format's reader."""
     if isinstance(source, cfg.CocoSplit):
         return read_coco(
             source.images,
@@ -202,24 +202,24 @@ def read_source(
 def join(parts: Sequence[DetectionSet], classes: Sequence[str], *, listed: bool) -> DetectionSet:
     """All images of several annotation files, in order, such as the trainval sets of VOC2007 and VOC2012.
 
-    Images are numbered anew from 1, and categories by their labels: the ids of two files are each file's own,
-    and may collide (a VOC image has its line's number).
+    Images are renumbered from 1, and categories by their labels, as the ids of two files may collide (a VOC
+    image has its line's number).
 
     Args:
         parts: the sets.
-        classes: K names in the order of their labels, among which are those of every part.
-        listed: whether a part lists its classes, so that it is worth telling that it lacks one.
+        classes: K names in the order of their labels, including those of every part.
+        listed: whether a part lists its classes, so that a missing one is worth reporting.
 
     Raises:
         DataError: two parts share an image file.
     """
     for first, second in combinations(parts, 2):
-        check_disjoint(first, second, "each image in one source alone, or it would count twice")
+        check_disjoint(first, second, "each image in only one source, or it would count twice")
     records: list[ImageRecord] = []
     dropped: Counter[str] = Counter()
     corrections: list[Correction] = []
     for part in parts:
-        # At a part's label stands the joint one; 0 is the background.
+        # Maps a part's label to the joint one; 0 is the background.
         labels = np.array([0, *(classes.index(name) + 1 for name in part.classes)], dtype=np.int64)
         for number, record in enumerate(part.records, start=len(records) + 1):
             records.append(replace(record, image_id=number, labels=labels[record.labels]))
@@ -248,7 +248,7 @@ def _common_classes(parts: Sequence[DetectionSet], listed: bool) -> list[str]:
 
 
 def _leaks(train: DetectionSet, held: DetectionSet) -> str:
-    """Whether the names of the images say that the hold-out parts copies of a picture; in words."""
+    """A sentence if the names of the images indicate that the hold-out separates copies of a picture."""
     files = [record.file for record in (*train.records, *held.records)]
     groups = [group for group in by_name(files) if len(group) <= len(files) / 2]
     parted = [group for group in groups if min(group) < len(train) <= max(group)]
@@ -256,9 +256,9 @@ def _leaks(train: DetectionSet, held: DetectionSet) -> str:
         return ""
     first = ", ".join(files[place].name for place in parted[0][:2])
     return (
-        f"the held-out images are not apart from the training images: by their names {len(parted):,} groups "
-        f"of copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
-        "good. Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes "
+        f"the held-out images are not independent of the training images: by name {len(parted):,} groups of "
+        f"copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
+        "high. Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes "
         "it"
     )
 
@@ -266,7 +266,7 @@ def _leaks(train: DetectionSet, held: DetectionSet) -> str:
 def _first_trainable(images: DetectionSet, count: int, difficult: bool) -> DetectionSet:
     if count >= len(images):
         return images
-    # A stable sort: images with a box to train on come first, each kind in the set's order.
+    # A stable sort: images with a box to train on come first, otherwise in the set's order.
     ranked = sorted(range(len(images)), key=lambda at: not images.records[at].trainable(difficult).any())
     return images.subset(sorted(ranked[:count]), f"{images.name} ({count} of {len(images)})")
 

@@ -1,8 +1,8 @@
-"""Augmentation and the conversion to what the nets take: torchvision's v2 transforms.
+"""Augmentation and the conversion to the nets' input: torchvision's v2 transforms.
 
 The nets take images as the authors' code does (facts file, "Search space"): channels in the order blue,
 green, red, values 0 to 255 as float32, no mean subtracted, no division by a standard deviation. The order
-comes from OpenCV, which the authors read images with; the stem's first batch norm makes up for the scale.
+comes from OpenCV, with which the authors read images; the stem's first batch norm absorbs the scale.
 Published weights depend on both. So every pipeline here ends in `to_bgr`, and a detector's own normalisation
 has to be mean 0, std 1.
 """
@@ -18,20 +18,20 @@ from torchvision.transforms.v2 import functional
 def to_bgr(pixels: Tensor) -> Tensor:
     """uint8 RGB image (3, H, W) → float32 BGR (3, H, W) in 0..255, of the same strides."""
     result = pixels.to(torch.float32, copy=True)
-    # Two copies: `flip` takes twice as long where a pixel's colours lie side by side, as decoders give them.
+    # Two copies: `flip` takes twice as long with interleaved colours, as decoders give them.
     result[0] = pixels[2]
     result[2] = pixels[0]
     return result
 
 
 class Pipeline(nn.Module):
-    """Called as pipeline(image) or pipeline(image, target): steps, a flip, and what the nets take.
+    """Called as pipeline(image) or pipeline(image, target): steps, a flip, and the nets' format.
 
-    It draws and gives what `v2.Compose` of the same steps does, to the bit. That takes the target apart and
-    puts it together again in each of them, which for small images takes as long as their work.
+    Draws and results are identical to `v2.Compose` of the same steps, which flattens and rebuilds the target
+    in each step; for small images that takes as long as the work itself.
 
     Args:
-        steps: torchvision's transforms that concern the image alone and are always applied.
+        steps: torchvision's transforms that concern only the image and are always applied.
         flip: probability of a horizontal flip, of the boxes too; None draws nothing.
     """
 
@@ -44,7 +44,7 @@ class Pipeline(nn.Module):
         return f"flip={self.flip}"
 
     def forward(self, image: Tensor, *target: Any) -> Any:
-        """uint8 RGB image (3, H, W), maybe with a label or a target, to what the nets take."""
+        """uint8 RGB image (3, H, W), maybe with a label or a target, to the nets' format."""
         pixels = image.as_subclass(Tensor)
         for step in self.steps:
             pixels = step.transform(pixels, step.make_params([pixels]))
@@ -65,7 +65,7 @@ def classification_train(size: int, color_jitter: float = 0.4, min_scale: float 
     """The supernet's ImageNet recipe: a random crop, colour jitter, a flip.
 
     Args:
-        size: side of the square that comes out, pixels.
+        size: side of the resulting square, pixels.
         color_jitter: strength for brightness, contrast and saturation; 0 turns it off.
         min_scale: smallest part of the image's area that a crop takes; 0.08 in the paper, more for small
             images.

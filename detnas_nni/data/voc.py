@@ -37,8 +37,8 @@ WITHOUT_XML = Kind(
 )
 TWINS = Kind(
     "pictures of one name",
-    "picture has the name of another that an XML file is of, but for the suffix; left out",
-    "pictures have the names of others that XML files are of, but for the suffix; left out",
+    "picture has the name of another with an XML file, except for the suffix; left out",
+    "pictures have the names of others with XML files, except for the suffix; left out",
     corrects=False,
 )
 SET_LINES = Kind(
@@ -47,7 +47,7 @@ SET_LINES = Kind(
     "lines of the image set have more than a name (a suffix, a flag); read",
 )
 
-_MAX_XML = 10_000_000  # bytes; VOC's own files have 2 kB an image
+_MAX_XML = 10_000_000  # bytes; VOC's own files have 2 kB per image
 
 
 class _Object(NamedTuple):
@@ -72,29 +72,29 @@ def read_voc(
     backgrounds: bool = False,
     conventions: Conventions = DEFAULT,
 ) -> DetectionSet:
-    """Read a VOC folder, or one image set of it; images are opened only where the XML leaves something open.
+    """Read a VOC folder, or one image set of it; images are opened only where the XML is ambiguous.
 
     `root` holds XML files and pictures in one of the layouts of `voc_folders`, and for an image set
-    `ImageSets/Main/IMAGE_SET.txt` with one name a line. An image's id is its 1-based line in the set, or its
-    number in the order of the names. Problems and corrections are as in `read_coco`; a damaged XML file is
-    one problem and leaves its image out. Difficult boxes are kept and flagged.
+    `ImageSets/Main/IMAGE_SET.txt` with one name per line. An image's id is its 1-based line in the set, or
+    its number in the order of the names. Problems and corrections are as in `read_coco`; a damaged XML file
+    is one problem and leaves its image out. Difficult boxes are kept and flagged.
 
     Args:
         root: the folder (VOCdevkit/VOC2007, say).
-        image_set: the name of the set: train, val, trainval, test; all pictures that have an XML file if
-            None.
-        classes: names in the order of their labels; those found in the set, sorted, if None.
+        image_set: the name of the set: train, val, trainval, test; if None, all pictures that have an
+            XML file.
+        classes: names in the order of their labels; if None, those found in the set, sorted.
         max_bad: how many problems are tolerated.
-        one_based: how pixels are counted. False takes xmin … ymax for the box's edges, as labelImg and most
-            other tools write them, and as conversions to COCO read them. True is the devkit's own convention:
+        one_based: how pixels are counted. False takes xmin … ymax as the box's edges, as labelImg and most
+            other tools write them and conversions to COCO read them. True is the devkit's own convention:
             pixels are counted from 1 and xmax, ymax belong to the box, so its edges are xmin - 1, ymin - 1,
             xmax, ymax. Choose True for the original VOC2007 and VOC2012; the two differ by one pixel.
-        images: the folder of the pictures, if `voc_folders` does not find it.
+        images: the folder of the pictures, if `voc_folders` cannot find it.
         backgrounds: whether pictures without an XML file are images without objects.
-        conventions: how to read what is left open.
+        conventions: how to read ambiguous annotations.
 
     Raises:
-        DataError: as `read_coco`.
+        DataError: as for `read_coco`.
     """
     if image_set is not None and (not image_set or leaves_folder(image_set) or "/" in image_set):
         raise DataError(f"{root}: the image set is {show(image_set)}, expected a name such as train or val.")
@@ -123,7 +123,7 @@ def read_voc(
 
 
 class _Set:
-    """The images of a set and their objects, as they are gathered."""
+    """The images of a set and their objects, while they are collected."""
 
     def __init__(
         self, root: Path, source: Path, folders: VocFolders, backgrounds: bool, problems: Problems
@@ -137,11 +137,11 @@ class _Set:
         self._problems = problems
         self._pictures = ImageFiles(folders.pictures, "JPEGImages")
         self._xml = ImageFiles(folders.xml, "Annotations")
-        # What messages put before the name of an XML file.
+        # Precedes the name of an XML file in messages.
         self._place = "" if folders.xml == root else f"{folders.xml.name}/"
 
     def read_all(self) -> None:
-        """All pictures that have an XML file, in the order of these; then the others, if they are wanted."""
+        """All pictures that have an XML file, in the order of the files; then the others, if wanted."""
         taken: set[Path] = set()
         stems = sorted(name[:-4] for name in self._xml.all_names(".xml"))
         self.entries.listed = len(stems)
@@ -202,7 +202,7 @@ class _Set:
                 self._add(line, name, picture, tree)
 
     def _named(self, line: str) -> str:
-        """The name that a line means: its first reading of which there is an XML file or a picture."""
+        """The name that a line means: its first reading for which there is an XML file or a picture."""
         for reading in readings_of_line(line):
             if f"{reading}.xml" in self._xml or self._beside(reading):
                 if reading != line:
@@ -214,8 +214,8 @@ class _Set:
         """The picture of an XML file's name. _BadFileError if there are several, and nothing names one.
 
         Args:
-            name: less its suffix.
-            line: of the image set, which may have the suffix.
+            name: without suffix.
+            line: the image set's line, which may have the suffix.
         """
         beside = self._beside(name)
         if len(beside) > 1:
@@ -233,7 +233,7 @@ class _Set:
         return [name + suffix for suffix in _SUFFIXES if name + suffix in self._pictures]
 
     def _named_one(self, name: str, line: str, beside: list[str]) -> list[str]:
-        """Of a.jpg and a.png the one that the set's line names, or the XML file in `filename`."""
+        """Of a.jpg and a.png the one named by the set's line, or by the XML file's `filename`."""
         xml, own = self._xml_name(name), ""
         if xml is not None:
             own = _parse(self._folders.xml / xml, self._place + xml).findtext("filename") or ""
@@ -243,12 +243,12 @@ class _Set:
             if len(found) == 1:
                 return found
         raise _BadFileError(
-            f"`{self._place}{name}.xml` may be of {' or '.join(beside)}, and its `filename` is {show(own)}; "
-            "expected the name of one of them. Remove the other picture, or write the name there"
+            f"`{self._place}{name}.xml` may belong to {' or '.join(beside)}, and its `filename` is "
+            f"{show(own)}; expected the name of one of them. Remove the other picture, or enter its name"
         )
 
     def _tree_with_picture(self, stem: str) -> tuple[Element, Path | None] | None:
-        """An XML file and the picture that it names itself."""
+        """An XML file and the picture that the file itself names."""
         tree = self._tree(stem)
         if tree is None:
             return None
@@ -280,7 +280,7 @@ class _Set:
         return {file[:-4]: file for file in self._xml.all_names(".xml") if not file.endswith(".xml")}
 
     def _miss(self, key: str, name: str) -> None:
-        # Looked for once: what is said of the first is said of all.
+        # Looked for once: the message for the first holds for all.
         near = self._pictures.nearest(name) if MISSING not in self._problems.notes else ""
         self._problems.note(MISSING)
         self._problems.add(
@@ -296,7 +296,7 @@ class _Set:
 
     def _add_object(self, entry: Element, key: str, image: int) -> None:
         label, problems = (entry.findtext("name") or "").strip(), self._problems
-        if flag(entry.findtext("deleted")):  # LabelMe's first editor keeps what its users have removed
+        if flag(entry.findtext("deleted")):  # LabelMe's first editor keeps removed objects
             problems.drop("deleted objects")
             return
         if not label:
@@ -314,13 +314,13 @@ class _Set:
         self.objects.append(_Object(key, image, label, box))
 
     def _rest(self, taken: set[Path], stems: list[str]) -> None:
-        """The pictures without an XML file: taken as backgrounds, or told."""
+        """The pictures without an XML file: taken as backgrounds, or reported."""
         suffixes = tuple(IMAGE_SUFFIXES)
         others = sorted(name for name in self._pictures.all_names(*suffixes))
         files = [self._folders.pictures / name for name in others]
         left = [file for file in files if file not in taken]
         twins = {file.with_suffix("") for file in taken}
-        # Of a picture whose XML file is damaged nobody knows that nothing is on it.
+        # A picture whose XML file is damaged may have objects.
         annotated = {self._folders.pictures / stem for stem in stems}
         for own, file in enumerate(left, start=len(stems) + 1):
             if file.with_suffix("") in twins:
@@ -368,7 +368,7 @@ def _labels(found: _Set, classes: Sequence[str] | None, source: Path, problems: 
             key = next(entry.key for entry in found.objects if entry.name == name)
             raise DataError(
                 f"{source}: `{key}.name` is {show(name)}, which `classes` in the config, or the training "
-                f"split, lacks; it has {show(list(classes))}. Add it to `classes`, or take its objects out."
+                f"split, lacks; it has {show(list(classes))}. Add it to `classes`, or remove its objects."
             )
         problems.correct(OTHER_CASE, f"{show(name)} for {show(alike[0])}")
         labels[name] = labels[alike[0]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from detnas_nni.errors import DataError
 from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder, read_bytes
 
-# VOC's own name first; then labelImg's habits, and those of tools that imitate it.
+# VOC's own name first; then those of labelImg, and of tools that imitate it.
 XML_FOLDERS = ("annotations", "annotation", "xmls", "xml", "labels", "annots", "anns", "ann")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img", "pictures", "pics", "photos", "frames")
 
@@ -28,8 +28,8 @@ _MAX_SET = 100_000_000  # bytes of a list; VOC's have 0.3 MB
 class VocFolders:
     """Attributes:
     xml: the folder of the XML files.
-    pictures: the folder of the images; the same where they lie side by side.
-    sets: the names of the image sets; none where there is no ImageSets/Main.
+    pictures: the folder of the images; the same if they are side by side.
+    sets: the names of the image sets; none if there is no ImageSets/Main.
     """
 
     xml: Path
@@ -40,11 +40,11 @@ class VocFolders:
 def voc_folders(root: Path, pictures: Path | None = None) -> VocFolders:
     """The folders of a set: VOC's own, `images` and `annotations`, or one folder for both.
 
-    Of `annotations/train` the pictures are in `images/train`, as far as they are not beside the XML files.
+    For `annotations/train` the pictures are in `images/train`, unless they are next to the XML files.
 
     Args:
         root: the set's folder.
-        pictures: the folder of the images, where it is known.
+        pictures: the folder of the images, if known.
 
     Raises:
         DataError: there is no XML file, or the folder cannot be read.
@@ -89,7 +89,7 @@ def image_sets(root: Path) -> tuple[str, ...]:
 
 
 def read_image_set(source: Path) -> list[tuple[int, str]]:
-    """The lines of an image set that say something, with their number from 1 on.
+    """The lines of an image set that are not empty, with their number from 1 on.
 
     Raises:
         DataError: it cannot be read, or is empty.
@@ -103,7 +103,7 @@ def read_image_set(source: Path) -> list[tuple[int, str]]:
             f"{there}."
         ) from None
     except ValueError:
-        raise DataError(f"{source}: is not UTF-8 text; expected one image name a line.") from None
+        raise DataError(f"{source}: is not UTF-8 text; expected one image name per line.") from None
     names = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     if not names:
         raise DataError(f"{source}: is empty; expected at least one image name in a split.")
@@ -111,9 +111,10 @@ def read_image_set(source: Path) -> list[tuple[int, str]]:
 
 
 def readings_of_line(line: str) -> Iterator[str]:
-    """What a line of an image set may name: itself, less a flag (1, 0, -1), less a suffix, less folders.
+    """What a line of an image set may name: itself, then without a flag (1, 0, -1), a suffix, folders.
 
-    The lists of single classes have the flags: whether the class is in the image, which is in the set anyway.
+    The lists of single classes have flags that say whether the class is in the image; the image is in the set
+    either way.
     """
     flagged = _FLAGGED.fullmatch(line)
     for reading in (line,) if flagged is None else (line, flagged[1]):
@@ -159,9 +160,9 @@ def _opposite(root: Path) -> Path:
 
 
 def _behind_link(root: Path, folder: Path) -> Path:
-    """The folder; or, where git could not make the link that it is in a repository, the link's target.
+    """The folder; or the link's target, if it is a link in a repository that git could not create.
 
-    git then writes a text file that holds the target. Sets that carry both annotation forms have such links.
+    git then writes a text file with the target. Sets with both annotation formats have such links.
     """
     try:
         target = read_bytes(folder, _MAX_LINK).decode("utf-8").strip() if folder.is_file() else ""

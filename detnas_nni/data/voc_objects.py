@@ -1,4 +1,4 @@
-"""One `<object>` of a Pascal VOC file: its box, or the one around its polygon, and what stands beside it."""
+"""One `<object>` of a Pascal VOC file: its box, or the one around its polygon, and its marks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class VocBox(NamedTuple):
     """The box of an object.
 
     Attributes:
-        values: xmin, ymin, xmax, ymax as they are written, of a rotated box before it is rotated.
-        beside: what is marked.
+        values: xmin, ymin, xmax, ymax as written; for a rotated box, before rotation.
+        beside: its marks.
         around: whether the values are x, y, width, height of the box around a polygon instead.
     """
 
@@ -43,7 +43,7 @@ def read_box(entry: Element) -> VocBox:
 
 
 def _corners(entry: Element) -> tuple[float, float, float, float]:
-    """A box's four numbers, of a rotated one before it is rotated. BadValueError if one is missing."""
+    """A box's four numbers; for a rotated one, before rotation. BadValueError if one is missing."""
     if entry.find("bndbox") is None and entry.find("robndbox") is not None:
         x, y, width, height, _ = _numbers(entry, "robndbox", _TURNED)
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
@@ -51,12 +51,12 @@ def _corners(entry: Element) -> tuple[float, float, float, float]:
 
 
 def _around_polygon(entry: Element) -> tuple[float, float, float, float] | None:
-    """x, y, width, height of the upright box around a polygon, where there is no box.
+    """x, y, width, height of the upright box around a polygon, if there is no box.
 
     The corners are x1, y1, x2, y2, … as Roboflow writes them, or points of x and y, as LabelMe does.
 
     Raises:
-        BadValueError: they are fewer than three, or one is no number.
+        BadValueError: they are fewer than three, or one is not a number.
     """
     polygon = entry.find("polygon")
     if polygon is None or entry.find("bndbox") is not None or entry.find("robndbox") is not None:
@@ -91,7 +91,7 @@ def _degrees(entry: Element) -> float:
 
 
 def _marks(entry: Element) -> Mapping[str, Any]:
-    """What stands beside a box, as `values.beside` takes it."""
+    """A box's marks, as `values.beside` takes them."""
     marks: dict[str, Any] = {
         child.tag: child.text for child in entry if len(child) == 0 and child.tag != "name"
     }

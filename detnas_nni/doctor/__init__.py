@@ -1,7 +1,7 @@
-"""`detnas doctor`: what is wrong with this environment, and the command that mends it.
+"""`detnas doctor`: what is wrong with this environment, and the command that fixes it.
 
-It is called when things are broken, so it imports little more than the standard library before a check asks
-for more, and what may crash is asked in a process of its own.
+It is called when things are broken, so it imports little more than the standard library until a check needs
+more, and what may crash runs in a separate process.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ __all__ = ["Finding", "doctor", "examine"]
 
 Check = Callable[[], list[Finding]]
 
-_AT_ONCE = 2  # checks; the long ones wait for a process each
+_AT_ONCE = 2  # checks; each long one waits for a process
 
 
 def doctor(config: str | Path | None = None, overrides: Sequence[str] = (), *, json: bool = False) -> int:
-    """Print the findings; gives the exit status, 1 if there is a problem.
+    """Print the findings and return the exit status, 1 if there is a problem.
 
     Args:
         config: also look at this experiment's config, data and run.
-        overrides: changes of it, as `section.key=value`.
+        overrides: changes to it, as `section.key=value`.
         json: print one JSON object instead of lines.
     """
     findings = examine(config, overrides)
@@ -36,7 +36,7 @@ def doctor(config: str | Path | None = None, overrides: Sequence[str] = (), *, j
 
 
 def examine(config: str | Path | None = None, overrides: Sequence[str] = ()) -> list[Finding]:
-    """All findings, in a fixed order. No check raises: one that fails is a finding, too."""
+    """All findings, in a fixed order. No check raises: a failing one is a finding as well."""
     loaded, about_config = None, []
     if config is not None:
         loaded, about_config = experiment.read_config(config, overrides)
@@ -72,7 +72,7 @@ def _run(check: Check) -> list[Finding]:
     try:
         return check()
     except NoAnswerError as error:
-        return [Finding(name, "warning", str(error), "uptime   # is the machine busy? then call it again")]
+        return [Finding(name, "warning", str(error), "uptime   # is the machine busy? then try again")]
     except Exception as error:
         text = f"the check failed: {type(error).__name__}: {error}"
         remedy = "pip install -r requirements.txt   # a package may be missing; otherwise report this"

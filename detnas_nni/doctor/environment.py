@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from detnas_nni.doctor.finding import Answer, Finding, ask, pip_install
 
-if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
+if TYPE_CHECKING:  # it needs pydantic, which may be missing
     from detnas_nni.config import Hardware
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 
-# torchvision's compiled operators fit the torch of the same release alone.
+# torchvision's compiled operators only work with the torch of the same release.
 TORCHVISION_OF = {"2.11": "0.26", "2.12": "0.27", "2.13": "0.28", "2.14": "0.29"}
 
 VERIFIED = ("torch==2.14.1", "torchvision==0.29.1")
@@ -27,7 +27,7 @@ VERIFIED = ("torch==2.14.1", "torchvision==0.29.1")
 
 _NNI = "nni==3.0"
 
-# Each part prints a line, so that a crash in one leaves what was found before it.
+# Each part prints a line, so that a crash keeps what was found before it.
 _ASK_TORCH = """
 import json
 import torch
@@ -49,16 +49,15 @@ def python_version() -> list[Finding]:
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] in PYTHONS:
         return [Finding("Python", "ok", found)]
-    text = f"{found}; 3.11, 3.12 or 3.13 is needed, which NNI 3.0 and torch were seen to work with"
+    text = f"{found}; 3.11, 3.12 or 3.13 is needed, with which NNI 3.0 and torch were tested"
     remedy = "python3.13 -m venv .venv && .venv/bin/pip install -r requirements.txt -e ."
     return [Finding("Python", "problem", text, remedy)]
 
 
 def packages() -> list[Finding]:
-    """
-    The versions of what this package requires, as its metadata says, without importing any.
+    """The versions of this package's requirements, from its metadata, without importing any.
 
-    What only an extra asks for may be missing: what needs it says so. It may not be of another version.
+    Requirements of an extra may be missing (commands that need them say so), but not of another version.
     """
     everything = pip_install("-r", "requirements.txt", "-e", ".")
     try:
@@ -91,7 +90,7 @@ def packages() -> list[Finding]:
 
 
 def torch_works(hardware: Hardware | None = None) -> list[Finding]:
-    """torch, torchvision with one of its compiled operators, and GPUs, against what the config asks for."""
+    """torch, torchvision with one of its compiled operators, and GPUs, compared with the config."""
     answer = ask([sys.executable, "-P", "-c", _ASK_TORCH])
     said = [json.loads(line) for line in answer.lines if line.startswith("{")]
     if not said:
@@ -136,10 +135,10 @@ def _gpus(gpus: list[dict[str, Any]], cuda: str | None, hardware: Hardware | Non
     none = "torch finds none" + ("" if cuda else ", since it is a build without CUDA")
     if asked == "cuda":
         text = f"{none}, but the config asks for one (hardware.device: cuda)"
-        return Finding("GPUs", "problem", text, "--set hardware.device=auto   # or look what nvidia-smi says")
+        return Finding("GPUs", "problem", text, "--set hardware.device=auto   # or see what nvidia-smi says")
     if Path("/proc/driver/nvidia/version").exists():
         text = f"{none}, though there is an NVIDIA driver; is it too old for CUDA {cuda}?"
-        return Finding("GPUs", "warning", text, "nvidia-smi   # names the CUDA release that it is good for")
+        return Finding("GPUs", "warning", text, "nvidia-smi   # names the CUDA release that it supports")
     return Finding("GPUs", "ok", f"{none}; trainings run on the CPU")
 
 
@@ -147,11 +146,11 @@ def nnictl() -> list[Finding]:
     """Whether nnictl starts, which imports much."""
     setuptools = pip_install("setuptools<81")
     if importlib.util.find_spec("pkg_resources") is None:
-        text = "pkg_resources is missing, which nnictl imports; setuptools 81 dropped it"
+        text = "pkg_resources, which nnictl imports, is missing; setuptools 81 removed it"
         return [Finding("nnictl", "problem", text, setuptools)]
     command = Path(sys.executable).parent / "nnictl"
     if not command.is_file():
-        return [Finding("nnictl", "problem", f"{command}: is not there", pip_install(_NNI))]
+        return [Finding("nnictl", "problem", f"{command}: does not exist", pip_install(_NNI))]
     answer = ask([str(command), "--version"])
     if answer.status != 0:
         remedy = setuptools if "pkg_resources" in answer.error else pip_install("--force-reinstall", _NNI)
@@ -160,14 +159,14 @@ def nnictl() -> list[Finding]:
 
 
 def search_path() -> list[Finding]:
-    """Whether a shell finds the commands of this environment, as an experiment's trials have to."""
+    """Whether a shell finds this environment's commands, as an experiment's trials must."""
     folder = Path(sys.executable).parent
     for name in ("nnictl", "detnas"):
         found = shutil.which(name)
         if found is None:
             text = f"{name} is not found on it; an experiment's trials are started as `detnas trial`"
         elif Path(found).parent.resolve() != folder.resolve():
-            text = f"{name} on it is {found}, of another environment than {folder}"
+            text = f"{name} on it is {found}, not from the environment {folder}"
         else:
             continue
         return [Finding("PATH", "warning", text, f"export PATH={shlex.quote(str(folder))}:$PATH")]

@@ -1,4 +1,4 @@
-"""An experiment's config and its data, by a quick look: what is missing at all, not what is wrong inside."""
+"""An experiment's config and data at a quick look: what is missing, not what is wrong inside."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detnas_nni.doctor.finding import Finding, ask
 from detnas_nni.errors import ConfigError, DataError
 from detnas_nni.util.user_files import IMAGE_SUFFIXES, leaves_folder
 
-if TYPE_CHECKING:  # it needs pydantic, which may be what is missing
+if TYPE_CHECKING:  # it needs pydantic, which may be missing
     from detnas_nni.config import CocoSplit, Config, VocSplit
 
 _HEAD = 2**20  # bytes of an annotation file that are read
@@ -26,7 +26,7 @@ _ANNOTATIONS = "annotations"
 
 
 def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[Config | None, list[Finding]]:
-    """The config, None if it cannot be read, and what there is to say of it."""
+    """The config, or None if it cannot be read, and the findings about it."""
     try:
         from detnas_nni.config.reading import load_config
 
@@ -39,7 +39,7 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> tuple[Config | No
 
 
 def data(config: Config) -> list[Finding]:
-    """Each split: whether its folder and its annotations are there, and its first image opens."""
+    """Each split: whether its folder and annotations exist, and its first image opens."""
     looks: dict[str, Callable[[], str]] = {}
     if config.data.classification is not None:
         for name in ("train", "test"):
@@ -56,15 +56,15 @@ def data(config: Config) -> list[Finding]:
 
 
 def steps(path: str | Path, overrides: Sequence[str]) -> list[Finding]:
-    """What stands in the run's folders, the next step, and the disk: asked in a process with torch."""
-    root = str(Path(__file__).parents[2])  # for where the package is not installed
+    """The state of the run's folders, the next step, and the disk, from a process with torch."""
+    root = str(Path(__file__).parents[2])  # in case the package is not installed
     search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     changes = [argument for override in overrides for argument in ("--set", override)]
     command = [sys.executable, "-m", "detnas_nni.doctor.steps", str(path), *changes]
     answer = ask(command, PYTHONPATH=search_path)
     if answer.status != 0 or not answer.lines:
-        text = f"the run's folders cannot be looked at: {answer.error}"
-        return [Finding("steps", "warning", text, "mend torch and NNI, then call `detnas doctor -c` again")]
+        text = f"the run's folders cannot be examined: {answer.error}"
+        return [Finding("steps", "warning", text, "repair torch and NNI, then call `detnas doctor -c` again")]
     return [Finding(**values) for values in json.loads(answer.lines[-1])]
 
 
@@ -72,17 +72,17 @@ def _finding(key: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(key, "ok", look())
     except DataError as error:
-        return Finding(key, "problem", str(error), f"bring the data there, or change {key} in the config")
+        return Finding(key, "problem", str(error), f"put the data there, or change {key} in the config")
 
 
 def _look_at_classes(root: Path) -> str:
     classes = sorted(
         entry.name
-        for entry in _entries(root, "one folder a class")
+        for entry in _entries(root, "one folder per class")
         if entry.is_dir() and entry.name[0] != "."
     )
     if not classes:
-        raise DataError(f"{root}: has no folders; expected one a class, with its images in it")
+        raise DataError(f"{root}: has no folders; expected one folder of images per class")
     _open(_first_image(root / classes[0]))
     return f"{root}: {len(classes)} classes"
 
@@ -95,7 +95,7 @@ def _look_at_coco(source: CocoSplit) -> str:
     head = _head(source.annotations, "a COCO annotation file").lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head.startswith(b"{"):
         raise DataError(f"{source.annotations}: is not JSON; expected a COCO annotation file")
-    # The images stand near the front of the usual files; the whole of one is read by the step itself.
+    # Usually the images are near the beginning of the file; the step itself reads all of it.
     named = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', head)
     if named is None:
         image = _first_image(source.images)
@@ -115,7 +115,7 @@ def _look_at_voc(source: VocSplit) -> str:
     listed = source.root / "ImageSets" / "Main" / f"{source.image_set}.txt"
     names = _head(listed, "a list of image names").split()
     if not names:
-        raise DataError(f"{listed}: is empty; expected one image name a line")
+        raise DataError(f"{listed}: is empty; expected one image name per line")
     name = next(readings_of_line(names[0].decode("utf-8-sig", "replace")))
     _head(_inside(folders.xml, f"{name}.xml", named_by=listed), "the image's annotations")
     image = _named(folders.pictures, name, named_by=listed, stem=True)
@@ -132,7 +132,7 @@ def _entries(folder: Path, expected: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _first_image(folder: Path) -> Path:
-    """Some image of the folder, the first that it lists: a folder of a million is not sorted for one."""
+    """Some image of the folder, the first one listed: a folder of a million is not sorted for that."""
     for entry in _entries(folder, "a folder of images"):
         if entry.name.lower().endswith(IMAGE_SUFFIXES):
             return Path(entry.path)
@@ -150,14 +150,14 @@ def _named(folder: Path, name: str, *, named_by: Path, stem: bool = False) -> Pa
 
 def _inside(folder: Path, name: str, *, named_by: Path) -> Path:
     if leaves_folder(name) or "\0" in name:
-        raise DataError(f"{named_by}: names {name!r}, which is no file in {folder}")
+        raise DataError(f"{named_by}: names {name!r}, which is not a file in {folder}")
     return folder / name
 
 
 def _head(file: Path, expected: str) -> bytes:
     try:
         if file.exists() and not file.is_file():
-            raise DataError(f"{file}: is not a file; expected {expected}")  # a pipe would not end
+            raise DataError(f"{file}: is not a file; expected {expected}")  # a pipe would never end
         with file.open("rb") as opened:
             return opened.read(_HEAD)
     except OSError as error:
@@ -179,7 +179,7 @@ def _open(file: Path) -> None:
 
 
 def annotations(config: Config) -> list[Finding]:
-    """What there is to say of each detection split, a finding a kind; every image file's header is read."""
+    """The findings about each detection split, one per kind; every image file's header is read."""
     detection = config.data.detection
     if detection is None:
         return []
@@ -191,11 +191,13 @@ def annotations(config: Config) -> list[Finding]:
         )
     except DataError as error:
         return [
-            Finding(_ANNOTATIONS, "problem", str(error), "mend the data, or the key that the message names")
+            Finding(
+                _ANNOTATIONS, "problem", str(error), "correct the data, or the key that the message names"
+            )
         ]
     except ImportError as error:
         return [Finding(_ANNOTATIONS, "warning", f"cannot be read: {error}", "install the packages first")]
     found = [
         Finding(_ANNOTATIONS, "warning", line, "docs/data.md says how it is read") for line in splits.told()
     ]
-    return found or [Finding(_ANNOTATIONS, "ok", "nothing in them had to be corrected")]
+    return found or [Finding(_ANNOTATIONS, "ok", "nothing had to be corrected")]

@@ -1,4 +1,4 @@
-"""What a check finds, as text or as JSON; and how a check asks another process, where a package may crash."""
+"""What a check finds, as text or as JSON; and how it runs another process, since a package may crash."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ Status = Literal["ok", "warning", "problem"]
 class Finding:
     """One line of the doctor's report.
 
-    A problem is what a step would fail of; a warning is what may slow it, stop it later, or lets others in.
+    A problem would make a step fail; a warning may slow it, stop it later, or is a security risk.
     """
 
     name: str
     status: Status
     text: str
     remedy: str = ""
-    """the command or the edit that mends it; empty where nothing is to be mended"""
+    """the command or edit that fixes it; empty if there is nothing to fix"""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a process has said. Its exit status is negative where a signal ended it."""
+    """A process's output. Its exit status is negative if a signal ended it."""
 
     status: int
     lines: tuple[str, ...]
     """of its standard output"""
     error: str
-    """the last line of its standard error, where Python names the exception"""
+    """the last line of its standard error, in which Python names the exception"""
 
 
 class NoAnswerError(Exception):
-    """A process took too long: of a busy machine or a slow disk more often than of what it was to look at."""
+    """A process took too long, more often due to a busy machine or slow disk than to what it examines."""
 
 
 def ask(command: Sequence[str], **environment: str) -> Answer:
     """Run a command, with these environment variables on top of this process's own.
 
     Raises:
-        NoAnswerError: it has not ended within `PATIENCE`, and was killed.
+        NoAnswerError: it did not end within `PATIENCE`, and was killed.
     """
-    # Warnings would stand where the error is looked for; more threads than one start slower.
+    # Warnings would be taken for the error; more than one thread starts slower.
     env = os.environ | {"PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"} | environment
     try:
         done = subprocess.run(
@@ -62,7 +62,7 @@ def ask(command: Sequence[str], **environment: str) -> Answer:
     except OSError as error:
         return Answer(-1, (), str(error))
     said = done.stderr.strip().splitlines()
-    error = said[-1].strip() if said else f"it ended with status {done.returncode} and without a word"
+    error = said[-1].strip() if said else f"it ended with status {done.returncode} without output"
     return Answer(done.returncode, tuple(done.stdout.splitlines()), error)
 
 
@@ -78,16 +78,16 @@ _WORST_FIRST: tuple[Status, ...] = ("problem", "warning")
 
 
 def as_text(findings: Sequence[Finding], encoding: str) -> str:
-    """The report, in characters that a terminal of this encoding shows."""
+    """The report, in characters that a terminal with this encoding can show."""
     marks = _MARKS if _can_show("".join(_MARKS.values()), encoding) else _PLAIN_MARKS
     width = max(len(finding.name) for finding in findings)
     lines = [
         f"{marks[finding.status]} {finding.name:<{width}}  {_one_line(finding.text)}" for finding in findings
     ]
     lines.append("")
-    for status in reversed(_WORST_FIRST):  # the worst stands last, above the prompt
+    for status in reversed(_WORST_FIRST):  # the worst comes last, above the prompt
         lines.extend(
-            f"{marks[status]} {finding.name}: mend it by: {_one_line(finding.remedy)}"
+            f"{marks[status]} {finding.name}: to fix: {_one_line(finding.remedy)}"
             for finding in findings
             if finding.status == status and finding.remedy
         )

@@ -1,4 +1,4 @@
-"""NNI's servers: whom they would listen to, which of them run, and what is said of parameters that swap."""
+"""NNI's servers: who could reach them, which are running, and whether trials swap parameters."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _CLOSE = "detnas doctor --close-nni"
 _EXPERIMENTS = "NNI's experiments"
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
-# A server such as the manager's, under a name that loopback.js takes for NNI's, out of a Python that has just
-# started: what site-packages do to node's options is what is asked.
+# A server like the manager's, under a name that loopback.js takes for NNI's, started from a fresh Python: the
+# check is what site-packages do to node's options.
 _SERVER = """
 const server = require('http').createServer();
 server.listen(0, () => { console.log(server.address().address); process.exit(); });
@@ -35,7 +35,7 @@ _RUN = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
 
 
 def manager_address() -> list[Finding]:
-    """The address that NNI's manager would listen on, found by starting such a server for a moment."""
+    """The address that NNI's manager would listen on, found by briefly starting such a server."""
     name = "NNI's server"
     found = importlib.util.find_spec("nni_node")
     if found is None or not found.submodule_search_locations:
@@ -54,15 +54,15 @@ def manager_address() -> list[Finding]:
         text = f"would listen on every interface ({address}), without a password"
         return [Finding(name, "warning", text, _CLOSE)]
     how = "by a line in site-packages" if is_installed() else "as NODE_OPTIONS says"
-    return [Finding(name, "ok", f"listens on {address} alone, {how}")]
+    return [Finding(name, "ok", f"listens only on {address}, {how}")]
 
 
 def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
-    """Whether experiment files beside a config ask for as many GPUs a trial as there are: that starts none.
+    """Whether experiment files next to a config want all GPUs for each trial: then NNI starts none.
 
     Args:
         folder: the config's.
-        gpus: has an entry for each of this machine's.
+        gpus: has an entry for each of this machine's GPUs.
     """
     count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
     findings = []
@@ -70,8 +70,8 @@ def gpu_trials(folder: Path, gpus: Path = _GPUS) -> list[Finding]:
         asked = values.get("trialGpuNumber") or 0
         if service.get("platform") != "local" or not isinstance(asked, int) or not 0 < count <= asked:
             continue
-        text = f"trialGpuNumber is {asked} of {count}: NNI 3.0 wants one more than that, and starts no trial"
-        remedy = "leave trialGpuNumber out, and set trialConcurrency to what the GPU holds (docs/clusters.md)"
+        text = f"trialGpuNumber is {asked}, of {count} GPUs: NNI 3.0 needs one GPU more, and starts no trial"
+        remedy = "remove trialGpuNumber, and set trialConcurrency to what fits on the GPU (docs/clusters.md)"
         findings.append(Finding(file.name, "problem", text, remedy))
     return findings
 
@@ -88,7 +88,7 @@ def _experiment_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any], dict
 
 
 def remote_trials(folder: Path) -> list[Finding]:
-    """Whether the experiment files beside a config send trials to machines that the manager is closed to."""
+    """Whether experiment files next to a config send trials to machines that cannot reach the manager."""
     findings = []
     for file, values, service in _experiment_files(folder):
         if service.get("platform") != "remote":
@@ -98,7 +98,7 @@ def remote_trials(folder: Path) -> list[Finding]:
         if address in ("127.0.0.1", "localhost"):
             findings.append(Finding(file.name, "ok", f"{text}: an SSH tunnel has to lead here"))
             continue
-        text += ", where it does not listen once it is closed"
+        text += ", where it does not listen once access is closed"
         remedy = (
             "nniManagerIp: 127.0.0.1   # and ssh -N -R PORT:127.0.0.1:PORT USER@MACHINE (docs/security.md)"
         )
@@ -116,7 +116,7 @@ def swap_cure() -> list[Finding]:
     if version == VERIFIED_NNI:
         text = f"NNI {version} swaps their parameters; each looks up its own (local service)"
         return [Finding(name, "ok", text)]
-    text = f"may swap parameters: the cure was verified with NNI {VERIFIED_NNI}, this is {version}"
+    text = f"may swap parameters: the fix was verified with NNI {VERIFIED_NNI}, this is {version}"
     return [Finding(name, "warning", text, f"{pip_install(_NNI)}   # or trialConcurrency: 1")]
 
 
@@ -130,10 +130,10 @@ class Manager:
 
 
 def experiments(home: Path | None = None) -> list[Finding]:
-    """This user's experiments: servers that were left behind or that others can reach, and servers lost.
+    """This user's experiments: servers that were left behind, are lost, or can be reached by others.
 
     Args:
-        home: the folder that NNI keeps its list in; by default `~/nni-experiments`.
+        home: the folder of NNI's list; by default `~/nni-experiments`.
     """
     import psutil
 
@@ -144,7 +144,7 @@ def experiments(home: Path | None = None) -> list[Finding]:
     for experiment, entry in listed.items():
         if experiment not in served and entry.get("status") != "STOPPED":
             text = f"{experiment} is listed as {entry.get('status')}, but its server is gone"
-            # This looks for each process and corrects the list.
+            # This checks each process and corrects the list.
             findings.append(Finding(_EXPERIMENTS, "warning", text, "nnictl experiment list --all"))
     return findings or [Finding(_EXPERIMENTS, "ok", "none is left behind")]
 
@@ -155,12 +155,12 @@ def _examine(manager: Manager, listed: dict[str, Any]) -> list[Finding]:
     stop = f"nnictl stop {manager.experiment}"
     status = listed.get(manager.experiment, {}).get("status")
     if status in (None, "STOPPED"):
-        stop = f"kill -INT {manager.pid}"  # nnictl stops what its list has as running
-        where = "is not on the list of this home folder" if status is None else "is listed as stopped"
-        text = f"{what} {where}, and its server runs"
+        stop = f"kill -INT {manager.pid}"  # nnictl only stops what it lists as running
+        where = "is not on this home folder's list" if status is None else "is listed as stopped"
+        text = f"{what} {where}, but its server is running"
         findings.append(Finding(_EXPERIMENTS, "warning", text, stop))
     elif status in ("DONE", "ERROR"):
-        text = f"{what} is {status}, and its server still runs"
+        text = f"{what} is {status}, but its server is still running"
         findings.append(Finding(_EXPERIMENTS, "warning", text, stop))
     else:
         findings.append(Finding(_EXPERIMENTS, "ok", f"{what} is {status}"))
@@ -173,7 +173,7 @@ def _examine(manager: Manager, listed: dict[str, Any]) -> list[Finding]:
 
 
 def _listed(file: Path) -> dict[str, Any]:
-    """NNI's list of experiments. NNI's own reader would make the folder."""
+    """NNI's list of experiments. NNI's own reader would create the folder."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """Which processes listen where.
 
-psutil is imported where it is asked: the doctor has something to say without it, too.
+psutil is imported only when needed: the doctor is useful even without it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class ListeningSocket:
 
 
 def is_local(address: str) -> bool:
-    """Whether this machine alone reaches what listens on the address."""
+    """Whether only this machine can reach a socket on this address."""
     parsed = ipaddress.ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
 
 
 def listeners(pids: Iterable[int]) -> list[ListeningSocket]:
-    """The listening sockets of these processes; of one that has ended, or is another user's, none."""
+    """The listening sockets of these processes; none for one that has ended or is another user's."""
     import psutil
 
     found = set()
@@ -43,7 +43,7 @@ def listeners(pids: Iterable[int]) -> list[ListeningSocket]:
 
 
 def family(pid: int) -> list[int]:
-    """A process, and all that it has started, directly or not, and that still run."""
+    """A process and all its running descendants."""
     import psutil
 
     try:
@@ -53,7 +53,7 @@ def family(pid: int) -> list[int]:
 
 
 def arguments(pid: int) -> list[str]:
-    """What a process was called with; empty if it has ended."""
+    """A process's command line; empty if it has ended."""
     import psutil
 
     try:
@@ -63,7 +63,7 @@ def arguments(pid: int) -> list[str]:
 
 
 def owner(pid: int) -> int | None:
-    """The user id that a process acts with; None if it has ended."""
+    """A process's user id; None if it has ended."""
     import psutil
 
     try:

@@ -1,6 +1,6 @@
-"""How far an experiment's run has come, what is next, and whether the disk has room for it.
+"""How far an experiment's run is, what is next, and whether the disk has room for it.
 
-It imports torch, and so runs as a process of its own: `python -m detnas_nni.doctor.steps detnas.yaml`.
+It imports torch, so it runs as a separate process: `python -m detnas_nni.doctor.steps detnas.yaml`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARAMETERS = {
     **{"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6},
     **{"lite0": 30e6, "lite1": 32e6, "lite2": 35e6},
 }
-"""Weights that a supernet of the space has at most, in Faster R-CNN with FPN. Another space is taken for the
+"""The most weights that a supernet of the space has, in Faster R-CNN with FPN. Other spaces count as the
 largest."""
 
 _GB = 1e9
@@ -42,25 +42,25 @@ _GB = 1e9
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A supernet's training that a search of the config rests on."""
+    """A supernet's training on which a search of the config depends."""
 
     step: str
     run: TrainingRun
     settings: Pretrain | Finetune
 
     def bytes(self, parameters: float) -> float:
-        """What its folder takes at most, of a supernet of so many parameters: the result, and checkpoints of
-        weights and momentum, of which a new one is whole before an old one goes."""
+        """The most that its folder takes, for a supernet of this many parameters: result and checkpoints of
+        weights and momentum; a new one is complete before an old one is removed."""
         checkpoints = self.settings.keep_checkpoints + 1
         return 4 * parameters * (1 + 2 * checkpoints)  # float32
 
 
 def examine_run(config: Config, path: str) -> list[Finding]:
-    """What there is to say of the trainings' folders, of the next step, and of the disk.
+    """Findings about the trainings' folders, the next step, and the disk.
 
     Args:
         config: the experiment's.
-        path: its file, for the commands.
+        path: the config's file, for commands.
     """
     trainings = [] if is_fixed(config.space.name) else list(_trainings(config))
     return [
@@ -91,12 +91,12 @@ def _state(training: TrainingStep, path: str) -> Finding:
             return Finding(training.step, "ok", f"finished: {run.result}")
     except DetNASError as error:
         return Finding(training.step, "problem", str(error), f"detnas {training.step} -c {path} --fresh")
-    begun = "begun, and gone on with" if run.is_begun else "not begun"
+    begun = "begun, to be resumed" if run.is_begun else "not begun"
     return Finding(training.step, "ok", f"{begun}: {training.settings.steps} iterations, in {run.folder}")
 
 
 def _start(config: Config) -> Iterator[Finding]:
-    """Whether the detector's trunk has something to start from."""
+    """Whether the detector's trunk has weights to start from."""
     if config.data.detection is None or config.finetune.init == "scratch":
         return
     if config.finetune.init == "imagenet":
@@ -121,7 +121,7 @@ def _start(config: Config) -> Iterator[Finding]:
 
 
 def _freeze(config: Config) -> Iterator[Finding]:
-    """Whether the trunk has the stages that are to be frozen."""
+    """Whether the trunk has the stages to freeze."""
     for key, settings in (("finetune", config.finetune), ("retrain.finetune", config.retrain.finetune)):
         if settings is None or not settings.freeze:
             continue
@@ -137,11 +137,11 @@ def _freeze(config: Config) -> Iterator[Finding]:
 
 
 def _space(config: Config) -> Iterator[Finding]:
-    """Whether a trunk of the user's own has what a search needs of it."""
+    """Whether a user's own trunk has what a search needs."""
     try:
         found = check_searchable(config)
     except SpaceError as error:
-        yield Finding("space.name", "problem", str(error), "mend the trunk (docs/extending.md)")
+        yield Finding("space.name", "problem", str(error), "correct the trunk (docs/extending.md)")
         return
     if found is not None:
         status = "ok" if found.not_exported is None else "warning"
@@ -149,7 +149,7 @@ def _space(config: Config) -> Iterator[Finding]:
 
 
 def _latency(config: Config, path: str) -> Iterator[Finding]:
-    """Whether the latency table is there, and was measured under this machine's conditions."""
+    """Whether the latency table exists, and was measured under this machine's conditions."""
     name, file = "search.constraint.latency_table", config.search.constraint.latency_table
     if file is None:
         return
@@ -166,7 +166,7 @@ def _latency(config: Config, path: str) -> Iterator[Finding]:
         found.append(("threads", there.threads, config.hardware.threads or torch.get_num_threads()))
     other = [f"{what} {its}, here {ours}" for what, its, ours in found if its != ours]
     if other:
-        remedy = f"{again}   # unless it is the other one that counts"
+        remedy = f"{again}   # unless that is the target device"
         yield Finding(name, "warning", f"{file}: measured elsewhere ({'; '.join(other)})", remedy)
     else:
         yield Finding(name, "ok", f"{file}: {table.check or 'not checked'}")
@@ -190,7 +190,7 @@ def _next(config: Config, path: str, trainings: list[TrainingStep]) -> Finding:
 
 
 def _disk(config: Config, trainings: list[TrainingStep]) -> Iterator[Finding]:
-    """Room for the checkpoints of the trainings that are not finished, disk by disk."""
+    """Room for the checkpoints of unfinished trainings, per disk."""
     parameters = PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
     disks: dict[int, tuple[Path, float]] = {}
     for training in trainings:

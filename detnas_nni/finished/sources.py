@@ -26,7 +26,14 @@ from detnas_nni.finished.nets import (
 )
 from detnas_nni.search.best import versions
 from detnas_nni.training.tensors import load_tensors, write_tensors
-from detnas_nni.training.weights import CLASSIFIER, Weights, WeightsInfo, file_hash, load_weights
+from detnas_nni.training.weights import (
+    CLASSIFIER,
+    Weights,
+    WeightsInfo,
+    expect_architecture,
+    file_hash,
+    load_weights,
+)
 from detnas_nni.util.files import replace_file
 
 _log = logging.getLogger(__name__)
@@ -126,11 +133,7 @@ def _of_file(
 ) -> FinishedDetector | FinishedBackbone:
     net = load_net(path, trusted=trusted)
     found = net.description.architecture
-    if architecture is not None and found != architecture:
-        raise CheckpointError(
-            f"{path}: a net of the architecture {found} of {found.space}, expected one of {architecture} of "
-            f"{architecture.space}"
-        )
+    expect_architecture(path, found.space, found.ops, architecture)
     if part == net.description.part:
         return net
     if isinstance(net, FinishedDetector):

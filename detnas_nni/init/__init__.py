@@ -29,7 +29,7 @@ from search_spaces import LITE, search_space_json
 if TYPE_CHECKING:
     from detnas_nni.init.timing import Speeds
 
-_MIN_IMAGES = 10  # images of a training split, at least: fewer give nothing that a search could tell apart
+_MIN_IMAGES = 10  # training images; with fewer a search cannot tell candidates apart
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Request:
 
     Attributes:
         sources: the data.
-        conventions: how its annotations are to be read.
-        out: the folder; experiments/NAME if None.
+        conventions: how to read its annotations.
+        out: the experiment's folder; experiments/NAME if None.
         pretrain, classification, supernet: as `pretraining.choose` takes them.
-        search: whether there is one; without, the published net of the lite family is trained alone.
-        hours: the time for all steps together; None for no limit.
-        timing: whether a few steps are measured.
+        search: whether to plan one; if not, only the published net of the lite family is trained.
+        hours: the time for all steps; None for no limit.
+        timing: whether to measure a few steps.
         device: auto, cpu or cuda.
-        overwrite: whether a folder that is there is written anew.
+        overwrite: whether to overwrite an existing folder.
     """
 
     sources: Sources
@@ -62,26 +62,26 @@ class Request:
 
 
 def init(request: Request, say: Callable[[str], None]) -> Path:
-    """Write the experiment's folder; gives the path of its detnas.yaml.
+    """Write the experiment's folder and return the path of its detnas.yaml.
 
     Args:
         request: what is wanted.
-        say: gets what was found, line by line, as it is found.
+        say: is called with each line of the findings as they come.
 
     Raises:
-        UsageError: options contradict each other, or the folder is there.
+        UsageError: options contradict each other, or the folder exists.
         DataError: the data cannot be read, or the steps would refuse it.
         CheckpointError: the given supernet does not fit.
-        TooShortError: the time is less than the least schedules need.
+        TooShortError: the time is too short even for the shortest schedules.
     """
     if request.hours is not None and not request.timing:
-        raise UsageError("--hours needs the measurement that --no-timing leaves out; pass one of them")
+        raise UsageError("--hours needs the measurement that --no-timing skips; pass only one of them")
     if not request.search:
         _expect_no_other_start(request)
     sources = request.sources
     out = Path("experiments") / sources.name if request.out is None else request.out
     if files.expect_free(out, request.overwrite):
-        say(f"{out}: its files are written anew")
+        say(f"{out}: its files are overwritten")
     found = look(sources, request.conventions)
     say("The data")
     for line in (*describe(found), *sources.chosen):
@@ -100,8 +100,8 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         raise DataError(f"the steps would refuse this data: {refused[0]}")
     if len(found.train) < _MIN_IMAGES:
         raise DataError(
-            f"{found.train.name}: {len(found.train)} training images; with fewer than {_MIN_IMAGES} neither "
-            "a supernet learns anything nor can a search tell candidates apart"
+            f"{found.train.name}: {len(found.train)} training images; with fewer than {_MIN_IMAGES} a "
+            "supernet learns nothing, and a search cannot tell candidates apart"
         )
     places, limit = files.Places(out, sources.name), None if request.hours is None else 3600 * request.hours
     derived, speeds = _start(request, found, places, limit, say)
@@ -125,7 +125,7 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
 
 
 def _expect_no_other_start(request: Request) -> None:
-    """UsageError if there is no published net to train alone, or nothing to measure it on."""
+    """UsageError if there is no published net to train, or nothing to measure it on."""
     others = {
         f"--pretrain {request.pretrain}": request.pretrain not in (None, "imagenet"),
         "--classification": request.classification is not None,
@@ -137,7 +137,7 @@ def _expect_no_other_start(request: Request) -> None:
                 "--no-search trains a published net alone, from its ImageNet weights; leave out " + option
             )
     if "test" not in request.sources.splits:
-        raise UsageError("--no-search is a training whose net is measured on a test split; pass --test")
+        raise UsageError("--no-search trains a net to be measured on a test split; pass --test")
 
 
 def _start(
@@ -172,7 +172,7 @@ def _start(
 
 @dataclass(frozen=True)
 class Draft:
-    """The files, for a schedule."""
+    """The experiment's files for a given schedule."""
 
     derived: Derived
     sources: Sources
@@ -188,7 +188,7 @@ class Draft:
         return render(settings(self.derived, schedule, data, run_dir, weights), header)
 
     def config(self, schedule: Schedule, *, measured: bool = False) -> Config:
-        """What the file will be read as; `measured` before what lies beside it is there."""
+        """The config as it will be read from the file; `measured`: before its other files are written."""
         values = yaml.safe_load(self.text(schedule, [], measured=measured))
         return parse_config(values, source=str(self.places.out / files.CONFIG), folder=self.places.out)
 

@@ -1,4 +1,4 @@
-"""What follows from the data and the machine, before it is known how long there is.
+"""What follows from the data and the machine, before the available time is known.
 
 Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the paper's.
 """
@@ -23,8 +23,8 @@ class Machine:
     """Attributes:
     cores: CPU cores that this process may use.
     gpus: their number, 0 for a CPU.
-    gpu_name: of the first.
-    gpu_memory: GB, of the smallest.
+    gpu_name: of the first GPU.
+    gpu_memory: GB, of the smallest GPU.
     """
 
     cores: int
@@ -34,8 +34,8 @@ class Machine:
 
     @classmethod
     def here(cls, device: str = "auto") -> Machine:
-        """This one. ConfigError if a GPU is asked for and there is none."""
-        import torch  # seconds
+        """This machine. ConfigError if a GPU is asked for and there is none."""
+        import torch  # takes seconds
 
         cores = len(os.sched_getaffinity(0))
         count = 0 if device == "cpu" else torch.cuda.device_count()
@@ -60,10 +60,10 @@ _MOST_GENERATIONS = 20  # [P]
 class Schedule:
     """Attributes:
     pretrain: steps; 0 if there is none.
-    finetune: steps, of the supernet and of the final net each.
+    finetune: steps, each for the supernet and for the final net.
     evaluations: candidates.
-    calibration: images that BN statistics come from, a candidate.
-    least: the least of each that is worth its name; None of a schedule that is one itself.
+    calibration: images for a candidate's BN statistics.
+    least: the smallest useful schedule; None if this is it.
     """
 
     pretrain: int
@@ -73,10 +73,10 @@ class Schedule:
     least: Schedule | None = None
 
     def cut(self, share: float) -> Schedule:
-        """A share of it, in 0..1, but not below the least.
+        """The schedule cut to a share in 0..1, but not below the least.
 
-        The detector's training is cut by the root of the share alone: with a supernet that detects nothing
-        the rest is for nothing.
+        The detector's training is cut only by the root of the share: if the supernet detects nothing, the
+        other steps are in vain.
         """
         least = self.least or self
 
@@ -99,8 +99,8 @@ class Schedule:
 _HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
 _MOST_CALIBRATION = {"tiny": 576, "lite0": 576}  # experiments/quickstart; else 4,000 [R]
 
-# What an image of 800x1333 pixels takes in training, GB of a GPU's memory: two thirds of what is known of
-# ResNet-50 FPN, whose trunk is wider. A guess on the safe side, which `--fast-dev-run` tries.
+# GPU memory in GB that an image of 800x1333 pixels takes in training: two thirds of what ResNet-50 FPN is
+# known to need, whose trunk is wider. A guess on the safe side, which `--fast-dev-run` tests.
 _GB_AN_IMAGE = 4.0
 _MOST_IMAGES_A_GPU = 16
 
@@ -116,8 +116,8 @@ class Derived:
         found: the data.
         machine: what it runs on.
         pretraining: where the trunk starts.
-        seed: of the experiment.
-        search: whether there is one; without, the published net of the space is trained alone.
+        seed: the experiment's.
+        search: whether there is one; if not, only the published net of the space is trained.
     """
 
     found: Look
@@ -136,7 +136,7 @@ class Derived:
 
     @property
     def is_small_net(self) -> bool:
-        """Whether the detector around the trunk is a narrow one, for a CPU."""
+        """Whether the detector around the trunk is narrow, for a CPU."""
         return self.space == "tiny" or (self.pretraining.kind == "imagenet" and not self.machine.gpus)
 
     @cached_property
@@ -146,18 +146,18 @@ class Derived:
 
     @cached_property
     def resized_sides(self) -> np.ndarray:
-        """(B,) √area of the training boxes as the net sees them, pixels."""
+        """(B,) √area of the training boxes after resizing, in pixels."""
         scales = resize_scales(self.found.image_size_per_box, self.input.min_size, self.input.max_size)
         return np.sqrt(self.found.box_sizes.prod(axis=1)) * scales
 
     @cached_property
     def holdout(self) -> int:
-        """Training images that guide the search; 0 where a split of its own does."""
+        """Training images held out to guide the search; 0 if there is a search split."""
         if "search" in self.found.splits:
             return 0
         share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(self.found.train))))
         grouped = sum(map(len, self.found.groups))
-        # Where every image has copies, at least those of one picture.
+        # If every image has copies: at least those of one picture.
         least = min(map(len, self.found.groups)) if grouped == len(self.found.train) else 1
         return max(share, least)
 
@@ -181,7 +181,7 @@ class Derived:
         fit = int(self.machine.gpu_memory / (_GB_AN_IMAGE * size))
         few = max(
             1, self.train_images // 20 // self.devices
-        )  # a small set needs steps more than large batches
+        )  # a small set needs more steps rather than large batches
         return self.devices * max(1, min(fit, few, _MOST_IMAGES_A_GPU))
 
     @cached_property
@@ -191,7 +191,7 @@ class Derived:
 
     @property
     def classification_side(self) -> int:
-        """Side of a pre-training's squares, pixels; from 64 on the last stage has more than one cell."""
+        """Side of a pre-training's images, pixels; from 64 on the last stage has more than one cell."""
         if self.pretraining.kind == "folder":
             return 224 if self.machine.gpus else 96
         most = 224 if self.machine.gpus else 64
@@ -199,20 +199,20 @@ class Derived:
 
     @property
     def enough_steps(self) -> int:
-        """Steps of a detector's training that a small set gets, too, unless the time is short."""
+        """Steps of a detector's training that even a small set gets, unless the time is short."""
         if not self.is_small_net:
             return 4000
         return 300 if self.pretraining.kind == "imagenet" else 800
 
     def schedule(self) -> Schedule:
-        """What is wanted where time is no matter, with the least that is worth its name."""
+        """The schedule without a time limit, with the smallest useful one in `least`."""
         small, scratch = self.is_small_net, self.pretraining.kind == "none"
         epochs = 24 if scratch else 12
         finetune = max(
             round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
         )
         if not self.search:
-            finetune *= 2  # as many as the supernet and the final net have together
+            finetune *= 2  # as many as supernet and final net together
         pretrain = 0
         if self.pretraining.trains:
             epochs = 10 if self.pretraining.kind == "crops" else 30

@@ -19,7 +19,7 @@ from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources
 
-_ANY_NUMBER = 2**31  # of mistakes: here they are counted, and told
+_ANY_NUMBER = 2**31  # of mistakes: here they are counted and reported
 
 # COCO's limits between small, medium and large, square pixels: https://cocodataset.org/#detection-eval
 _SMALL, _MEDIUM = 32**2, 96**2
@@ -31,7 +31,7 @@ class Look:
 
     Attributes:
         splits: by name, train first.
-        conventions: how their annotations were to be read.
+        conventions: how their annotations were read.
     """
 
     splits: dict[str, DetectionSet]
@@ -39,30 +39,30 @@ class Look:
 
     @property
     def train(self) -> DetectionSet:
-        """With the images that will be held out of it."""
+        """The training split, including the images that will be held out of it."""
         return self.splits["train"]
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
-        """The splits' image files, links followed."""
+        """The splits' image files, with links resolved."""
         return {
             name: [record.file.resolve() for record in split.records] for name, split in self.splits.items()
         }
 
     @cached_property
     def copies(self) -> Copies:
-        """The images of all splits that show one picture."""
+        """The groups of images, over all splits, that show the same picture."""
         return find_copies([record.file for split in self.splits.values() for record in split.records])
 
     @cached_property
     def groups(self) -> list[list[Path]]:
-        """Training images that show one picture, and that a hold-out can keep together."""
+        """Groups of training images of the same picture that are small enough to hold out together."""
         training = {record.file for record in self.train.records}
         groups = [[file for file in group if file in training] for group in self.copies.groups]
         return [group for group in groups if 1 < len(group) <= len(self.train) / 2]
 
     def corrected(self) -> list[str]:
-        """Lines that say what was read otherwise than it is written, and what is worth telling."""
+        """Lines about what was read differently from how it is written, and other remarks."""
         return [
             f"{name}: {correction.text}"
             for name, split in self.splits.items()
@@ -76,16 +76,16 @@ class Look:
 
     @property
     def mistakes(self) -> int:
-        """The most entries that a reader had to leave out of one source because of a mistake in them."""
+        """The highest number of entries with a mistake that had to be left out of one source."""
         kinds = ("bad images", "bad boxes")
         return max(sum(split.dropped.get(kind, 0) for kind in kinds) for split in self.splits.values())
 
     def boxes_by_class(self) -> np.ndarray:
-        """(K,) boxes of each class that are trained on."""
+        """(K,) training boxes of each class."""
         return self._by_class(ImageRecord.trainable)
 
     def crops(self) -> np.ndarray:
-        """(K,) boxes of each class that can be cut out."""
+        """(K,) boxes of each class that can be cut out as crops."""
         return self._by_class(usable)
 
     def _by_class(self, counted: Callable[[ImageRecord], np.ndarray]) -> np.ndarray:
@@ -113,7 +113,7 @@ class Look:
 
     @cached_property
     def boxes_per_image(self) -> np.ndarray:
-        """(N,) boxes that are trained on."""
+        """(N,) training boxes of each image."""
         return np.array([int(record.trainable().sum()) for record in self.train.records])
 
 
@@ -121,8 +121,8 @@ def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
     """Read the splits; mistakes in them are counted, not raised.
 
     Args:
-        sources: where they are.
-        conventions: how annotations are to be read; every image file's header is looked at.
+        sources: where the splits are.
+        conventions: how to read annotations; the header of every image file is read.
 
     Raises:
         DataError: a file cannot be read, the splits' classes disagree, or there is no box to train on.
@@ -144,7 +144,7 @@ def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
 
 
 def _why_none(train: DetectionSet) -> str:
-    """Why a set has no box to train on, in words."""
+    """Why a set has no box to train on."""
     told = [*train.problems, *(correction.text for correction in train.corrections)]
     told += [f"{count:,} {reason} left out" for reason, count in train.dropped.items()]
     if not told:
@@ -153,7 +153,7 @@ def _why_none(train: DetectionSet) -> str:
 
 
 def describe(found: Look) -> list[str]:
-    """Lines that say what was found, without the problems."""
+    """Lines that describe the data, without the problems."""
     lines = []
     for name, split in found.splits.items():
         boxes = sum(len(record.boxes) for record in split.records)
@@ -191,7 +191,7 @@ def describe(found: Look) -> list[str]:
 
 @contextmanager
 def _told_later() -> Iterator[None]:
-    """Without the readers' warnings, which `problems` tells in its own words."""
+    """Silence the readers' warnings, which `problems` reports in its own words."""
     logger = logging.getLogger("detnas_nni.data.problems")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -12,19 +12,19 @@ from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.timing import Speeds, TrainingPace
 
 STOCK = "published_net.json"
-"""The architecture of the published net that a space is built around, in the experiment's folder."""
+"""File in the experiment's folder: the architecture of the published net that a space is built around."""
 
 
 class TooShortError(DetNASError):
-    """The time that the user gives is less than the least schedules need."""
+    """The user's time is too short even for the shortest schedules."""
 
 
 @dataclass(frozen=True)
 class PlanStep:
     """Attributes:
-    command: to be called as it is.
+    command: can be run as it is.
     what: what it does, in a few words.
-    seconds: how long it takes, about; None where that was not measured.
+    seconds: about how long it takes; None if not measured.
     """
 
     command: str
@@ -44,7 +44,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of all steps together; None where they were not measured."""
+        """The total of all steps; None if not measured."""
         times = [step.seconds for step in self.steps]
         return None if None in times else sum(times)
 
@@ -71,12 +71,12 @@ def make_plan(
     """The steps.
 
     Args:
-        derived: what the experiment is of.
+        derived: what follows from data and machine.
         schedule: how long it trains and searches.
         config: the path of detnas.yaml as commands name it.
-        run_dir: likewise.
+        run_dir: that of the run's folder, likewise.
         speeds: what was measured; None leaves the times out.
-        remarks: what is to be told beside how it was measured.
+        remarks: further remarks, after the one on the measurement.
     """
     seconds = {} if speeds is None else estimate(derived, schedule, speeds)
     stock = None
@@ -121,15 +121,15 @@ def make_plan(
 
 
 def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
-    """With a search what the published net alone takes, without one what a search takes."""
+    """The time of the alternative: of the published net alone if there is a search, else of a search."""
     other = replace(derived, search=not derived.search)
     seconds = None if speeds is None else sum(estimate(other, other.schedule(), speeds).values())
     time = "" if seconds is None else f", about {hours(seconds)} in all"
     if derived.search:
         return (
-            "whether a search pays is for you to compare: `detnas init --no-search` plans the published "
-            f"net's training alone, with as many steps as both trainings here{time}; with the steps of one, "
-            f"in this folder: `{stock}`"
+            "to see whether a search pays, compare: `detnas init --no-search` plans only the published net's "
+            f"training, with as many steps as both trainings here{time}; with the steps of one, in this "
+            f"folder: `{stock}`"
         )
     return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
 
@@ -160,7 +160,7 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
     """The schedules cut so that all steps together take no longer than `limit` seconds, and what was cut.
 
     Raises:
-        TooShortError: the least schedules take longer; it says how long.
+        TooShortError: even the shortest schedules take longer; the message says how long.
     """
 
     def total(schedule: Schedule) -> float:
@@ -168,14 +168,14 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
 
     whole = total(wanted)
     if whole <= limit:
-        return wanted, f"nothing was cut: {hours(whole)} are within the {hours(limit)} that you give"
+        return wanted, f"nothing was cut: {hours(whole)} is within the {hours(limit)} that you gave"
     least = wanted.cut(0.0)
     if total(least) > limit:
         raise TooShortError(
-            f"--hours {limit / 3600:g}: it cannot be done in that time; with the least schedules (pretrain "
+            f"--hours {limit / 3600:g}: not possible in that time; with the shortest schedules (pretrain "
             f"{least.pretrain} steps, finetune {least.finetune}, {least.population * least.generations} "
-            f"candidates) it takes about {_up(total(least))} hours here. Give so many, leave --hours "
-            f"out (the whole plan is about {_up(whole)} hours), or use a machine with a GPU"
+            f"candidates) it takes about {_up(total(least))} hours here. Allow that many, omit "
+            f"--hours (the whole plan takes about {_up(whole)} hours), or use a machine with a GPU"
         )
     low, high = 0.0, 1.0
     for _ in range(30):
@@ -196,13 +196,13 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
 
 
 def hours(seconds: float) -> str:
-    """As a reader of a plan wants it: 0.12 h, 3.4 h, 51 h."""
+    """Rounded for a reader of the plan: 0.12 h, 3.4 h, 51 h."""
     value = seconds / 3600
     return f"{value:.2f} h" if value < 1 else f"{value:.1f} h" if value < 10 else f"{value:.0f} h"
 
 
 def _up(seconds: float) -> str:
-    """Hours, rounded up to a hundredth, so that who gives as many has enough."""
+    """Hours, rounded up to a hundredth, so that --hours with this value is enough."""
     return f"{math.ceil(seconds / 36) / 100:.2f}"
 
 
@@ -212,10 +212,10 @@ def _how(derived: Derived, speeds: Speeds) -> str:
         if speeds.pretrain is None
         else (f"{speeds.pretrain.steps} steps of pretrain ({speeds.pretrain.step:.2f} s each), ")
     )
-    several = " on one of the GPUs, without what they exchange" if derived.devices > 1 else ""
+    several = " on one of the GPUs, without their communication" if derived.devices > 1 else ""
     return (
         f"an estimate, from {speeds.took:.0f} s of measurement on {derived.machine}{several}: {pretrain}"
-        f"{speeds.finetune.steps} steps of finetune ({speeds.finetune.step:.2f} s each; retrain is taken to "
-        f"be alike) and parts of two candidates' evaluation, with the configured net, image size and batch, "
-        f"on {speeds.images} images per split and untrained weights. What else runs on the machine counts"
+        f"{speeds.finetune.steps} steps of finetune ({speeds.finetune.step:.2f} s each; retrain is assumed "
+        "to be alike) and parts of two candidates' evaluation, with the configured net, image size and "
+        f"batch, on {speeds.images} images per split and untrained weights. Other load on the machine counts"
     )

@@ -1,4 +1,4 @@
-"""Where the trunk's weights come from before it is in a detector: ImageNet's, or what else there is."""
+"""Where the trunk's weights come from before it is in a detector: from ImageNet, or an alternative."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from detnas_nni.errors import UsageError
 from detnas_nni.init.look import Look
 
 ENOUGH_CROPS = 300
-"""Crops from which a pre-training on them is proposed; with fewer it learns them by heart."""
+"""Crops from which a pre-training on them is proposed; fewer would be memorised."""
 
 _SAID = {
     "crops": "on your own crops: the boxes of the training images are cut out, a folder per class and one of "
-    "background, and the supernet is first trained to tell them apart. It costs one step more and no "
-    "other data, and is no ImageNet: a start from a given supernet (--supernet) is to be preferred",
+    "background, and the supernet is first trained to tell them apart. It costs one more step and no "
+    "other data, but does not replace ImageNet: prefer a start from a given supernet (--supernet)",
     "folder": "on your labelled images, as the paper does on ImageNet",
-    "supernet": "from the supernet that you give: its trunk is what fine-tuning starts from, and `pretrain` "
-    "is not run",
-    "imagenet": "from ImageNet weights, of which every candidate is made (finetune.init: imagenet): the "
-    "supernet is trained before its first step, and `pretrain` is not run",
+    "supernet": "from the given supernet: fine-tuning starts from its trunk, and `pretrain` is not run",
+    "imagenet": "from ImageNet weights, from which every candidate is derived (finetune.init: imagenet): "
+    "the supernet is trained before its first step, and `pretrain` is not run",
     "none": "none: the supernet is trained in the detector from random weights (finetune.init: scratch), "
-    "with twice as many steps in place of it",
+    "with twice as many steps instead",
 }
 
 
@@ -34,12 +33,12 @@ _SAID = {
 class Pretraining:
     """Attributes:
     kind: crops, folder, supernet, imagenet or none.
-    reason: in words, with how it was chosen.
-    images: labelled images that there are, about.
-    side: the middling side of a crop, pixels; 0 if there are none.
+    reason: what it is, and why it was chosen.
+    images: the approximate number of labelled images.
+    side: the median side of a crop, pixels; 0 if there are none.
     folder: of `kind` folder, the ImageFolder.
     weights: of `kind` supernet, the checkpoint.
-    space, options: of that checkpoint, or of the ImageNet weights: the config has to have the same.
+    space, options: of that checkpoint, or of the ImageNet weights: the config needs the same.
     """
 
     kind: str
@@ -60,16 +59,16 @@ class Pretraining:
 def choose(
     found: Look, *, kind: str | None = None, folder: Path | None = None, supernet: Path | None = None
 ) -> Pretraining:
-    """What the user asked for, or what the data allows without ImageNet's weights.
+    """What the user asked for, or what the data allows without ImageNet weights.
 
     Raises:
         UsageError: the options contradict each other, or there are no crops to train on.
-        DataError: the folder is no ImageFolder.
-        CheckpointError: the checkpoint is missing, damaged, or of no classification supernet.
+        DataError: the folder is not an ImageFolder.
+        CheckpointError: the checkpoint is missing, damaged, or not a classification supernet's.
         ConfigError: the ImageNet weights are not installed.
     """
     if folder is not None and supernet is not None:
-        raise UsageError("--classification and --supernet: one start for the trunk, give one of them")
+        raise UsageError("--classification and --supernet: the trunk has one start; give one of them")
     for needed, value, option in (
         ("folder", folder, "--classification DIR"),
         ("supernet", supernet, "--supernet FILE"),
@@ -101,7 +100,7 @@ def choose(
     return Pretraining(
         "crops",
         f"{_SAID['crops']} ({asked})",
-        # With about as many of background as a class has.
+        # With about as many of background as of a class.
         int(crops.sum() * (1 + 1 / len(found.classes))),
         side=float(np.median(np.sqrt(found.box_sizes.prod(axis=1)))),
     )
@@ -123,7 +122,7 @@ def _given(supernet: Path) -> Pretraining:
 
 
 IMAGENET_SPACE = "lite0"
-"""The space of `--pretrain imagenet`, the smallest one of which there are weights."""
+"""The space of `--pretrain imagenet`, the smallest one with published weights."""
 
 
 def _imagenet() -> Pretraining:

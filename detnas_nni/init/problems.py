@@ -20,12 +20,12 @@ from detnas_nni.init.look import Look
 from detnas_nni.init.sources import Sources
 
 FEW_BOXES = 30
-"""Boxes of a class under which its AP says little and a net learns it hardly."""
+"""With fewer boxes of a class its AP says little, and a net hardly learns it."""
 
-_DECODED = 200  # images of a split that are decoded, to see whether they can be
+_DECODED = 200  # images of a split that are decoded, to find unreadable ones
 _HASHED = 2**20  # bytes of a file that are compared
-_DARK = 64  # the brightest value of a set, of 255, under which it is said
-_AT_ONE = 5  # boxes that begin at pixel 1, where none begins at 0, that are no accident
+_DARK = 64  # of 255; a set whose brightest value is below this is reported
+_AT_ONE = 5  # so many boxes that begin at pixel 1, while none begins at 0, are no accident
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
 
     Attributes:
         text: what it is, and what to do.
-        refused: whether the steps will not run with it.
+        refused: whether the steps refuse to run with it.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Problem:
 
 
 def problems(found: Look, sources: Sources) -> list[Problem]:
-    """All that is found, the ones that the steps refuse first."""
+    """All problems, those that the steps refuse first."""
     told = [
         *(Problem(text) for text in sources.told),
         *_shared_files(found),
@@ -64,14 +64,14 @@ def _shared_files(found: Look) -> Iterator[Problem]:
         if shared:
             yield Problem(
                 f"{_count(len(shared), 'image file is', 'image files are')} both in {first} and in {second}, "
-                f"such as {shared[0]}: its AP would be of images that the net was trained on; take them "
-                "out of one split",
+                f"such as {shared[0]}: its AP would be measured on images that the net was trained on; "
+                "remove them from one split",
                 refused=True,
             )
 
 
 def _same_content(found: Look) -> Iterator[Problem]:
-    """Pictures that two splits have under different names."""
+    """Images that two splits have under different names."""
     sizes: dict[str, dict[int, list[Path]]] = {}
     for name, files in found.files.items():
         sizes[name] = defaultdict(list)
@@ -93,7 +93,7 @@ def _same_content(found: Look) -> Iterator[Problem]:
 
 
 def _copies(found: Look) -> Iterator[Problem]:
-    """Pictures that are in two splits in copies, and those that no hold-out can part."""
+    """Copies of one picture in two splits, and groups too large to be held out together."""
     split_of = {record.file: name for name, split in found.splits.items() for record in split.records}
     across: dict[tuple[str, ...], list[tuple[Path, ...]]] = defaultdict(list)
     for group in found.copies.groups:
@@ -104,8 +104,8 @@ def _copies(found: Look) -> Iterator[Problem]:
         shown = [next(file for file in groups[0] if split_of[file] == name) for name in names[:2]]
         yield Problem(
             f"{_count(len(groups), 'picture is', 'pictures are')} in {' and in '.join(names)} in copies "
-            f"(augmented ones, tiles, frames of a film, or pictures that look alike), such as {shown[0]} "
-            f"and {shown[1]}: the AP on {names[-1]} is not of unseen pictures; part the splits by picture"
+            f"(augmented ones, tiles, frames of a video, or pictures that look alike), such as {shown[0]} "
+            f"and {shown[1]}: the AP on {names[-1]} is not of unseen pictures; split by picture"
         )
     held_out = "search" not in found.splits
     if found.groups and held_out:
@@ -119,10 +119,10 @@ def _copies(found: Look) -> Iterator[Problem]:
     large = [group for group in found.copies.groups if len(group) > len(found.train) / 2]
     if large and held_out:
         yield Problem(
-            f"{len(large[0]):,} of {len(found.train):,} training images are one series by their names or "
-            f"their looks, such as {' and '.join(file.name for file in large[0][:2])}, so what is held out "
-            "for the search is not apart from what is trained on: its AP is too good. Name a search split "
-            "of other pictures: --val together with --test"
+            f"{len(large[0]):,} of {len(found.train):,} training images are one series by name or "
+            f"appearance, such as {' and '.join(file.name for file in large[0][:2])}, so the images held "
+            "out for the search are not independent of those trained on: its AP is too high. Name a search "
+            "split of other pictures: --val together with --test"
         )
 
 
@@ -136,12 +136,12 @@ def _mistakes(found: Look) -> Iterator[Problem]:
             )
         if known[1]:
             yield Problem(
-                f"{name}: {_count(known[1], 'box lies', 'boxes lie')} wholly outside the image; left out"
+                f"{name}: {_count(known[1], 'box lies', 'boxes lie')} entirely outside the image; left out"
             )
         if notes.get(CLIPPED):
             yield Problem(
-                f"{name}: {_count(notes[CLIPPED], 'box sticks', 'boxes stick')} out of the image; "
-                "cut at its edge"
+                f"{name}: {_count(notes[CLIPPED], 'box extends', 'boxes extend')} beyond the image; "
+                "clipped at its edge"
             )
         if dropped.get("zero-area boxes"):
             count = _count(dropped["zero-area boxes"], "box has", "boxes have")
@@ -164,7 +164,7 @@ def _unreadable(found: Look) -> Iterator[Problem]:
                 bad.append(f"{record.file} {error}")
         if 0 < brightest < _DARK and any(entry.kind == WIDE.name for entry in split.corrections):
             yield Problem(
-                f"{name}: no value of its images with more than 8 bits is above {brightest} of 255 once "
+                f"{name}: no value in its images with more than 8 bits is above {brightest} of 255 once "
                 "they are scaled by the range of their type: they are nearly black. If their values have "
                 "fewer bits than the files (12 of 16, say), multiply all of them by one factor first"
             )
@@ -187,7 +187,7 @@ def _empty_images(found: Look) -> Iterator[Problem]:
         if empty:
             yield Problem(
                 f"{name}: {_count(empty, 'image has', 'images have')} no box ({empty / len(split):.0%}); "
-                "kept, as images of background. If they are only not annotated yet, take them out"
+                "kept, as images of background. If they are just not annotated yet, remove them"
             )
 
 
@@ -204,9 +204,7 @@ def _rare_classes(found: Look) -> Iterator[Problem]:
         for label in np.flatnonzero((counts > 0) & (counts < FEW_BOXES))
     ]
     if few:
-        yield Problem(
-            f"fewer than {FEW_BOXES} boxes of {_some(few)}; their AP will be low, and of little meaning"
-        )
+        yield Problem(f"fewer than {FEW_BOXES} boxes of {_some(few)}; their AP will be low and say little")
 
 
 def _one_based(found: Look, sources: Sources) -> Iterator[Problem]:
@@ -217,8 +215,8 @@ def _one_based(found: Look, sources: Sources) -> Iterator[Problem]:
     if at_one >= _AT_ONE and not (starts < 1).any():
         yield Problem(
             f"coordinates may count pixels from 1: no box begins at 0, and {at_one} sides begin at 1. The "
-            "original VOC does so (pass --one-based, or set one_based: true); labelImg writes 1 for 0 and "
-            "does not. It is a matter of one pixel"
+            "original VOC does this (pass --one-based, or set one_based: true); labelImg writes 1 for 0 and "
+            "does not. The difference is one pixel"
         )
 
 

@@ -1,7 +1,7 @@
-"""Which start a new experiment gets where the user names none: ImageNet's weights where their steps fit.
+"""Which start a new experiment gets if the user names none: ImageNet weights if their steps fit.
 
 A net that starts from ImageNet weights is ahead of one that starts from crops by more than a search can make
-up (docs/own-data.md), but a step of it costs many times as much. So both are measured here.
+up (docs/own-data.md), but each of its steps costs many times as much. So both are measured here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from detnas_nni.init.timing import Speeds
 
 @dataclass(frozen=True)
 class Start:
-    """A start that can be had, and how long its steps take here.
+    """An available start, and how long its steps take here.
 
     Attributes:
-        derived: what the experiment is of.
+        derived: what follows from data and machine.
         speeds: as measured.
     """
 
@@ -31,7 +31,7 @@ class Start:
 
     @property
     def seconds(self) -> float:
-        """Of the whole plan, uncut."""
+        """The time of the whole plan, uncut."""
         return sum(estimate(self.derived, self.derived.schedule(), self.speeds).values())
 
     def is_worth_it(self, limit: float | None) -> bool:
@@ -46,7 +46,7 @@ class Start:
         return cut.finetune >= min(wanted.finetune, self.derived.enough_steps)
 
     def told(self, why: str) -> Start:
-        """The same, with what is to be said of how it was chosen."""
+        """The same start, with why it was chosen."""
         pretraining = self.derived.pretraining
         said = replace(pretraining, reason=f"{pretraining.reason}; {why}")
         return replace(self, derived=replace(self.derived, pretraining=said))
@@ -75,10 +75,10 @@ def propose(
     ours = f"{without.space} {'from crops' if kind == 'crops' else 'from random weights'}: about " + hours(
         other.seconds
     )
-    given = "" if limit is None else f", of the {hours(limit)} that you give"
+    given = "" if limit is None else f", of the {hours(limit)} that you gave"
     if trained.is_worth_it(limit):
         return trained.told(
-            f"proposed, as its steps fit ({theirs}; {ours}{given}); --pretrain {kind} is there"
+            f"proposed, as its steps fit ({theirs}; {ours}{given}); --pretrain {kind} is the alternative"
         )
     return other.told(
         f"not from ImageNet weights, as {derived.enough_steps} steps of each training do not fit "

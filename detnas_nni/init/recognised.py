@@ -1,5 +1,4 @@
-"""`detnas init PATH`: a folder in whatever form, recognised and, where it is neither COCO nor VOC, "
-"converted."""
+"""`detnas init PATH`: a folder in any known form, recognised and, if neither COCO nor VOC, converted."""
 
 from __future__ import annotations
 
@@ -32,27 +31,25 @@ def recognised_sources(
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Sources:
-    """The sources of a data set whose form is looked for.
+    """The sources of a data set whose format is to be recognised.
 
-    What is neither COCO nor VOC is written as COCO to the folder `data` of the experiment's; nothing else is
-    written, and nothing of the user's is touched.
+    Other formats than COCO and VOC are converted to COCO in the experiment's folder `data`; nothing else is
+    written, and the user's files are not touched.
 
     Args:
         path: the folder, or one annotation file.
-        say: gets what it was taken for.
-        form: the format's word, if the user says it.
-        images: the folder of the pictures, if they lie elsewhere.
+        say: is called with the format that it was recognised as.
+        form: the format's name, if the user gives it.
+        images: the folder of the images, if they are elsewhere.
         image_set, one_based: as `voc_sources` takes them.
-        backgrounds: whether pictures without a label are images of background, where the format's custom is
-        to
-            leave them out.
-        strict: whether an entry that is wrong is an error.
+        backgrounds: whether images without labels are background, even if the format usually leaves them out.
+        strict: whether an incorrect entry is an error.
         name: of the experiment; the folder's if None.
-        out, overwrite: as of `experiment.Request`.
+        out, overwrite: as in `Request`.
 
     Raises:
-        UsageError: the experiment's folder is there.
-        DataError: as `recognise` and `convert`.
+        UsageError: the experiment's folder exists.
+        DataError: as for `recognise` and `convert`.
     """
     found = recognise(path, form)
     say(f"{path}: {found.sentence}")
@@ -80,8 +77,7 @@ def _coco(found: Recognised, images: Path | None, name: str) -> Sources:
 
 
 def _voc(found: Recognised, image_set: str | None, one_based: bool, backgrounds: bool, name: str) -> Sources:
-    """A VOC folder with its sets, or a folder a split as Roboflow leaves them, or the one that labelImg "
-    "does."""
+    """A VOC folder with image sets, a folder per split as in Roboflow's export, or labelImg's one folder."""
     roots = _roots_with_sets(found)
     if len(roots) > 1:
         raise DataError(
@@ -90,7 +86,7 @@ def _voc(found: Recognised, image_set: str | None, one_based: bool, backgrounds:
         )
     if roots:
         sets = sorted(file.stem for file in found.listing.of(".txt") if file.parent == roots[0] / _SETS)
-        if image_set is None and len(sets) == 1:  # CVAT's is called default
+        if image_set is None and len(sets) == 1:  # CVAT calls it default
             image_set = sets[0]
         root = found.root / roots[0]
         return voc_sources(root, image_set, None, None, one_based, name, backgrounds=backgrounds)
@@ -101,7 +97,7 @@ def _voc(found: Recognised, image_set: str | None, one_based: bool, backgrounds:
 
 
 def _roots_of_splits(found: Recognised) -> dict[str, PurePosixPath]:
-    """The folder of each split, train among them: of one folder, or of train, valid and test."""
+    """The folder of each split: only train, or train, valid and test."""
     by_split: dict[str | None, set[PurePosixPath]] = {}
     apart: set[PurePosixPath] = set()
     for folder in dict.fromkeys(file.parent for file in found.files):
@@ -118,14 +114,14 @@ def _roots_of_splits(found: Recognised) -> dict[str, PurePosixPath]:
     if None in by_split or TRAIN not in by_split or any(len(folders) > 1 for folders in by_split.values()):
         names = sorted(str(folder) for folders in by_split.values() for folder in folders)
         raise DataError(
-            f"{found.root}: has annotations of VOC in {len(names)} folders ({', '.join(names[:5])}); "
+            f"{found.root}: has VOC annotations in {len(names)} folders ({', '.join(names[:5])}); "
             "expected one, or train, valid and test. Give the path of the one to take."
         )
     return {split: folders.pop() for split, folders in by_split.items()}
 
 
 def _voc_root(folder: PurePosixPath) -> PurePosixPath:
-    """The folder of a set that a folder of XML files is of; of annotations/train it is that folder itself."""
+    """The folder of the set that XML files belong to; for annotations/train it is that folder itself."""
     for at, part in enumerate(folder.parts):
         if part.casefold() in XML_FOLDERS:
             below = folder.parts[at + 1 :]
@@ -134,7 +130,7 @@ def _voc_root(folder: PurePosixPath) -> PurePosixPath:
 
 
 def _common(folders: set[PurePosixPath]) -> PurePosixPath:
-    """The folder that all are below, or the one that there is."""
+    """The folder that contains all of them, or the only one."""
     first, *others = sorted(folders)
     return next(
         above for above in (first, *first.parents) if all(folder.is_relative_to(above) for folder in others)

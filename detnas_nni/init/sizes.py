@@ -1,4 +1,4 @@
-"""The detector's sizes, from those of images and boxes."""
+"""The detector's sizes, derived from those of images and boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 STRIDES = (4, 8, 16, 32, 64)
-"""Of the pyramid's levels, pixels: the four stages of a trunk, and the level that Faster R-CNN adds."""
+"""Strides of the pyramid's levels, pixels: a trunk's four stages, and the level that Faster R-CNN adds."""
 
 CELL = 32
 """The last stage's stride, pixels: images are padded to a multiple of it."""
@@ -15,7 +15,7 @@ CELL = 32
 SMALL_SHARE = 0.05
 """The share of boxes that counts as the smallest ones, and as the largest."""
 
-_LEAST_STEP = 2 ** (1 / 3)  # between two anchor sizes, where all boxes are alike
+_LEAST_STEP = 2 ** (1 / 3)  # between two anchor sizes, if all boxes are alike
 _RATIOS = (0.5, 1.0, 2.0)  # the authors'; they match boxes of up to three times their width or height
 _ALMOST_ALL = 0.05
 _FAR_RATIO = 3.0
@@ -23,12 +23,12 @@ _FAR_RATIO = 3.0
 
 @dataclass(frozen=True)
 class SizeLimits:
-    """What a machine can afford of an input, in pixels of the shorter side, and what small boxes need.
+    """The input sizes that a machine can afford, in pixels of the shorter side, and what small boxes need.
 
     Attributes:
         least, most: of the shorter side.
-        box: side that the smallest boxes are to have in the resized image, if `most` allows it.
-        as_they_are: whether images keep their size up to `most`, or are made as small as the boxes allow.
+        box: the side that the smallest boxes should have in the resized image, if `most` allows it.
+        as_they_are: whether images keep their size up to `most`, or shrink as far as the boxes allow.
     """
 
     least: int
@@ -44,7 +44,7 @@ class InputSize:
     Attributes:
         min_size: the shorter side, pixels, unless the longer one would pass `max_size`.
         max_size: pixels.
-        small_box: the side of the smallest boxes after it, pixels.
+        small_box: the side of the smallest boxes after resizing, pixels.
     """
 
     min_size: int
@@ -55,15 +55,15 @@ class InputSize:
 def input_size(
     image_sizes: np.ndarray, box_sizes: np.ndarray, of_boxes: np.ndarray, limits: SizeLimits
 ) -> InputSize:
-    """How large images come into the net.
+    """The size that images are resized to.
 
     Args:
         image_sizes: (N, 2) width and height, pixels.
         box_sizes: (B, 2) likewise.
-        of_boxes: (B, 2) of the image that each box is in.
+        of_boxes: (B, 2) the size of the image that each box is in.
         limits: what can be afforded.
     """
-    # Both in shares of the shorter side, which is what min_size sets.
+    # Both as shares of the shorter side, which is what min_size sets.
     short = image_sizes.min(axis=1)
     shares = np.sqrt(box_sizes.prod(axis=1)) / of_boxes.min(axis=1)
     small = float(np.quantile(shares, SMALL_SHARE))
@@ -71,7 +71,7 @@ def input_size(
     if limits.as_they_are:
         wanted = max(wanted, float(np.median(short)))
     min_size = int(np.clip(round(wanted / CELL) * CELL, limits.least, limits.most))
-    # So long that 95 in 100 images keep their shape at this min_size, but no longer than twice as long.
+    # Long enough that 95 % of the images reach this min_size, but at most twice as long.
     aspect = float(np.quantile(image_sizes.max(axis=1) / short, 1 - _ALMOST_ALL))
     max_size = int(np.ceil(min(max(aspect, 1.0), 2.0) * min_size / CELL) * CELL)
     scales = resize_scales(of_boxes, min_size, max_size)
@@ -85,9 +85,9 @@ def resize_scales(image_sizes: np.ndarray, min_size: int, max_size: int) -> np.n
 
 
 def anchor_sizes(sides: np.ndarray) -> tuple[int, ...]:
-    """One anchor's side a pyramid level, pixels, growing evenly from the small boxes to the large ones.
+    """One anchor side per pyramid level, pixels, growing evenly from the small boxes to the large ones.
 
-    No anchor is smaller than its level's stride: between two of them boxes would be missed.
+    No anchor is smaller than its level's stride: otherwise boxes between two anchors would be missed.
 
     Args:
         sides: (B,) √area of the boxes in the resized images, pixels.
@@ -103,7 +103,7 @@ def anchor_sizes(sides: np.ndarray) -> tuple[int, ...]:
 
 
 def anchor_ratios(box_sizes: np.ndarray) -> tuple[float, ...]:
-    """Height over width of the anchors: the authors', or, of very long boxes, what these have."""
+    """Height over width of the anchors: the authors', or, for very long boxes, those of the boxes."""
     ratios = box_sizes[:, 1] / box_sizes[:, 0]
     low, high = np.quantile(ratios, (_ALMOST_ALL, 1 - _ALMOST_ALL))
     if low >= 1 / _FAR_RATIO and high <= _FAR_RATIO:

@@ -1,4 +1,4 @@
-"""Where the user's images are: what `detnas init` was called with, as the config's data sections."""
+"""Where the user's images are: the arguments of `detnas init` as the config's data sections."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from detnas_nni.util.user_files import leaves_folder
 
 @dataclass(frozen=True)
 class Sources:
-    """The splits, each of one source, in one form.
+    """The splits, one source each, all in one format.
 
     Attributes:
         form: coco or voc.
         train: what is trained on.
-        search: what guides the search; None holds images out of `train`.
+        search: what guides the search; if None, images are held out of `train`.
         test: what the final net is measured on; None if there is none.
-        chosen: why they are what they are, in words, where the user did not say it.
+        chosen: sentences on what was chosen where the user did not say.
         name: a name for the experiment.
-        told: what is wrong with them, as far as it was met on the way here.
+        told: problems with them that were found so far.
     """
 
     form: str
@@ -38,7 +38,7 @@ class Sources:
 
     @property
     def splits(self) -> dict[str, CocoSplit | VocSplit]:
-        """The splits that are there, by name."""
+        """The existing splits, by name."""
         named = {"train": self.train, "search": self.search, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
@@ -46,7 +46,7 @@ class Sources:
 def coco_sources(
     train: Sequence[str], val: Sequence[str] | None, test: Sequence[str] | None, name: str | None
 ) -> Sources:
-    """The sources of COCO files, each given as (images, annotations). UsageError if a pair is not one."""
+    """The sources of COCO files, each given as (images, annotations). UsageError if one is not a pair."""
     splits = [_coco_split("--coco", train)]
     for option, pair in (("--val", val), ("--test", test)):
         splits.append(None if pair is None else _coco_split(option, pair))
@@ -64,12 +64,12 @@ def voc_sources(
     *,
     backgrounds: bool = False,
 ) -> Sources:
-    """The sources of a VOC folder; train and test may be found where it has image sets.
+    """The sources of a VOC folder; train and test are looked for if it has image sets.
 
     Args:
         root: the folder.
-        image_set: to train on; without image sets all pictures are.
-        val, test: one name of an image set each, or another VOC folder.
+        image_set: the set to train on; without image sets, all images.
+        val, test: each the name of an image set, or another VOC folder.
         one_based, backgrounds: as in the config.
         name: of the experiment.
 
@@ -88,7 +88,7 @@ def voc_sources(
             )
         chosen.append(f"trained on: the image set {image_set} (--image-set names another)")
     elif image_set is None:
-        chosen.append("trained on: all pictures that have an XML file, as there is no ImageSets/Main")
+        chosen.append("trained on: all images that have an XML file, as there is no ImageSets/Main")
 
     def split(image_set: str | None, folder: Path = root) -> VocSplit:
         return VocSplit(
@@ -107,7 +107,7 @@ def voc_sources(
         elif option in there and option != image_set and (option, image_set) != ("val", "trainval"):
             # trainval has the images of val
             if not _has_annotations(root, option):
-                chosen.append(f"left out: the image set {option}, none of whose pictures has an XML file")
+                chosen.append(f"left out: the image set {option}, none of whose images has an XML file")
                 continue
             chosen.append(f"found: the image set {option} (--{option} names another)")
             others[option] = split(option)
@@ -122,7 +122,7 @@ def voc_sources(
 
 
 def _has_annotations(root: Path, image_set: str) -> bool:
-    """Whether an image set has an XML file: VOC gave out the names of the test pictures without theirs."""
+    """Whether an image set has an XML file: VOC published the names of test images without annotations."""
     folder = voc_folders(root).xml
     lines = read_image_set(root / "ImageSets" / "Main" / f"{image_set}.txt")
     readings = (reading for _, line in lines for reading in readings_of_line(line))
@@ -144,8 +144,8 @@ def _settled(
 ) -> Sources:
     if test is None and val is not None:
         chosen.append(
-            "without a test split, the val split is kept for the final number, which no search may see; what "
-            "guides the search is held out of the training images"
+            "without a test split, the val split is kept for the final number, which no search may see; the "
+            "search is guided by images held out of the training images"
         )
         val, test = None, val
     if test is None:
@@ -163,10 +163,10 @@ def _coco_split(option: str, pair: Sequence[str]) -> CocoSplit:
         )
     images, annotations = (plain_path(part) for part in pair)
     if images.is_file() and annotations.is_dir():
-        raise UsageError(f"{option} {' '.join(pair)}: the image folder comes first, then the annotation file")
+        raise UsageError(f"{option} {' '.join(pair)}: give the image folder first, then the annotation file")
     return CocoSplit(images=images, annotations=annotations)
 
 
 def experiment_name(name: str) -> str:
-    """A name for an experiment, of what the config allows in one."""
+    """A name for an experiment, with only the characters that the config allows."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:60].lower() or "mine"

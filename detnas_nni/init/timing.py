@@ -1,4 +1,4 @@
-"""How long the configured steps take here: measured on a few real ones, not taken from a table."""
+"""How long the configured steps take here, measured on a few real ones."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from detnas_nni.training.runs import TrainingRun
 from detnas_nni.util.seeding import derive_seed
 
 IMAGES = 32
-"""Of each split: what the measured steps take their images from."""
+"""Images of each split that the measured steps use."""
 
-_WARM_UP = 2  # steps that are not counted: memory is allocated in them
-_LEAST, _MOST = 3, 20  # steps that are
-_SECONDS = 10.0  # that a training's measured steps may take, if they are enough
+_WARM_UP = 2  # steps that are not timed, as they allocate memory
+_LEAST, _MOST = 3, 20  # steps that are timed
+_SECONDS = 10.0  # after which timing ends, if there are enough steps
 _CANDIDATES = 2
-_BATCHES = 2  # of calibration, a candidate
+_BATCHES = 2  # of calibration, per candidate
 
 
 @dataclass(frozen=True)
 class TrainingPace:
-    """Of a training: seconds until its first step, seconds per step, and how many steps were timed."""
+    """A training's seconds until its first step, seconds per step, and number of timed steps."""
 
     start: float
     step: float
@@ -59,13 +59,13 @@ class Speeds:
         start: until a command has imported its packages.
         crop: to cut the crops of an image; 0 without crops.
         pretrain: None without a pre-training.
-        finetune: of the supernet; the final net's are taken to be as long.
+        finetune: of the supernet; the final net's steps are assumed to be as long.
         decode: to decode an image for all candidates.
-        build: of a candidate's net.
-        calibrate: an image in a candidate's calibration.
-        detect: an image in a candidate's evaluation.
-        images: of each split, that were used.
-        took: the whole measurement.
+        build: to build a candidate's net.
+        calibrate: per image of a candidate's calibration.
+        detect: per image of a candidate's evaluation.
+        images: number of images used of each split.
+        took: for the whole measurement.
     """
 
     start: float
@@ -81,20 +81,20 @@ class Speeds:
 
 
 Clock = Callable[[], float]
-"""Gives seconds: of the wall, or of the processor."""
+"""Returns seconds: wall-clock or processor time."""
 
 
 def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) -> Speeds:
     """Run a few real steps of the configured trainings and parts of a candidate's evaluation.
 
-    All that is written goes to a folder of its own, which is removed. The nets are untrained: a trained
-    detector proposes other boxes, which changes a step a little. With several devices one is measured, with
-    its share of a batch.
+    Files go to a temporary folder, which is removed. The nets are untrained: a trained detector proposes
+    other boxes, which changes a step's time a little. With several devices one is measured, with its share of
+    a batch.
 
     Args:
         config: the experiment.
-        crops: whether it pre-trains on crops, which are cut from some images for this.
-        clock: of the seconds; `time.process_time` where other programs take turns.
+        crops: whether it pre-trains on crops; some are then cut for the measurement.
+        clock: what measures; `time.process_time` if other programs share the cores.
     """
     began = clock()
     with tempfile.TemporaryDirectory(prefix="detnas-init-") as folder, quiet():
@@ -166,17 +166,17 @@ def timed(
     else:
         raise AssertionError(f"the timed training ended by itself after {len(job.began)} steps")
     counted = job.began[_WARM_UP:]
-    # Paths differ in cost, so it is the mean that many steps will have.
+    # Paths differ in cost, so the mean is what many steps will take.
     steps = len(counted) - 1
     return TrainingPace(job.began[0] - job.made, (counted[-1] - counted[0]) / steps, steps)
 
 
 def on_one_device(config: Config, folder: Path) -> Config:
-    """The config on one device, on some of its images, with trainings that nothing is written of."""
+    """The config on one device and few images, with trainings that write neither logs nor checkpoints."""
     devices, steps = config.hardware.devices, _WARM_UP + _MOST + 2
 
     def share(training: Any, **changes: Any) -> Any:
-        # Neither a checkpoint nor the end of the learning rate's fall is reached.
+        # The timed steps reach neither a checkpoint nor the end of the learning rate's schedule.
         every = {"log_every": 10**6, "checkpoint_every": 10**6, "steps": steps}
         return training.model_copy(update={**every, "batch_size": training.batch_size // devices, **changes})
 
@@ -194,7 +194,7 @@ def on_one_device(config: Config, folder: Path) -> Config:
 
 
 def _with_crops(config: Config, out: Path, clock: Clock) -> tuple[Config, float]:
-    """The config with crops of its first images, and the seconds that those of an image took."""
+    """The config with crops of its first images, and the seconds per image for cutting them."""
     images = open_detection(config.data.detection, config.seed, IMAGES).train
     began = clock()
     write_crops(images, out, seed=config.seed)
@@ -205,7 +205,7 @@ def _with_crops(config: Config, out: Path, clock: Clock) -> tuple[Config, float]
 
 
 def _candidate(config: Config, folder: Path, clock: Clock) -> tuple[float, float, float, float]:
-    """Seconds to decode an image; of a candidate to build its net, and a calibration and a test image."""
+    """Seconds to decode an image, to build a candidate's net, and per calibration and per test image."""
     task = DetectionTask(config)
     batch = min(config.evaluation.calibration_batch_size, task.training_images)
     calibration = batch, _BATCHES, derive_seed(config.seed, "calibration")
@@ -238,7 +238,7 @@ def _now(device: torch.device, clock: Clock) -> float:
 
 
 def start_up() -> float:
-    """Seconds until a command's process has its packages."""
+    """Seconds until a command's process has imported its packages."""
     began = time.perf_counter()
     code = (
         "from detnas_nni.util.imports import import_at_once; import_at_once(); "
@@ -250,7 +250,7 @@ def start_up() -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what trainings and searches tell, which is not of this experiment's steps."""
+    """Silence the log of trainings and searches: it would not be about this experiment's own steps."""
     logging.disable(logging.ERROR)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The config's values, each with what it was derived from, and as YAML with these as comments.
+"""The config's values, each with what it was derived from, and as YAML with these reasons as comments.
 
 Numbers marked [R] are the authors' (megvii-model/DetNAS), those marked [P] the paper's. The tiny space's are
 those of `experiments/quickstart`, which was tuned for it; the others' are the authors', scaled.
@@ -22,7 +22,7 @@ from search_spaces import LITE
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the config, and where it comes from, in words; "" if it was not derived."""
+    """A value of the config, and why it is so; "" if it was not derived."""
 
     value: object
     why: str = ""
@@ -37,10 +37,10 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
 
     Args:
         derived: what follows from data and machine.
-        schedule: how long.
+        schedule: how long to train and search.
         data: the section `data`, with paths as they are to be written.
-        run_dir: likewise.
-        weights: the given supernet's path, likewise; None without one.
+        run_dir: the path of the run's folder, likewise.
+        weights: the given supernet's path, likewise; None if there is none.
     """
     tree: Tree = {
         "run_dir": Value(run_dir),
@@ -54,7 +54,7 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
     tree["search"] = _search(schedule) | _limit(derived)
-    why = "quick; the paper's `classification` trains a classifier from scratch before"
+    why = "quick; the paper's `classification` first trains a classifier from scratch"
     tree["retrain"] = {
         "init": Value("supernet", why)
         if derived.search
@@ -66,11 +66,11 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
 
 def _space(derived: Derived) -> Tree:
     images = f"{len(derived.found.train):,} training images"
-    why = f"of {derived.machine}, {images}; tiny, small, large, 3.8g"
+    why = f"for {derived.machine}, {images}; tiny, small, large, 3.8g"
     if derived.pretraining.kind == "supernet":
         why = "the given supernet's"
     elif derived.pretraining.kind == "imagenet":
-        why = "of which there are ImageNet weights"
+        why = "there are ImageNet weights for it"
     tree: Tree = {"name": Value(derived.space, why)}
     if derived.pretraining.options:
         tree["options"] = Value(dict(derived.pretraining.options), "the given supernet's")
@@ -89,7 +89,7 @@ def _detector(derived: Derived) -> Tree:
             f"median shorter side {short:.0f}; 95 % of boxes then have {size.small_box:.0f} pixels or more; "
             f"within what {affordable} affords",
         ),
-        "max_size": Value(size.max_size, "min_size x the images' longer over shorter side, of 95 %"),
+        "max_size": Value(size.max_size, "min_size x the images' longer over shorter side, for 95 %"),
         "anchor_sizes": Value(
             anchor_sizes(sides), f"evenly from {low:.0f} to {high:.0f}: 90 % of the resized boxes (√area)"
         ),
@@ -104,14 +104,16 @@ def _detector(derived: Derived) -> Tree:
             "box_head_channels": Value(48),
             "box_head_width": Value(96),
             "rpn_proposals_train": Value(2 * proposals, "twice as many as in evaluation"),
-            "rpn_proposals_test": Value(proposals, f"4 x the boxes of a full image, {most} in 99 % of them"),
+            "rpn_proposals_test": Value(
+                proposals, f"4 x the boxes of a full image: at most {most} in 99 % of them"
+            ),
             "box_samples": Value(
                 int(np.clip(2 * most, 32, 128)), "2 x those boxes; a quarter may be objects"
             ),
         }
     most = int(found.boxes_per_image.max())
     if most > 100:
-        tree["detections_per_image"] = Value(most, "boxes of the fullest image; COCO's AP counts 100 alone")
+        tree["detections_per_image"] = Value(most, "boxes of the fullest image; COCO's AP counts only 100")
     return tree
 
 
@@ -122,7 +124,7 @@ def _pretrain(derived: Derived, schedule: Schedule) -> Tree:
         "steps": Value(steps, f"{steps * batch / images:.1f} epochs of about {images:,} images"),
         "batch_size": Value(batch, _per_device(derived, batch)),
         "lr": Value(
-            _rounded(base * batch / of), f"{base} for a batch of {of}, in proportion; it falls to 0 in a line"
+            _rounded(base * batch / of), f"{base} for a batch of {of}, in proportion; it falls linearly to 0"
         ),
         "warmup_steps": Value(max(1, min(500, steps // 30))),
     }
@@ -141,9 +143,9 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
     if derived.pretraining.kind == "none":
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
-        tree["init"] = Value("imagenet", "every candidate is made of the trained block")
+        tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
     elif weights is not None:
-        tree["weights"] = Value(weights, "the given supernet: its trunk is the start")
+        tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
     milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
     return (
         tree
@@ -163,7 +165,7 @@ def _evaluation(derived: Derived, schedule: Schedule) -> Tree:
     batch = max(1, min(8, derived.finetune_batch, images))
     return {
         "calibration_images": Value(
-            images, f"of {derived.train_images:,} training images: few let AP move with which they are"
+            images, f"of {derived.train_images:,} training images; with few, AP depends on which they are"
         ),
         "calibration_batch_size": Value(
             batch, "as finetune.batch_size, at most 8 [R]: larger batches rank worse (docs/performance.md)"
@@ -179,7 +181,7 @@ def _search(schedule: Schedule) -> Tree:
         "population": Value(population, f"x generations = {population * generations} candidates"),
         "generations": Value(generations),
         "parents": Value(
-            max(2, round(0.2 * population)), "of the population a fifth breeds, as in the paper;"
+            max(2, round(0.2 * population)), "a fifth of the population breeds, as in the paper;"
         ),
         "mutations": Value(children, "two fifths are mutations,"),
         "crossovers": Value(children, "two fifths crossovers, the rest random [P]"),
@@ -187,7 +189,7 @@ def _search(schedule: Schedule) -> Tree:
 
 
 def _limit(derived: Derived) -> Tree:
-    """The most that a candidate may cost: around a published net, what that does."""
+    """The limit on a candidate's cost: around a published net, that net's."""
     if derived.pretraining.kind != "imagenet":
         return {}
     net = Architecture(derived.space, LITE[derived.space].published_ops)
@@ -208,13 +210,13 @@ def _hardware(derived: Derived) -> Tree:
         "device": Value("cpu", "no GPU was found, or none was asked for"),
         "workers": Value(1 if machine.cores > 1 else 0, f"{machine.cores} cores"),
         "threads": Value(
-            max(1, machine.cores // 2), "half of the cores: threads that wait for a busy one make a step slow"
+            max(1, machine.cores // 2), "half of the cores: a step is slow if threads wait for a busy core"
         ),
     }
 
 
 def _writing(steps: int) -> Tree:
-    """How often a training tells and saves: ten times, and at least every 1,000 steps."""
+    """How often a training logs and saves: ten times, and at least every 1,000 steps."""
     return {
         "log_every": Value(max(1, min(50, steps // 10))),
         "checkpoint_every": Value(max(1, min(1000, steps // 5))),
@@ -224,7 +226,7 @@ def _writing(steps: int) -> Tree:
 def _per_device(derived: Derived, batch: int) -> str:
     if not derived.machine.gpus:
         return "for a CPU"
-    return f"{batch // derived.devices} a GPU of {derived.machine.gpu_memory:.0f} GB"
+    return f"{batch // derived.devices} per GPU of {derived.machine.gpu_memory:.0f} GB"
 
 
 def _rounded(value: float) -> float:
@@ -235,7 +237,7 @@ _COLUMNS = 110
 
 
 def render(tree: Tree, header: Sequence[str]) -> str:
-    """The text of detnas.yaml: the header as a comment, then each key, with where its value comes from."""
+    """The text of detnas.yaml: the header as a comment, then each key with the reason for its value."""
     comment = "\n".join(f"# {line}".rstrip() for line in header)
     return "\n".join([comment, *_lines(tree, "")]) + "\n"
 

@@ -22,11 +22,11 @@ from detnas_nni.util.files import write_text
 CONFIG = "detnas.yaml"
 COPIES = "copies.json"
 DATA = "data"
-"""The folder of an experiment's that holds what was converted for it."""
+"""The subfolder of an experiment with data converted for it."""
 
 _TRIALS_A_CPU = 4
 
-# Before a hash of the folder's files: while it holds, another `detnas init` may replace them.
+# Precedes a hash of the folder's files: while it matches, another `detnas init` may replace them.
 _SEAL = "# As detnas init wrote it: "
 
 
@@ -35,7 +35,7 @@ class Places:
 
     Args:
         out: the experiment's folder.
-        name: of the experiment, and of its run's folder.
+        name: the experiment's, and its run folder's.
     """
 
     def __init__(self, out: Path, name: str) -> None:
@@ -45,7 +45,7 @@ class Places:
         self.crops = self.run_dir / "crops"
 
     def in_file(self, path: Path) -> str:
-        """A path in a file of the folder: relative to it where both are in the working folder."""
+        """A path as written in the folder's files: relative if both are in the working folder."""
         path = plain_path(path)
         here = Path.cwd()
         if path.is_relative_to(here) and self.out.is_relative_to(here):
@@ -54,7 +54,7 @@ class Places:
 
     @staticmethod
     def in_command(path: Path) -> str:
-        """A path in a command that is called in the working folder."""
+        """A path as written in a command that is run in the working folder."""
         path = plain_path(path)
         here = Path.cwd()
         return str(path.relative_to(here) if path.is_relative_to(here) else path)
@@ -63,7 +63,7 @@ class Places:
 def expect_free(out: Path, overwrite: bool) -> bool:
     """Whether there are files that may be replaced; UsageError if there are some that may not.
 
-    They may if they are to be overwritten, or if nobody has changed or run anything since init wrote them.
+    They may if overwriting is asked for, or if nothing was changed or run since init wrote them.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; name another folder with --out")
@@ -71,14 +71,14 @@ def expect_free(out: Path, overwrite: bool) -> bool:
         return False
     if not overwrite and not _is_untouched(out):
         raise UsageError(
-            f"{out}: is there already, and its detnas.yaml may be what a run goes on with; name another with "
-            "--name or --out, or pass --overwrite to write its files anew (runs are left as they are)"
+            f"{out}: already exists, and a run may depend on its detnas.yaml; name another with "
+            "--name or --out, or pass --overwrite to replace its files (runs are left as they are)"
         )
     return True
 
 
 def _is_untouched(out: Path) -> bool:
-    """Whether a folder is as init left it, and no step of it has run."""
+    """Whether a folder is as init left it, and none of its steps has run."""
     paths = [path for path in out.iterdir() if path.name != DATA]
     if not all(path.is_file() for path in paths) or out / CONFIG not in paths:
         return False
@@ -91,7 +91,7 @@ def _is_untouched(out: Path) -> bool:
 
 
 def _seal(texts: Mapping[str, str]) -> str:
-    """The last words of detnas.yaml: a hash of the folder's files."""
+    """The last line of detnas.yaml: a hash of the folder's files."""
     told = json.dumps(sorted(texts.items())).encode()
     return f"{hashlib.sha256(told).hexdigest()[:16]}\n"
 
@@ -110,7 +110,7 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
                 else "",
             ),
             "holdout": Value(
-                max(1, min(10_000, pretraining.images // 20)), "a twentieth; only a search by top-1 uses them"
+                max(1, min(10_000, pretraining.images // 20)), "a twentieth; used only by a search by top-1"
             ),
             "image_size": Value(derived.classification_side, _side_reason(derived)),
         }
@@ -123,11 +123,11 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
         )
     if sources.form == "voc":
         detection["classes"] = Value(
-            derived.found.classes, "those of the training set; their order is the labels'"
+            derived.found.classes, "those of the training set; their order gives the labels"
         )
     if derived.found.mistakes:
         detection["max_bad_annotations"] = Value(
-            derived.found.mistakes, "entries with a mistake that were found; they are left out"
+            derived.found.mistakes, "the number of incorrect entries found; they are left out"
         )
     for key in ("exif", "box_form", "box_units", "crowds"):
         value = getattr(found.conventions, key)
@@ -136,19 +136,19 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
     if derived.holdout and found.groups:
         detection["copies"] = Value(
             COPIES,
-            f"{len(found.groups):,} groups of images that show one picture, which the hold-out keeps "
+            f"{len(found.groups):,} groups of images that show one picture each, which the hold-out keeps "
             "together",
         )
     tree["detection"] = detection
     if found.conventions.strict:
-        tree["strict"] = Value(True, "as you said: nothing in annotations may be corrected")
+        tree["strict"] = Value(True, "as you said: no annotation may be corrected")
     return tree
 
 
 def _side_reason(derived: Derived) -> str:
     if derived.pretraining.kind == "folder":
         return "[R]" if derived.machine.gpus else "for a CPU; 224 is the paper's"
-    return f"crops have {derived.pretraining.side:.0f} pixels in the middle; within what the machine affords"
+    return f"crops have a median of {derived.pretraining.side:.0f} pixels; within what the machine affords"
 
 
 def _source(split: CocoSplit | VocSplit, places: Places) -> dict[str, object]:
@@ -162,13 +162,13 @@ def _source(split: CocoSplit | VocSplit, places: Places) -> dict[str, object]:
 
 
 def header(name: str, derived: Derived, plan: Plan, search: str) -> list[str]:
-    """The comment that detnas.yaml opens with: what it is of, and the commands in order."""
+    """The comment that detnas.yaml opens with: the data, and the commands in order."""
     found = derived.found
     boxes = int(found.boxes_by_class().sum())
     classes = f"{len(found.classes)} class{'es' if len(found.classes) != 1 else ''}"
     opening = (
         f"{name}: {len(found.train):,} training images, {boxes:,} boxes, {classes}. Written by `detnas init` "
-        f"for {derived.machine}. PLAN.md has the plan; values are explained where they stand."
+        f"for {derived.machine}. PLAN.md has the plan; each value has its reason next to it."
     )
     lines = [*textwrap.wrap(opening, 106), ""]
     for step in plan.steps:
@@ -188,7 +188,7 @@ def search_yaml(name: str, derived: Derived, command: str) -> str:
         sets = ["hardware.workers=0", f"hardware.threads={max(1, machine.cores // concurrency)}"]
     overrides = "".join(f" --set {override}" for override in sets)
     lines = [
-        "# The search of detnas.yaml as an NNI experiment, with its web UI; `finetune` comes before.",
+        "# The search of detnas.yaml as an NNI experiment, with its web UI; run `finetune` first.",
         f"#   nnictl create --config {command}",
         "# Paths are relative to this file.",
         f"experimentName: {scalar(f'detnas-{name}')}",
@@ -251,6 +251,6 @@ def write(out: Path, texts: dict[str, str], space: dict) -> None:
     texts = {**texts, "search_space.json": json.dumps(space, indent=1) + "\n"}
     texts[CONFIG] += _SEAL + _seal(texts)
     for name in {COPIES, STOCK} - set(texts):
-        (out / name).unlink(missing_ok=True)  # of other data, or of another start
+        (out / name).unlink(missing_ok=True)  # from other data, or from another start
     for name in sorted(texts, key=lambda name: name == CONFIG):
         write_text(out / name, texts[name])

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Strict, StrictInt, StrictStr, TypeAdapter, ValidationError
 from torch import Tensor
 
-from detnas_nni.architecture import Architecture
+from detnas_nni.architecture import Architecture, Ops
 from detnas_nni.errors import ArchitectureError, CheckpointError
 from detnas_nni.training.tensors import load_tensors, write_tensors
 from detnas_nni.util.files import replace_file
@@ -135,12 +135,16 @@ class Weights:
         """Raise CheckpointError if these are a supernet's, or another architecture's than the given one."""
         if self.info.ops is None:
             raise CheckpointError(f"{self.path}: weights of a supernet; a single net's are needed")
-        found = (self.info.space, self.info.ops)
-        if architecture is not None and found != (architecture.space, architecture.ops):
-            raise CheckpointError(
-                f"{self.path}: weights of the architecture {_listed(self.info.ops)} of "
-                f"{self.info.space}; those of {architecture} of {architecture.space} are needed"
-            )
+        expect_architecture(self.path, self.info.space, self.info.ops, architecture)
+
+
+def expect_architecture(path: Path, space: str, ops: Ops, wanted: Architecture | None) -> None:
+    """Raise CheckpointError if the net in a file, given by space and ops, is another than the wanted one."""
+    if wanted is not None and (space, ops) != (wanted.space, wanted.ops):
+        raise CheckpointError(
+            f"{path}: weights of the architecture {_listed(ops)} of {space}; those of {wanted} of "
+            f"{wanted.space} are needed"
+        )
 
 
 _KIND = {True: "a supernet", False: "a single net"}
@@ -190,7 +194,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _listed(ops: tuple[int, ...]) -> str:
+def _listed(ops: Ops) -> str:
     return ",".join(map(str, ops))
 
 

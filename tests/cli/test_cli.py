@@ -203,7 +203,7 @@ def test_what_fails_ends_with_1_and_one_message(
     config = write_config(tmp_path / "a.yaml")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
-    assert f"{tmp_path / 'full'}: exists and is no set" in failing(
+    assert f"{tmp_path / 'full'}: exists and is not a set" in failing(
         1, "data", "shapes", "--out", tmp_path / "full"
     )
     (tmp_path / "bad.json").write_text("{")
@@ -212,7 +212,7 @@ def test_what_fails_ends_with_1_and_one_message(
     assert f"{missing}are no weights" in failing(1, "evaluate", "-c", config, "--ops", TINY)
     assert f"{missing}is no supernet yet" in failing(1, "search", "-c", config)
     limit = ("--set", "search.constraint.max_macs=1", "--set", f"run_dir={supernets}")
-    assert "MACs <= 1: the least MACs are" in failing(1, "search", "-c", config, *limit)
+    assert "MACs <= 1: the lowest MACs are" in failing(1, "search", "-c", config, *limit)
     assert "loss is not finite at step" in failing(1, "pretrain", "-c", config, "--set", "pretrain.lr=1e35")
     in_a_file = f"run_dir={tmp_path / 'full/thesis.txt'}"
     assert "thesis.txt" in failing(1, "pretrain", "-c", config, "--set", in_a_file)

@@ -162,7 +162,7 @@ def test_every_strategy_can_be_tried(strategy: str, detnas: Callable[..., str], 
         ("pretrain", {"pretrain": {"lr": 1e35}}, 1, "the loss is not finite at step 1"),
         ("finetune", {"data": {"detection": {"search": None, "holdout": 24}}}, 1, "24 images to hold out"),
         ("finetune", {"data": {"detection": {"test": {"images": "/gone"}}}}, 1, "/gone"),
-        ("sample", {"search": {"constraint": {"max_macs": 1}}}, 1, "the least MACs are"),
+        ("sample", {"search": {"constraint": {"max_macs": 1}}}, 1, "the lowest MACs are"),
         ("retrain", {"data": {"detection": {"test": None}}}, 2, "no `data.detection.test`"),
     ],
 )

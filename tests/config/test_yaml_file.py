@@ -94,9 +94,7 @@ def test_a_base_of_no_values_is_refused_by_name(write: Write) -> None:
 def test_a_circle_is_refused_with_the_file_that_closes_it(write: Write) -> None:
     path = write("a.yaml", "extends: shared/b.yaml\nx: 1")
     closing = write("shared/b.yaml", "extends: [../a.yaml]\ny: 2")
-    assert (
-        refused(path) == f"{closing}: extends: ../a.yaml extends this file in turn; take one of the two out"
-    )
+    assert refused(path) == f"{closing}: extends: ../a.yaml extends this file in turn; remove one of the two"
 
 
 def test_a_file_that_extends_itself_is_refused(write: Write) -> None:
@@ -107,7 +105,9 @@ def test_a_file_that_extends_itself_is_refused(write: Write) -> None:
 def test_a_base_that_is_not_there_is_refused_with_where_it_was_looked_for(write: Write) -> None:
     path = write("one/a.yaml", "extends: ../gone.yaml\nx: 1")
     message = refused(path)
-    assert message.startswith(f"{path}: extends: ../gone.yaml is no file; the path starts at {path.parent}")
+    assert message.startswith(
+        f"{path}: extends: ../gone.yaml is not a file; the path starts at {path.parent}"
+    )
     assert "\n" not in message
 
 
@@ -127,7 +127,7 @@ def test_a_base_that_is_no_yaml_is_the_file_that_the_error_names(write: Write) -
 def test_mappings_that_hold_themselves_are_refused(write: Write) -> None:
     write("base.yaml", "a: &a {b: *a}")
     path = write("a.yaml", "extends: base.yaml\na: &a {b: *a}")
-    assert refused(path) == f"{path}: a mapping holds itself, by an alias of YAML; write it out"
+    assert refused(path) == f"{path}: a mapping contains itself through a YAML alias; write it out"
 
 
 def test_overrides_come_last(write: Write) -> None:

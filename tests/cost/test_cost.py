@@ -173,7 +173,7 @@ def test_two_limits_that_can_be_met_only_one_at_a_time_leave_nothing() -> None:
 
 def test_an_impossible_constraint_says_what_can_be_had() -> None:
     found = FeasibleSet(cost_table("small"), Limits(max_macs=200_000_000))
-    with pytest.raises(ConstraintError, match=r"MACs <= 200,000,000: the least MACs are 237,222,720"):
+    with pytest.raises(ConstraintError, match=r"MACs <= 200,000,000: the lowest MACs are 237,222,720"):
         found.raise_if_empty()
     FeasibleSet(cost_table("small"), Limits(max_macs=237_222_720)).raise_if_empty()
 

@@ -119,7 +119,7 @@ def test_the_least_possible_is_named() -> None:
     table = cost_table("tiny").with_latency(by_hand())
     least = by_hand().predict((0,) * len(SIZES)) / 1000
     FeasibleSet(table, Limits(max_latency_ms=least)).raise_if_empty()
-    with pytest.raises(ConstraintError, match=rf"meets latency <= 1 ms: .*the least latency {least:g} ms"):
+    with pytest.raises(ConstraintError, match=rf"meets latency <= 1 ms: .*the lowest latency {least:g} ms"):
         FeasibleSet(table, Limits(max_latency_ms=1)).raise_if_empty()
 
 

@@ -91,8 +91,8 @@ def swap_blocks(document):
         (lambda d: layer_04(d).update(shufflenet_5x5=-3), r"blocks_us\.layer_04\.shufflenet_5x5'"),
         (lambda d: layer_04(d).update(shufflenet_5x5=1.5), "valid integer"),
         (lambda d: layer_04(d).update(shufflenet_5x5=True), "valid integer"),
-        (lambda d: d["conditions"].update(space="small"), "of the space 'small', but 'tiny' is asked for"),
-        (lambda d: d["conditions"].update(space="os:system"), "of the space 'os:system', but 'tiny'"),
+        (lambda d: d["conditions"].update(space="small"), "for the space 'small', but 'tiny' is needed"),
+        (lambda d: d["conditions"].update(space="os:system"), "for the space 'os:system', but 'tiny'"),
         (lambda d: d["conditions"].update(options={"shuffle": "x"}), r"options \{'shuffle': 'x'\}, but \{\}"),
     ],
 )

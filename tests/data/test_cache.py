@@ -169,4 +169,4 @@ def test_images_that_are_no_whole_numbers_are_not_kept(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         keep_decoded(halves, range(4), tmp_path / "kept", limit=ROOM)
     assert halves.kept is None
-    assert "no whole numbers" in caplog.text
+    assert "not whole numbers" in caplog.text

@@ -110,7 +110,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path: Path) -> None:
     images = one_image(tmp_path, [((0, 20, 20, 60), 1, False, False)])
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="exists and is no set of crops"):
+    with pytest.raises(DataError, match="exists and is not a set of crops"):
         write_crops(images, tmp_path / "out", seed=0, overwrite=True)
     assert (tmp_path / "out/thesis.txt").read_text() == "mine"
 

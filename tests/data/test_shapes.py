@@ -111,7 +111,7 @@ def test_running_twice_does_nothing_and_other_parameters_are_refused(tmp_path):
 def test_a_folder_of_the_users_is_never_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="is no set of generated shapes"):
+        with pytest.raises(DataError, match="is not a set of generated shapes"):
             generate_shapes(tmp_path, overwrite=overwrite, **SMALL)
     assert (tmp_path / "thesis.txt").read_text() == "x"
 

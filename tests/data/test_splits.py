@@ -138,7 +138,7 @@ def test_coco_sources_that_list_other_categories_have_the_classes_of_all_and_tha
 
 def test_an_image_in_two_sources_is_refused(tmp_path):
     source = coco(tmp_path / "first")
-    with pytest.raises(DataError, match=r"share 4 image file.*expected each image in one source alone"):
+    with pytest.raises(DataError, match=r"share 4 image file.*expected each image in only one source"):
         train_of(tmp_path, source, coco(tmp_path / "second"), source)
 
 

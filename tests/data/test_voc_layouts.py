@@ -124,7 +124,9 @@ def test_of_two_pictures_of_one_name_the_one_that_the_file_names_is_taken(
 @pytest.mark.parametrize("filename", ["", "a", "c.png"])
 def test_two_pictures_of_one_name_that_nothing_tells_apart_are_refused(tmp_path: Path, filename: str) -> None:
     root = with_twin(tmp_path, filename)
-    with pytest.raises(DataError, match=r"`a.xml` may be of a.jpg or a.png, and its `filename` is .*Remove"):
+    with pytest.raises(
+        DataError, match=r"`a.xml` may belong to a.jpg or a.png, and its `filename` is .*Remove"
+    ):
         read_voc(root)
     images = read_voc(root, max_bad=1, backgrounds=True)
     assert boxes(images) == {"b.jpg": EXPECTED["b.jpg"]}
@@ -136,7 +138,7 @@ def test_a_line_with_a_suffix_says_which_of_two_pictures_it_means(tmp_path: Path
     (root / "ImageSets/Main/train.txt").write_text("a.png\nb.jpg\n")
     assert boxes(read_voc(root, "train")) == {"a.png": EXPECTED["a.jpg"], "b.jpg": EXPECTED["b.jpg"]}
     (root / "ImageSets/Main/train.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"`Annotations/a.xml` may be of a.jpg or a.png"):
+    with pytest.raises(DataError, match=r"`Annotations/a.xml` may belong to a.jpg or a.png"):
         read_voc(root, "train")
 
 

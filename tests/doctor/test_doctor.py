@@ -54,8 +54,8 @@ def test_where_no_package_is_installed_it_still_says_what_to_do(tmp_path):
     lines = done.stdout.splitlines()
     for name in ("packages", "torch", "nnictl", "NNI's server", "config"):
         assert any(line.startswith(f"x {name} ") for line in lines), done.stdout
-        assert any(line.startswith(f"x {name}: mend it by: ") for line in lines), done.stdout
-    assert f"x torch: mend it by: {python} -m pip install torch==2.14.1 torchvision==0.29.1" in lines
+        assert any(line.startswith(f"x {name}: to fix: ") for line in lines), done.stdout
+    assert f"x torch: to fix: {python} -m pip install torch==2.14.1 torchvision==0.29.1" in lines
 
 
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch):

@@ -49,9 +49,9 @@ COCO = {"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}
         (json.dumps(COCO).replace("a.png", "text.png"), "text.png: does not open as an image"),
         (
             json.dumps(COCO).replace("a.png", "../../etc/passwd"),
-            "names '../../etc/passwd', which is no file in",
+            "names '../../etc/passwd', which is not a file in",
         ),
-        (json.dumps(COCO).replace("a.png", r"a\u0000"), "names 'a\\x00', which is no file in"),
+        (json.dumps(COCO).replace("a.png", r"a\u0000"), "names 'a\\x00', which is not a file in"),
         (json.dumps(COCO).replace("a.png", "a_folder"), "a_folder: is not a file"),
         ('{"annotations": []}', "has no images"),
     ],
@@ -142,7 +142,7 @@ def test_what_is_corrected_in_annotations_is_told(make_config, tmp_path):
 
 def test_sound_annotations_are_well(make_config, tmp_path):
     (found,) = read(make_config, tmp_path, lambda content: None)
-    assert (found.status, found.text) == ("ok", "nothing in them had to be corrected")
+    assert (found.status, found.text) == ("ok", "nothing had to be corrected")
 
 
 def test_strict_makes_a_correction_a_problem(make_config, tmp_path):

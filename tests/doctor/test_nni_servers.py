@@ -20,7 +20,7 @@ def test_the_address_of_nnis_server_is_found_by_starting_one(monkeypatch):
     monkeypatch.setenv("NODE_OPTIONS", node_option())
     [closed] = nni_servers.manager_address()
     assert closed.status == "ok"
-    assert closed.text.startswith("listens on 127.0.0.1 alone")
+    assert closed.text.startswith("listens only on 127.0.0.1")
 
 
 def test_a_server_that_would_listen_to_everybody_is_a_warning(packages_first, monkeypatch):
@@ -161,4 +161,4 @@ def test_as_many_gpus_a_trial_as_there_are_start_no_trial(tmp_path, gpus, asked,
         (tmp_path / "gpus" / f"0000:{number}").mkdir(parents=True)
     found = nni_servers.gpu_trials(tmp_path, tmp_path / "gpus")
     assert [finding.status for finding in found] == ["problem"] * is_problem
-    assert all("leave trialGpuNumber out" in finding.remedy for finding in found)
+    assert all("remove trialGpuNumber" in finding.remedy for finding in found)

@@ -18,8 +18,8 @@ def test_the_report_has_a_line_a_finding_and_the_worst_remedies_last():
         "✗ broken    of two lines: ü",
         "! doubtful  perhaps",
         "",
-        "! doubtful: mend it by: look at it",
-        "✗ broken: mend it by: repair --it",
+        "! doubtful: to fix: look at it",
+        "✗ broken: to fix: repair --it",
         "1 problem, 1 warning",
     ]
 

@@ -231,7 +231,7 @@ def test_the_home_folder_of_nobody_is_refused_with_the_key(tmp_path: Path) -> No
 def test_what_is_no_file_is_not_extended(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "/dev/zero", ".", "x" * 5000):
-        assert "is no file" in refused(tmp_path, f"extends: {name}")
+        assert "is not a file" in refused(tmp_path, f"extends: {name}")
 
 
 # Memory and time: data sets.

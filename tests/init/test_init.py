@@ -252,7 +252,7 @@ def test_a_folder_that_is_there_is_left_alone(data: dict[str, list[str]], detnas
     file = Path("experiments/mine/detnas.yaml")
     file.write_text("mine: true\n")
     (file.parent / "notes.txt").write_text("notes")
-    assert "experiments/mine: is there already" in detnas(*call, status=2)
+    assert "experiments/mine: already exists" in detnas(*call, status=2)
     assert file.read_text() == "mine: true\n"
     detnas(*call, "--overwrite")
     load_config(file)
@@ -266,7 +266,7 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
     file = Path("experiments/mine/detnas.yaml")
     detnas("init", "--coco", *data["train"], *rest)
     other = coco(here, "other", count=30)
-    assert "experiments/mine: its files are written anew" in detnas("init", "--coco", *other, *rest)
+    assert "experiments/mine: its files are overwritten" in detnas("init", "--coco", *other, *rest)
     [split] = load_config(file).data.detection.train
     assert split.annotations == Path(other[1])
     written = {path: path.read_text() for path in file.parent.iterdir()}
@@ -278,7 +278,7 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
         lambda: load_config(file).run_dir.mkdir(parents=True),
     ):
         touch()
-        assert "experiments/mine: is there already" in detnas("init", "--coco", *other, *rest, status=2)
+        assert "experiments/mine: already exists" in detnas("init", "--coco", *other, *rest, status=2)
         (file.parent / "notes.txt").unlink(missing_ok=True)
         for path, text in written.items():
             path.write_text(text)
@@ -304,7 +304,7 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
         ("--coco {train} --pretrain folder", 2, "--pretrain folder needs --classification DIR"),
         ("--coco {train} --no-search --pretrain crops", 2, "; leave out --pretrain crops"),
         ("--coco {train} --no-search --supernet b", 2, "; leave out --supernet"),
-        ("--coco {train} --no-search", 2, "--no-search is a training whose net is measured on a test split"),
+        ("--coco {train} --no-search", 2, "--no-search trains a net to be measured on a test split"),
     ],
 )
 def test_a_bad_call_is_one_line_and_writes_nothing(

@@ -51,7 +51,7 @@ def test_roboflows_coco_folders_are_three_splits(tmp_path: Path) -> None:
         "search": ("valid", "_annotations.coco.json"),
         "test": ("test", "_annotations.coco.json"),
     }
-    assert said == [f"{tmp_path}/set: taken for COCO: test/_annotations.coco.json and 2 more are of it"]
+    assert said == [f"{tmp_path}/set: recognised as COCO: test/_annotations.coco.json and 2 more"]
 
 
 def test_cocos_own_layout_is_read_without_its_captions_and_key_points(tmp_path: Path) -> None:
@@ -96,9 +96,7 @@ def test_coco_files_of_which_it_is_not_clear_what_they_are_are_asked_for(tmp_pat
     root = tmp_path / "set"
     for name in ("first.json", "second.json"):
         coco_folder(root, name, 0)
-    with pytest.raises(
-        DataError, match=r"first.json, .*second.json may each be of the split train; expected"
-    ):
+    with pytest.raises(DataError, match=r"first.json, .*second.json may each be the split train; expected"):
         sources(root)
     found, _ = sources(root / "second.json")
     assert found.train.annotations == root / "second.json"
@@ -118,7 +116,7 @@ def test_a_voc_folder_with_sets_is_read_by_them(tmp_path: Path) -> None:
     root = write_voc(tmp_path / "VOCdevkit/VOC2007", {"a": [voc_object("cat", (1, 2, 9, 9))]}, "default")
     found, said = sources(tmp_path / "VOCdevkit")
     assert (found.form, found.train.root, found.train.image_set) == ("voc", root, "default")
-    assert "taken for Pascal VOC: VOC2007/Annotations/a.xml is of it" in said[0]
+    assert "recognised as Pascal VOC: VOC2007/Annotations/a.xml" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +184,7 @@ def test_one_call_writes_an_experiment_of_a_yolo_folder(
     lines(root / "train/labels/0.txt", "0 0.5 0.5 0.5 0.25", "7 0.5 0.5 0.5 0.5")
     assert main(["init", str(root), "--no-timing"]) == 0
     out = capsys.readouterr().out
-    assert f"{root}: taken for YOLO: data.yaml names its classes and its splits" in out
+    assert f"{root}: recognised as YOLO: data.yaml names its classes and its splits" in out
     assert "`line 2, class` is '7', expected one of the 2 ids" in out
     folder = here / "experiments/my-cats"
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -229,7 +227,7 @@ def test_the_same_call_again_is_refused_until_it_may_overwrite_and_another_folde
     first = (here / "experiments/cats/data/train.json").read_bytes()
     (here / "experiments/cats/notes.txt").write_text("mine")  # untouched, it would be written anew
     assert main(["init", str(root), "--no-timing"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["init", str(root), "--no-timing", "--overwrite"]) == 0
     assert (here / "experiments/cats/data/train.json").read_bytes() == first
 

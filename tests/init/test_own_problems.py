@@ -42,8 +42,8 @@ def test_boxes_outside_sticking_out_and_without_area_are_told(tmp_path: Path) ->
             content["annotations"][position]["bbox"] = bbox
 
     texts = changed(tmp_path, change)
-    assert "train: 1 box lies wholly outside the image; left out" in texts
-    assert "train: 2 boxes stick out of the image; cut at its edge" in texts
+    assert "train: 1 box lies entirely outside the image; left out" in texts
+    assert "train: 2 boxes extend beyond the image; clipped at its edge" in texts
     assert "train: 1 box has no area; left out" in texts
     (first,) = (text for text in texts if "the first of what is wrong" in text)
     assert "`annotations[0].bbox` is [50, 5, 10, 10]" in first

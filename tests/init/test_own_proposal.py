@@ -59,7 +59,7 @@ def test_imagenet_is_proposed_where_its_steps_fit_and_what_there_was_where_they_
         start.derived.pretraining.reason
     )
     assert all(text in start.derived.pretraining.reason for text in told)
-    assert f"of the {hours(limit)} that you give" in start.derived.pretraining.reason
+    assert f"of the {hours(limit)} that you gave" in start.derived.pretraining.reason
 
 
 @needs_weights

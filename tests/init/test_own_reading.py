@@ -118,7 +118,7 @@ def other_ids(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "reasons"),
     [
-        (gone, ["`images[0].file_name` is 'lost-0.png'", "(and 11 more like it)", "nearest there is '"]),
+        (gone, ["`images[0].file_name` is 'lost-0.png'", "(and 11 more like it)", "most similar is '"]),
         (no_box, ["`annotations[0].bbox` is [1, 2, 3], expected four finite numbers", "11 more like it"]),
         (crowds, ["12 boxes are marked as crowds (iscrowd 1)", "6 of cat", "crowds: objects"]),
         (other_ids, ["`annotations[0].image_id` is 'x10', expected the id of an image", "11 more like it"]),
@@ -160,7 +160,7 @@ def test_a_voc_folder_without_lists_is_one_set_and_a_folder_may_be_the_test_spli
                 file.rename(tmp_path / name / file.name)
     write_image(tmp_path / "train/empty.jpg", seed=77)
     printed = detnas("--voc", tmp_path / "train", "--test", tmp_path / "valid", "--backgrounds")
-    assert "trained on: all pictures that have an XML file" in printed
+    assert "trained on: all images that have an XML file" in printed
     splits = open_detection(load_config("experiments/mine/detnas.yaml").data.detection, 0)
     assert (len(splits.whole), len(splits.test)) == (13, 3)
     assert sorted(record.boxes[0, 0] for record in splits.test.records) == [0, 1, 2]
@@ -252,5 +252,5 @@ def test_twelve_bits_in_files_of_sixteen_are_told_to_be_dark(tmp_path: Path) -> 
         return [found.text for found in problems(look(sources), sources) if "nearly black" in found.text]
 
     (text,) = told(1)
-    assert text.startswith("train: no value of its images with more than 8 bits is above 15 of 255")
+    assert text.startswith("train: no value in its images with more than 8 bits is above 15 of 255")
     assert told(16) == []

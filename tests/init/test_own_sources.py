@@ -67,7 +67,7 @@ def test_an_image_set_whose_pictures_have_no_xml_file_is_left_out_and_that_is_sa
     (root / "Annotations/test_a.xml").unlink()
     assert found_in(root) == {"train": "train"}
     sources = voc_sources(root, None, None, None, False, None)
-    assert "left out: the image set test, none of whose pictures has an XML file" in sources.chosen
+    assert "left out: the image set test, none of whose images has an XML file" in sources.chosen
 
 
 def test_what_is_no_voc_folder_is_an_error(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_pairs_and_names_belong_to_their_form(tmp_path: Path) -> None:
         coco_sources(train, ["mine"], None, None)
     with pytest.raises(UsageError, match="--test a b: with --voc, expected the name of one image set"):
         found_in(voc_folder(tmp_path / "voc", "train"), test=["a", "b"])
-    with pytest.raises(UsageError, match="the image folder comes first"):
+    with pytest.raises(UsageError, match="give the image folder first"):
         coco_sources(train[::-1], None, None, None)
 
 

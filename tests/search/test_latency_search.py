@@ -159,7 +159,7 @@ def test_a_limit_needs_a_table(trained_run, make_config):
 
 
 def test_a_limit_below_the_least_names_the_least(config):
-    with pytest.raises(ConstraintError, match=r"meets latency <= 2 ms: .*the least latency 2\.16 ms"):
+    with pytest.raises(ConstraintError, match=r"meets latency <= 2 ms: .*the lowest latency 2\.16 ms"):
         SearchSession(config(limit=2))
 
 

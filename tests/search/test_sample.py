@@ -74,7 +74,7 @@ def test_more_than_there_are_is_an_error_and_writes_none(config, tmp_path):
 
 
 def test_limits_that_nothing_keeps_are_an_error(config, tmp_path):
-    with pytest.raises(ConstraintError, match="meets MACs <= 1: the least MACs are"):
+    with pytest.raises(ConstraintError, match="meets MACs <= 1: the lowest MACs are"):
         sample(config(search={"constraint": {"max_macs": 1}}), 1)
     assert not (tmp_path / "run").exists()
 

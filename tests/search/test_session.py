@@ -256,8 +256,8 @@ def test_fresh_clears_nothing_if_the_supernet_does_not_fit(config, trained_run, 
 @pytest.mark.parametrize(
     ("constraint", "message"),
     [
-        ({"max_macs": limit_for(1) - 1}, rf"meets MACs <= [\d,]+: the least MACs are {limit_for(1):,} "),
-        ({"max_params": 1000}, r"meets parameters <= 1,000: .* the least parameters [\d,]+"),
+        ({"max_macs": limit_for(1) - 1}, rf"meets MACs <= [\d,]+: the lowest MACs are {limit_for(1):,} "),
+        ({"max_params": 1000}, r"meets parameters <= 1,000: .* the lowest parameters [\d,]+"),
         ({"max_macs": 5, "max_params": 7}, r"MACs <= 5 and parameters <= 7"),
     ],
 )

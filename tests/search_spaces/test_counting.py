@@ -76,7 +76,7 @@ def test_what_cannot_be_counted_is_refused_in_one_sentence(name: str, message: s
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unlabelled", "has a LayerChoice without a label; give each block one of its own"),
+        ("unlabelled", "has a LayerChoice without a label; give each block its own"),
         ("one_label_for_more", "LayerChoices of the same label, 'block', with different candidates; give"),
         ("one_label_for_other_names", "LayerChoices of the same label, 'block', with different candidates"),
     ],

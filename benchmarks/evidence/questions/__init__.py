@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Answer:
-    """What the page says to one question.
+    """The page's answer to one question.
 
     Attributes:
         title: its heading.

@@ -26,7 +26,7 @@ from detnas_nni.audit.statistics import LEAST, Estimate, mean_difference_interva
 
 
 def baselines(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"d. What does one get without a supernet? ({evidence.name})"
     searched = _winners(evidence)
     nets = [net for net in evidence.trained if net["search"] is not None]

@@ -41,7 +41,7 @@ class _Pair:
 
 
 def guides(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"c. Is AP a better guide than classification accuracy? ({evidence.name})"
     pairs = list(_pairs(evidence))
     if not pairs:

@@ -43,7 +43,7 @@ Row = tuple[str, str, str, str, str]
 
 
 def ranking(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"a. Does the supernet rank nets as training them on their own does? ({evidence.name})"
     nets = evidence.trained
     fitness = {name: lines for name in evidence.supernets if (lines := evidence.fitness(nets, name))}
@@ -217,7 +217,7 @@ def _spreads(evidence: Evidence, nets: Sequence[Line], ap: Sequence[float]) -> I
 
 
 def _own_starts(evidence: Evidence, fitness: dict[str, list[Line]]) -> Iterator[Row]:
-    """Nets that each had a classifier of their own, as in the paper, against the supernets."""
+    """Nets that each had their own classifier, as in the paper, compared with the supernets."""
     both = [
         (own, common)
         for ops in evidence.sample

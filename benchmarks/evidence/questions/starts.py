@@ -25,7 +25,7 @@ _NAMES = {"pretrained": "crops of the boxes", "scratch": "random weights", "own"
 
 
 def starts(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"f. Where should the trunk start on data of one's own? ({evidence.name})"
     settings = evidence.part.starts
     if settings is None or len(settings.names) < 2:
@@ -51,7 +51,7 @@ def starts(evidence: Evidence) -> Answer:
         for start, lines in found.items()
     ]
     # Three differences cannot reach a small p, and the bootstrap of so few is too narrow: the seeds' ranges
-    # say as much as can be said.
+    # are all that can be compared.
     apart = min(map(test_ap, found[first].values())) > max(map(test_ap, found[second].values()))
     below = max(map(test_ap, found[first].values())) < min(map(test_ap, found[second].values()))
     means = compared(gain, "above", "below") if apart or below else "cannot tell"

@@ -36,7 +36,7 @@ Pair = tuple[str, Line, Line]
 
 
 def strategies(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"b. Does evolution find better nets than random search? ({evidence.name})"
     searches = evidence.part.searches
     others = [] if searches is None else [name for name in searches.strategies if name != BASELINE]
@@ -118,7 +118,7 @@ def _gains(pairs: Sequence[Pair]) -> list[float]:
 
 
 def best_fitness(search: Line) -> float:
-    """Of a search's winner."""
+    """The fitness of a search's winner."""
     return max(fitness for _, fitness in search["candidates"])
 
 
@@ -178,7 +178,7 @@ def _curve(evidence: Evidence, name: str, evaluations: int) -> list[float]:
 
 
 def _searches(evidence: Evidence, name: str) -> list[Line]:
-    """Those of which the baseline's counterpart is there, so that all curves are of the same supernets."""
+    """Searches with a counterpart of the baseline, so that all curves are for the same supernets."""
     if name != BASELINE:
         return [ours for _, ours, _ in _pairs(evidence, name)]
     first = next(iter(evidence.part.searches.strategies))

@@ -34,7 +34,7 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class _Variant:
-    """What differs from the search's protocol: its tau, and how far from the search's that is."""
+    """A deviation from the search's protocol: its tau, and how far that is from the search's."""
 
     name: str
     taus: Mapping[str, float]
@@ -45,7 +45,7 @@ class _Variant:
 
 
 def worth(evidence: Evidence) -> Answer:
-    """The answer of one data set."""
+    """The answer for one data set."""
     title = f"e. What is each part worth? ({evidence.name})"
     variants = list(_variants(evidence))
     if not variants:
@@ -80,7 +80,7 @@ def worth(evidence: Evidence) -> Answer:
 
 
 def _clauses(variants: Sequence[_Variant]) -> str:
-    """What the variants' intervals say, those that say the same together."""
+    """What the variants' intervals mean, grouped by meaning."""
     said: dict[str, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for variant in variants:
         words = f"{_meaning(variant.name)} ({signed(variant.change.value)})"

@@ -1,14 +1,13 @@
-"""What labelling tools write, and how it is read: a module for each kind of thing that is corrected.
+"""How deviations of labelling tools are read: a module for each kind of correction.
 
-Readers of a form (`data.coco`, `data.voc`) bring entries into one shape; what is corrected in them is
-here, once:
+The formats' readers (`data.coco`, `data.voc`) collect entries; corrections for both are here:
 
-- `values`: numbers and ids of other types, and what an annotation says beside its box;
+- `values`: numbers and ids of other types, and an annotation's marks besides its box;
 - `segments`: the boxes around polygons and masks;
 - `categories`: roots, names that occur twice, the classes of several splits;
 - `places`: names of image files;
-- `units`: shares of the image, corners in place of sides, rotated boxes;
-- `orientation`: photos that EXIF turns, sizes that are not stated.
+- `units`: shares of the image, corners instead of sides, rotated boxes;
+- `orientation`: photos with an EXIF orientation, sizes that are not stated.
 
 docs/data.md has the rules as a table.
 """

@@ -18,9 +18,9 @@ from detnas_nni.util.text import show
 
 ROOTS = Kind(
     "unused roots",
-    "category is no class: no annotation uses it, and others name it as their supercategory (Roboflow's "
+    "category is not a class: no annotation uses it, and others name it as their supercategory (Roboflow's "
     "project); left out",
-    "categories are no classes: no annotation uses them, and others name them as their supercategory; "
+    "categories are not classes: no annotation uses them, and others name them as their supercategory; "
     "left out",
 )
 SAME_NAMES = Kind(
@@ -43,9 +43,9 @@ ABSENT = Kind(
     corrects=False,
 )
 OTHER_CASE = Kind(
-    "names in other letters",
-    "category has a class's name in other letters; matched",
-    "categories have a class's name in other letters; matched",
+    "names in other spellings",
+    "category has a class's name in another spelling (case, Unicode); matched",
+    "categories have a class's name in another spelling (case, Unicode); matched",
 )
 
 
@@ -55,8 +55,8 @@ class Categories:
 
     Attributes:
         names: K names in the order of their labels.
-        ids: the file's own ids of them; a class that the file does not list has none.
-        labels: from 1, by the ids of the categories; 0 for one that is no class here.
+        ids: the file's own ids for them; a class that the file does not list has none.
+        labels: from 1, by the categories' ids; 0 for one that is not a class here.
     """
 
     names: tuple[str, ...]
@@ -90,18 +90,18 @@ def read_categories(
     *,
     lenient: bool = False,
 ) -> Categories:
-    """The classes of a file; a defect that has two readings would change labels, and is never tolerated.
+    """The classes of a file; an ambiguous defect would change labels, so it is never tolerated.
 
     Args:
         entries: `categories`.
-        annotations: which show what categories are used.
-        classes: names in the order of their labels; all of the file's, in the order of their ids, if None.
+        annotations: they show which categories are used.
+        classes: names in the order of their labels; if None, all of the file's, in the order of their ids.
         source: the file, for messages.
-        problems: takes what is corrected.
-        lenient: whether a class may be missing, as in a split that has no object of it.
+        problems: collects what is corrected.
+        lenient: whether a class may be missing, as in a split without objects of it.
 
     Raises:
-        DataError: an entry is none, an id occurs twice, or the file lacks a class.
+        DataError: an entry is invalid, an id occurs twice, or the file lacks a class.
     """
     found = [_read(entry, position, source, problems) for position, entry in enumerate(entries)]
     if not found:
@@ -139,15 +139,15 @@ def _read(entry: Any, position: int, source: Path, problems: Problems) -> _Categ
 
 
 def _once(found: list[_Category], source: Path, problems: Problems) -> list[_Category]:
-    """The categories less those that stand there again, as merged files have them."""
+    """The categories without repetitions, as merged files have them."""
     kept: dict[str | None, _Category] = {}
     for position, category in enumerate(found):
         first = kept.setdefault(written(category.own), category)
         if folded(first.name) != folded(category.name):
             raise DataError(
                 f"{source}: `categories[{position}].id` is {show(category.own)}, expected an id used only "
-                f"once: it is of {show(first.name)} and of {show(category.name)}. Give one of them another "
-                "id, in its annotations, too."
+                f"once: {show(first.name)} and {show(category.name)} have it. Give one of them another "
+                "id, also in its annotations."
             )
         if first is not category:
             problems.correct(TWICE, f"`categories[{position}]`, {show(category.name)}")
@@ -157,7 +157,7 @@ def _once(found: list[_Category], source: Path, problems: Problems) -> list[_Cat
 def _without_roots(
     found: list[_Category], annotations: Sequence[Any], asked: set[str], problems: Problems
 ) -> list[_Category]:
-    """The categories less those that only stand above others."""
+    """The categories without those that are only parents of others."""
     children = Counter(category.parent for category in found if isinstance(category.parent, str))
     above = [
         index
@@ -192,7 +192,7 @@ def _used(annotations: Sequence[Any]) -> set[str | None]:
 
 def _by_name(kept: list[_Category], problems: Problems) -> dict[str, list[Id]]:
     by_name: dict[str, list[Id]] = {}
-    spelled: dict[str, str] = {}  # by what people see: without blanks around it, in one form of Unicode
+    spelled: dict[str, str] = {}  # by appearance: stripped, in one form of Unicode
     for category in kept:
         seen = unicodedata.normalize("NFC", category.name).strip()
         ids = by_name.setdefault(spelled.setdefault(seen, category.name), [])
@@ -232,5 +232,5 @@ def _selected(
 
 
 def folded(name: str) -> str:
-    """A name for a comparison that passes over case, blanks around it and forms of Unicode."""
+    """A name for a comparison that ignores case, surrounding blanks and forms of Unicode."""
     return unicodedata.normalize("NFC", name).strip().casefold()

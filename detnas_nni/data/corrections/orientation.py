@@ -1,9 +1,9 @@
-"""Which way up a photo is meant, and how large it is, where its annotation leaves that open.
+"""Which way up a photo is, and how large, where its annotation does not say.
 
-Boxes are in pixels of a photo as people see it, or as it is stored; EXIF's orientation leads from the one
-to the other, and tools write the size of either. The boxes decide where they can: all inside one way,
-outside the other. Else the stated size does. Where neither tells (orientations 2 to 4, and 5 to 8 of
-squares), a photo is turned as people see it.
+Boxes are in pixels of a photo as displayed, or as stored; EXIF's orientation leads from one to the other, and
+tools write the size of either. The boxes decide if they can: all inside one way, some outside the other way.
+Otherwise the stated size does. If neither can (orientations 2 to 4, and 5 to 8 of squares), a photo is turned
+as displayed.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ Exif = Literal["auto", "shown", "stored"]
 
 FROM_PICTURES = Kind(
     "sizes of pictures",
-    "image has no usable size in the annotations; read from the picture",
-    "images have no usable size in the annotations; read from the pictures",
+    "image has no usable size in the annotations; read from the file",
+    "images have no usable size in the annotations; read from the files",
 )
 BOXES_SHOW = Kind(
     "sizes of the other way up",
-    "photo has an EXIF orientation and the size of the other way up: its boxes lie beyond it; read as the "
+    "photo has an EXIF orientation and the size of the other way up: its boxes extend beyond it; read as the "
     "boxes show (data.detection.exif)",
-    "photos have an EXIF orientation and the size of the other way up: boxes lie beyond it; read as the "
+    "photos have an EXIF orientation and the size of the other way up: boxes extend beyond it; read as the "
     "boxes show (data.detection.exif)",
 )
 BY_CONVENTION = Kind(
-    "orientations that nothing tells",
-    "photo has an EXIF orientation that neither its boxes nor its size tell of; turned as people see it "
+    "unconfirmed orientations",
+    "photo has an EXIF orientation that neither its boxes nor its size confirm; turned as displayed "
     "(data.detection.exif: stored, or --exif stored, leaves it)",
-    "photos have an EXIF orientation that neither boxes nor sizes tell of; turned as people see them "
+    "photos have an EXIF orientation that neither boxes nor sizes confirm; turned as displayed "
     "(data.detection.exif: stored, or --exif stored, leaves them)",
 )
 WIDE = Kind(
     "wide values",
-    "image has more than 8 bits a value; scaled by the range of its type (v >> 8 of 16 bits)",
-    "images have more than 8 bits a value; scaled by the range of their type (v >> 8 of 16 bits)",
+    "image has more than 8 bits per value; scaled by the range of its type (v >> 8 of 16 bits)",
+    "images have more than 8 bits per value; scaled by the range of their type (v >> 8 of 16 bits)",
     corrects=False,
 )
 
-_THREADS = 8  # that open files: it is the disk that is waited for
+_THREADS = 8  # that open files: they wait for the disk
 
 
 @dataclass
 class Frames:
-    """The frames that boxes are in, image by image; changed in place as they are found out.
+    """The frames that boxes are in, image by image; updated in place.
 
     Attributes:
         files: M image files.
         sizes: (M, 2) int64 width and height.
-        upright: (M,) bool, whether a photo is turned where its size does not tell.
-        headers: those that were read, by the image's place.
+        upright: (M,) bool, whether a photo is turned if its size does not decide.
+        headers: those that were read, by the image's index.
     """
 
     files: list[Path]
@@ -69,10 +69,10 @@ class Frames:
     headers: dict[int, Header | None]
 
     def look(self, places: Iterable[int]) -> None:
-        """Read the headers of the images at these places."""
+        """Read the headers of the images at these indices."""
         unread = [place for place in places if place not in self.headers]
         files = [self.files[place] for place in unread]
-        # Once around all threads: Python's filters of warnings are the process's.
+        # Once around all threads: Python's warning filters belong to the process.
         with warnings.catch_warnings(action="ignore"):
             if len(files) < 2 * _THREADS:
                 found = list(map(read_header, files))
@@ -96,15 +96,15 @@ class Frames:
 def settle(
     frames: Frames, boxes: np.ndarray, image: np.ndarray, exif: Exif, problems: Problems, *, scan: bool
 ) -> None:
-    """Find out the frame of each image, in place.
+    """Determine the frame of each image, in place.
 
     Args:
-        frames: with the sizes as they are stated.
+        frames: with the sizes as stated.
         boxes: (N, 4) corners in pixels.
         image: (N,) the image of each.
         exif: what the user says.
-        problems: takes what is corrected.
-        scan: whether all files are to be opened, to tell of orientations and values that need no correction.
+        problems: collects what is corrected.
+        scan: whether to open all files, to report also orientations and values that need no correction.
     """
     if exif != "auto":
         _as_asked(frames, exif)
@@ -137,7 +137,7 @@ def _as_boxes_show(frames: Frames, boxes: np.ndarray, image: np.ndarray, problem
         _turn(frames, place, problems)
     if len(shown) > 1:
         return
-    # A tool that is known to write the sizes of one way and the boxes of the other does so with every photo.
+    # A tool that writes the sizes of one way and the boxes of the other does so with every photo.
     by_tool = shown.pop()
     frames.look(range(len(frames.files)))
     left = np.array([place for place in frames.headers if place not in proof], dtype=np.int64)
@@ -158,12 +158,12 @@ def _as_boxes_show(frames: Frames, boxes: np.ndarray, image: np.ndarray, problem
 def _fit_the_other(
     frames: Frames, boxes: np.ndarray, image: np.ndarray, places: np.ndarray, *, also_here: bool = False
 ) -> set[int]:
-    """Of the images, those whose boxes are all inside the frame of the other way up.
+    """The images whose boxes are all inside the frame of the other way up.
 
     Args:
-        frames, boxes, image: as of `settle`.
-        places: of images with two frames.
-        also_here: whether they may be inside the stated frame, too.
+        frames, boxes, image: as in `settle`.
+        places: the indices of images with two frames.
+        also_here: whether boxes may be inside the stated frame as well.
     """
     if not len(places):
         return set()

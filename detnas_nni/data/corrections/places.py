@@ -1,10 +1,10 @@
-"""Names of image files: as they stand, or in the one other way in which exactly one file fits.
+"""Names of image files: as written, or in another form if exactly one file fits.
 
-Labelling tools write `images/` before the name where `images` is the folder given, or leave it out;
-slashes of Windows; %20 for a blank; a Mac's form of Unicode; another case; absolute paths of the machine
-that they ran on. A name is taken for another file's only if, of all files below the folder, one fits: the
-name's last parts are the whole of that file's path below the folder, or the whole name is the last parts
-of it. No file outside the folder is ever taken.
+Labelling tools write `images/` before the name although `images` is the given folder, or leave it out; they
+write Windows' backslashes, %20 for a blank, a Mac's form of Unicode, another case, absolute paths of another
+machine. Such a name is taken only if exactly one file below the folder fits: the last parts of the name are
+that file's whole path below the folder, or the whole name is the end of that path. No file outside the folder
+is ever taken.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ OTHER_PLACES = Kind(
 
 Parts = tuple[str, ...]
 
-_NEAREST = 20_000  # files among which a similar name is looked for
+_NEAREST = 20_000  # files up to which a similar name is looked for
 
 
 class ImageFiles:
     """The files below a folder, by the names that annotations give them.
 
-    Folders are listed as names ask for them, one listing each in place of a stat a file; the whole tree is
-    gone through only when a name is missed.
+    Folders are listed when a name needs them, one listing instead of a stat per file; the whole tree is
+    searched only if a name is missing.
 
     Args:
-        root: the folder that relative names start from.
+        root: the folder that names are relative to.
         key: the config key that names the folder, for the message.
 
     Raises:
@@ -62,7 +62,7 @@ class ImageFiles:
         self._tree: dict[str, list[Parts]] | None = None
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a file of exactly this name."""
+        """Whether there is a file with exactly this name."""
         if "/" not in name:
             return name in self._top
         path = PurePosixPath(name)
@@ -74,7 +74,7 @@ class ImageFiles:
         return path.name in self._names[path.parent]
 
     def all_names(self, *suffixes: str) -> list[str]:
-        """The names of all files below the folder with one of these suffixes, hidden ones left out."""
+        """The names of all files below the folder with one of these suffixes, except hidden ones."""
         paths = {parts for several in self._files().values() for parts in several}
         return [
             "/".join(parts)
@@ -83,15 +83,15 @@ class ImageFiles:
         ]
 
     def resolve(self, names: Mapping[int, str], taken: set[Path], *, stems: bool = False) -> dict[int, Path]:
-        """The files that are meant by names which no file has as they stand.
+        """The files meant by names that no file has exactly.
 
         Args:
-            names: by whatever they are told apart by.
-            taken: files that other names have as they stand, which are nobody else's.
-            stems: whether a name is one without its suffix.
+            names: by any unique key.
+            taken: files that other names match exactly, and which no other name may get.
+            stems: whether names lack their suffix.
 
         Returns:
-            The files of those that exactly one file fits, which fits no other of the names.
+            The file of each name that exactly one file fits, if it fits no other of the names.
         """
         found: dict[int, Path] = {}
         for key, name in names.items():
@@ -103,7 +103,7 @@ class ImageFiles:
         return {key: file for key, file in found.items() if claims[file] == 1}
 
     def nearest(self, name: str) -> str:
-        """What there is in place of a missed file, in words for the end of a message; may be empty."""
+        """What exists instead of a missing file, for the end of a message; may be empty."""
         fitting = self._fitting(name, stems=False)
         if len(fitting) > 1:
             return f"; {len(fitting)} files fit, such as {show('/'.join(sorted(fitting)[0]))}"
@@ -115,13 +115,13 @@ class ImageFiles:
                 return f"; it is in {above}, which may be the folder to name"
         files = [parts[-1] for several in self._files().values() for parts in several]
         near = difflib.get_close_matches(wanted[-1], files[:_NEAREST], n=1)
-        return f"; the nearest there is {show(near[0])}" if near else ("" if files else "; it has no image")
+        return f"; the most similar is {show(near[0])}" if near else ("" if files else "; it has no image")
 
     def _fitting(self, name: str, stems: bool) -> list[Parts]:
         """Paths below the folder of the files that a name may mean."""
         foreign = leaves_folder(name)
         readings = [wanted for wanted in _readings(name) if wanted]
-        # Label Studio puts eight digits and a dash before the names of what is uploaded.
+        # Label Studio puts eight digits and a dash before the names of uploads.
         uploaded = [
             (*folders, _UPLOADED.sub("", last)) for *folders, last in readings if _UPLOADED.match(last)
         ]
@@ -136,7 +136,7 @@ class ImageFiles:
             candidates = self._files().get(f"{last}." if stems else last, [])
             whole = [_folded(part) for part in wanted]
             fitting = [parts for parts in candidates if _ends_alike(parts, whole, stems)]
-            if not fitting and foreign:  # its folders are another machine's
+            if not fitting and foreign:  # its folders are from another machine
                 fitting = candidates
             if stems and of_jpeg:
                 fitting = [parts for parts in fitting if _JPEG.search(parts[-1])]
@@ -146,7 +146,7 @@ class ImageFiles:
         return []
 
     def _files(self) -> Mapping[str, list[Parts]]:
-        """All files below the folder, by their folded name; images by their folded stem and ".", too."""
+        """All files below the folder, by their folded name; images also by their folded stem and "."."""
         if self._tree is None:
             self._tree = defaultdict(list)
             for parts in _walk(self.root):
@@ -171,7 +171,7 @@ def _readings(name: str) -> Iterator[Parts]:
     plain = name.strip().replace("\\", "/")
     yield _parts(plain)
     address = urlsplit(plain) if "://" in plain or "?" in plain else None
-    if address is not None:  # Label Studio's local files stand in the query
+    if address is not None:  # Label Studio names local files in the query
         stored = parse_qs(address.query).get("d")
         yield _parts(unquote(stored[0].replace("\\", "/") if stored else address.path))
     for _ in range(2):  # some write %2520
@@ -189,7 +189,7 @@ def _folded(part: str) -> str:
 
 
 def _ends_alike(parts: Parts, wanted: list[str], stems: bool) -> bool:
-    """Whether the one path is the end of the other, in whatever case and form of Unicode."""
+    """Whether one path is the end of the other, ignoring case and form of Unicode."""
     here = [_folded(part) for part in parts]
     if stems:
         here[-1] = PurePosixPath(here[-1]).stem

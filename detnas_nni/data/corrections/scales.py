@@ -1,9 +1,8 @@
 """The unit of a box's numbers: pixels, or shares of the image on a scale to 1, to 100 or to 1000.
 
-It is recognised over the whole file. Boxes of under one pixel are none, so numbers within 0..1 are shares.
-Numbers within 0..100 or 0..1000 are pixels wherever these are possible; they are percent or thousandths where
-boxes in pixels would stick out of most images in whatever form they are read, and reach the end of the scale
-in both directions.
+It is recognised over the whole file. No box is smaller than a pixel, so numbers within 0..1 are shares.
+Numbers within 0..100 or 0..1000 are pixels if that is possible; they are percent or thousandths if boxes in
+pixels would stick out of most images in any form, and if they reach the end of the scale in both directions.
 """
 
 from __future__ import annotations
@@ -19,14 +18,13 @@ from detnas_nni.errors import DataError
 Units = Literal["pixels", "shares", "percent", "thousandths"]
 
 WHOLE: dict[Units, float] = {"shares": 1.0, "percent": 100.0, "thousandths": 1000.0}
-"""What the whole image is in each unit but pixels."""
+"""The size of the whole image in each unit except pixels."""
 
 READ: dict[Units, Kind] = {
     "shares": Kind(
         "shares",
         "box is in shares of the image (within 0..1); multiplied by its size",
-        "boxes are in shares of the image (all lie within 0..1, or end little beyond); multiplied by its "
-        "size",
+        "boxes are in shares of the image (all lie within 0..1, or end just beyond); multiplied by its size",
     ),
     "percent": Kind(
         "percent",
@@ -39,7 +37,7 @@ READ: dict[Units, Kind] = {
         "boxes are in thousandths of the image (in pixels they would stick out); multiplied by its size",
     ),
 }
-"""What is said of boxes that are read in a unit."""
+"""The message about boxes that are read in a unit."""
 
 SUSPECTED: dict[Units, Kind] = {
     unit: Kind(
@@ -54,23 +52,23 @@ SUSPECTED: dict[Units, Kind] = {
 }
 
 EDGE = 0.02
-"""How far beyond the whole a box may reach and still be meant so: of rounding, or drawn over the edge."""
+"""How far beyond the whole a box may reach and still be in this unit: rounded, or drawn over the edge."""
 
 ENOUGH = 8
-"""Boxes of a file, to suspect anything: of fewer, all may fit another reading by chance."""
+"""Boxes of a file needed to suspect anything: fewer may all fit another reading by chance."""
 
 SUSPECT, SUSPECT_SHARE = 2, 0.05
 """Boxes that stick out, too few for a decision and too many for chance."""
 
 STRAY = 0.01
-"""Of boxes that may be wrong in the right reading."""
+"""Share of boxes that may be wrong in the right reading."""
 
-_HALF = 0.5  # of boxes in shares that lie wholly inside their images
-_TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be meant
+_HALF = 0.5  # share of boxes in shares that lie entirely inside their images
+_TINY = 8  # pixels: in images with shorter sides boxes within 0..1 may be in pixels
 _FULL, _NEARLY = 0.9, 0.7  # of a scale that boxes reach: some box lies near the edge, or not far from it
 _MOST = 0.5  # of the images that have boxes
-_FAR, _MANY = 1.2, 0.2  # times its image's side: so many boxes are not drawn so far over the edge
-_OTHER, _LARGER = 0.1, 1.5  # from where on an image's side is another one than the scale's
+_FAR, _MANY = 1.2, 0.2  # times the image's side; a share: that many boxes are not drawn so far over the edge
+_OTHER, _LARGER = 0.1, 1.5  # from where on an image's side differs from the scale
 
 Forms = Sequence[str]
 Impossible = Callable[[str, Units], np.ndarray]
@@ -89,14 +87,14 @@ def decide_units(
     """The unit of a file's boxes.
 
     Args:
-        values: (N, 4) as they are written.
-        ends: takes a form, gives x2 and y2 (N, 2) of the boxes in it.
+        values: (N, 4) as written.
+        ends: gives x2 and y2 (N, 2) of the boxes in a form.
         sizes: (N, 2) width and height of each box's image.
         image: (N,) the image of each.
-        forms: that the four numbers may be in, the likeliest first.
-        impossible: takes form and unit, gives (N,) bool: which boxes cannot be meant so.
+        forms: possible forms of the four numbers, the likeliest first.
+        impossible: tells for a form and a unit which boxes (N,) bool cannot be in them.
         source: for messages.
-        hint: the unit of the training split, which a smaller split follows where it can.
+        hint: the unit of the training split, which a smaller split follows if possible.
 
     Raises:
         DataError: two units are possible.
@@ -132,7 +130,7 @@ def decide_units(
 
 
 def _smallest_scale(values: np.ndarray, forms: Forms, impossible: Impossible) -> tuple[str, Units] | None:
-    """The first form, on the smaller scale, in which boxes lie within the whole."""
+    """The first form, on the smallest scale, in which boxes lie within the whole."""
     largest = float(np.median(np.abs(values).max(axis=1)))
     for unit in SUSPECTED:
         if largest <= (1 + EDGE) * WHOLE[unit]:
@@ -143,10 +141,10 @@ def _smallest_scale(values: np.ndarray, forms: Forms, impossible: Impossible) ->
 
 
 def suspected(boxes: np.ndarray, sizes: np.ndarray) -> Kind | None:
-    """What is to be said of boxes (N, 4) in pixels that all end within 100, or 1000, and some right there.
+    """The message about boxes (N, 4) in pixels that all end within 100, or 1000, and some right there.
 
     Args:
-        boxes: corners, not cut at the images' edges.
+        boxes: corners, not clipped to the images.
         sizes: (N, 2) width and height of each box's image.
     """
     if (
@@ -160,16 +158,16 @@ def suspected(boxes: np.ndarray, sizes: np.ndarray) -> Kind | None:
         whole = WHOLE[unit]
         within = (ends <= (1 + EDGE) * whole).all() and (ends >= _FULL * whole).all()
         other = (np.abs(sizes / whole - 1) >= _OTHER).any(axis=1).all()
-        # In images little larger than the scale, objects in the middle end within it, too.
+        # In images slightly larger than the scale, objects in the middle end within it, too.
         if within and other and ((sizes >= _LARGER * whole).all() or (starts <= _OTHER * whole).all()):
             return kind
     return None
 
 
 def _are_shares(values: np.ndarray, sizes: np.ndarray, source: object) -> bool:
-    """Whether boxes are in shares: at least half lie within 0..1, and the others, drawn over the edge, near.
+    """Whether boxes are in shares: at least half within 0..1, the others, drawn over the edge, close to it.
 
-    Boxes of under one pixel in the upper left corner are none, so among others they are of other units.
+    No box of under one pixel lies in the upper left corner, so among other boxes it has another unit.
     """
     if np.median(sizes.min(axis=1)) < _TINY:
         return False
@@ -181,8 +179,8 @@ def _are_shares(values: np.ndarray, sizes: np.ndarray, source: object) -> bool:
     if count >= SUSPECT and count >= SUSPECT_SHARE * len(values):
         raise DataError(
             f"{source}: {count:,} of {len(values):,} boxes lie within 0..1, as shares of the image do, and "
-            f"{int((~near).sum()):,} are far larger, as pixels are. One file cannot be read both ways: mend "
-            "the boxes, or say what all of them are by --box-units (data.detection.box_units in the config), "
-            "pixels or shares."
+            f"{int((~near).sum()):,} are far larger, as pixels are. One file cannot be read both ways: "
+            "correct the boxes, or say what all of them are with --box-units "
+            "(data.detection.box_units in the config), pixels or shares."
         )
     return False

@@ -1,4 +1,4 @@
-"""Numbers in annotations, and the boxes around segmentations of them: polygons, masks in run lengths."""
+"""Numbers in annotations, and boxes around segmentations: polygons, run-length encoded masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def number(value: object) -> float | None:
-    """A finite number, or the one that a text writes; None for anything else, True and False among it."""
+    """A finite number, also from text; None for anything else, including True and False."""
     if isinstance(value, str):
         text = value.strip()
         value = float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else None
@@ -26,7 +26,7 @@ def number(value: object) -> float | None:
 
 
 def around_segmentation(segmentation: object) -> tuple[float, float, float, float] | None:
-    """x, y, width, height of the upright box around polygons or a mask in COCO's run lengths."""
+    """x, y, width, height of the upright box around polygons or a mask in COCO's run-length encoding."""
     if isinstance(segmentation, list):
         polygons = [segmentation] if segmentation and not isinstance(segmentation[0], list) else segmentation
         points: list[float] = []
@@ -43,7 +43,7 @@ def around_segmentation(segmentation: object) -> tuple[float, float, float, floa
     return None
 
 
-_MOST_CELLS = 2**26  # of a mask; as many as an image may have pixels
+_MOST_CELLS = 2**26  # of a mask, the limit on an image's pixels
 
 
 def _around_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
@@ -59,24 +59,21 @@ def _around_mask(mask: Mapping[str, Any]) -> tuple[float, float, float, float] |
     ends = np.cumsum(runs, dtype=np.int64)
     if not len(ends) or ends[-1] != height * width:
         return None
-    starts, stops = ends[:-1:2], ends[1::2]  # runs of 0 and of 1 in turn, column after column
+    starts, stops = ends[:-1:2], ends[1::2]  # alternate runs of 0 and 1, column by column
     filled = stops > starts[: len(stops)]
     starts, stops = starts[: len(stops)][filled], stops[filled] - 1
     if not len(starts):
         return None
     columns = starts // height, stops // height
     x1, x2 = int(columns[0].min()), int(columns[1].max()) + 1
-    spans = (
-        columns[0] != columns[1]
-    )  # a run over the end of a column fills one to its foot, the next from its top
+    spans = columns[0] != columns[1]  # a run across columns fills one down to its end, the next from its top
     y1 = 0 if spans.any() else int((starts % height).min())
     y2 = height if spans.any() else int((stops % height).max()) + 1
     return x1, y1, x2 - x1, y2 - y1
 
 
 def _unpacked(text: str) -> list[int] | None:
-    """COCO's compressed run lengths: six bits a character, five of the number, differences from the third
-    on."""
+    """COCO's compressed run lengths: six bits per character, five of data; differences from the third."""
     runs: list[int] = []
     at = 0
     while at < len(text):

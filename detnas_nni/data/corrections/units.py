@@ -1,7 +1,7 @@
 """Four numbers of a box to corners in pixels: shares, corners for sides, swapped corners, rotation.
 
-The form of a file's boxes is recognised over the whole file, by what is possible: boxes in pixels stick
-out of no image if they are read as they were written, but of most images if they are read otherwise.
+The form is recognised over the whole file, by what is possible: boxes in pixels stick out of no image if they
+are read in the right form, but out of most images in another.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ FORMS: dict[Form, str] = {
 
 CORNERS = Kind(
     "corners for sides",
-    "box is written as x1, y1, x2, y2 in place of x, y, width, height",
-    "boxes are written as x1, y1, x2, y2 in place of x, y, width, height",
+    "box is written as x1, y1, x2, y2 instead of x, y, width, height",
+    "boxes are written as x1, y1, x2, y2 instead of x, y, width, height",
 )
 CENTRES = Kind(
     "centres",
@@ -47,8 +47,8 @@ CENTRES = Kind(
 )
 SIDES = Kind(
     "sides for corners",
-    "box is written as x, y, width, height in place of its corners",
-    "boxes are written as x, y, width, height in place of their corners",
+    "box is written as x, y, width, height instead of its corners",
+    "boxes are written as x, y, width, height instead of their corners",
 )
 SWAPPED = Kind(
     "swapped corners",
@@ -69,9 +69,9 @@ _OTHERWISE: dict[tuple[Form, Form], Kind] = {
 }
 _CANDIDATES: dict[Form, tuple[Form, ...]] = {"xywh": ("xyxy", "cxcywh"), "xyxy": ("xywh", "cxcywh")}
 
-_PIXELS = 2.0  # by which a box may stick out and still be meant so
-_MOST = 0.5  # of the images that have boxes
-_LEAST = 3  # boxes that stick out, before anything is thought of it
+_PIXELS = 2.0  # by which a box may stick out in the right form
+_MOST = 0.5  # share of the images that have boxes
+_LEAST = 3  # boxes that stick out before it means anything
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,17 @@ def decide(
     turned: Callable[[np.ndarray], np.ndarray],
     source: object,
 ) -> Reading:
-    """How the boxes of a file are to be read.
+    """How to read the boxes of a file.
 
     Args:
-        values: (N, 4) float64 as they are written, finite.
+        values: (N, 4) float64 as written, finite.
         sizes: (N, 2) width and height of each box's image.
         image: (N,) the image of each.
-        declared: what the form of the file says.
+        declared: the form that the format defines.
         form, units: what the user says.
-        hint: how the training split was read, which a smaller split follows where it can.
-        turned: takes images (M,), gives (M,) bool: which of them EXIF turns by a quarter, so that their boxes
-            may be in the other frame.
+        hint: how the training split was read, which a smaller split follows if possible.
+        turned: tells which of M images (M,) bool EXIF turns by a quarter, so that their boxes may be in the
+            other frame.
         source: for messages.
 
     Raises:
@@ -140,14 +140,14 @@ def decide(
         reversed_ = (values[:, 2:] <= values[:, :2]).all(axis=1)
         fits = impossible("xyxy swapped").mean() <= STRAY
         if most and fits and reversed_.mean() >= 1 - STRAY:
-            others = ["xyxy"]  # the second corner first, which sorting makes good
-        # Boxes that are only drawn over the edge lie there, and as corners are hardly ever in order.
+            others = ["xyxy"]  # the second corner first, which sorting corrects
+        # Boxes merely drawn over the edge are near it, and as corners are hardly ever in order.
         elif in_order[wrong].mean() >= 1 - SUSPECT_SHARE or (most and fits):
             raise DataError(
                 f"{source}: {int(wrong.sum()):,} of {len(values):,} boxes stick out of their image if they "
                 f"are {FORMS[declared]}, and look like {FORMS['xyxy']}; not all of the others can be that. "
-                "It may be a file of both forms: mend it, or say that all are corners in any order by "
-                f"--box-form xyxy (data.detection.box_form in the config), {declared} for boxes as they are."
+                "The file may mix both forms: correct it, or say that all are corners in any order with "
+                f"--box-form xyxy (data.detection.box_form in the config); {declared} for boxes as they are."
             )
     if most and wrong.sum() >= _LEAST and len(others) == 1:
         return Reading(others[0], units)
@@ -156,14 +156,14 @@ def decide(
         readings = " or ".join(f"{FORMS[other]} (box_form: {other})" for other in others)
         raise DataError(
             f"{source}: {int(wrong.sum()):,} of {len(values):,} boxes stick out of their image if they are "
-            f"{FORMS[declared]}, and none do if they are {readings}. Both are possible: say which by "
-            f"--box-form (data.detection.box_form in the config), {declared} for boxes as they stand."
+            f"{FORMS[declared]}, and none do if they are {readings}. Both are possible: say which with "
+            f"--box-form (data.detection.box_form in the config), {declared} for boxes as they are."
         )
     return Reading(declared, units)
 
 
 def kind_of(declared: Form, reading: Reading) -> Kind | None:
-    """What is to be said of boxes that are read in another form."""
+    """The message about boxes that are read in another form."""
     return _OTHERWISE.get((declared, reading.form))
 
 
@@ -171,7 +171,7 @@ def corners(values: np.ndarray, reading: Reading, sizes: np.ndarray) -> tuple[np
     """Corners (N, 4) x1, y1, x2, y2 in pixels, sorted; and which (N,) bool were not.
 
     Args:
-        values: (N, 4) as they are written.
+        values: (N, 4) as written.
         reading: how they are read.
         sizes: (N, 2) width and height of each box's image.
     """
@@ -185,7 +185,7 @@ def corners(values: np.ndarray, reading: Reading, sizes: np.ndarray) -> tuple[np
 
 
 def upright(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    """The upright boxes (N, 4) around boxes that are rotated by so many degrees about their centres."""
+    """The upright boxes (N, 4) around boxes rotated by these degrees about their centres."""
     angles = np.radians(degrees)
     cos, sin = np.abs(np.cos(angles)), np.abs(np.sin(angles))
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
@@ -196,7 +196,7 @@ def upright(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
 
 
 def sticks_out(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which boxes (N,) bool reach out of their images by more than rounding explains."""
+    """Which boxes (N,) bool stick out of their images by more than rounding explains."""
     slack = np.maximum(_PIXELS, EDGE * sizes)
     return ((boxes[:, :2] < -slack) | (boxes[:, 2:] > sizes + slack)).any(axis=1)
 
@@ -210,7 +210,7 @@ def _ends(values: np.ndarray, form: Forms) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _impossible(values: np.ndarray, form: Forms, sizes: np.ndarray, units: Units) -> np.ndarray:
-    """Which boxes (N,) bool cannot be meant in a form: they stick out, or their corners are not in order."""
+    """Which boxes (N,) bool cannot have a form: they stick out, or their corners are not in order."""
     with np.errstate(over="ignore", invalid="ignore"):
         first, second = _ends(values, form)
         low, high = np.minimum(first, second), np.maximum(first, second)
@@ -220,13 +220,13 @@ def _impossible(values: np.ndarray, form: Forms, sizes: np.ndarray, units: Units
 
 
 class _Frames:
-    """Which boxes cannot be meant in a form and a unit, also where EXIF gives an image two frames.
+    """Which boxes cannot have a form and a unit, even if EXIF gives an image two frames.
 
     Args:
-        values: (N, 4) as they are written.
+        values: (N, 4) as written.
         sizes: (N, 2) width and height of each box's image.
         image: (N,) the image of each.
-        form: whose boxes say which images are looked at for a second frame.
+        form: boxes that stick out in it show which images to check for a second frame.
         turned: as `decide` takes it.
     """
 
@@ -252,7 +252,7 @@ class _Frames:
 
     @cached_property
     def _turnable(self) -> np.ndarray:
-        """Which boxes (N,) bool are of images with two frames, of those that boxes stick out of."""
+        """Which boxes (N,) bool are in images with two frames, among the images that boxes stick out of."""
         wrong = _impossible(self._values, self._form, self._sizes, "pixels")
         if wrong.sum() < SUSPECT:
             return np.zeros(len(wrong), dtype=bool)

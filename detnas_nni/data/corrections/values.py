@@ -1,6 +1,6 @@
-"""Numbers, flags and ids as tools write them: of another type, under another name, beside the box.
+"""Numbers, flags and ids as tools write them: of another type, under another name, next to the box.
 
-What has one reading is read; what has none, or two, is left to the reader of the form to refuse.
+What has exactly one reading is read; the rest is left for the format's reader to refuse.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Id = int | str
 Value = TypeVar("Value")
 
 MAX_ID = 2**53
-"""Ids go through float64 and int64 arrays in pycocotools and torch; others are numbered anew inside."""
+"""Ids go through float64 and int64 arrays in pycocotools and torch; others are renumbered internally."""
 
 TEXT_NUMBERS = Kind("text numbers", "number is written as text; read", "numbers are written as text; read")
 ALIKE_IDS = Kind(
     "ids of other types",
-    "id is written in another type than the one it means; matched",
-    "ids are written in another type than the ones they mean; matched",
+    "id has another type than the one it refers to; matched",
+    "ids have another type than the ones they refer to; matched",
 )
 OTHER_BOXES = Kind(
     "boxes in other shapes",
-    "box is written in another shape than a list of four; read",
-    "boxes are written in another shape than a list of four; read",
+    "box is not written as a list of four; read",
+    "boxes are not written as a list of four; read",
 )
 FROM_SEGMENTS = Kind(
     "boxes of segments",
@@ -39,16 +39,16 @@ FROM_SEGMENTS = Kind(
 )
 CROWDS = Kind(
     "crowds",
-    "box is marked as a crowd (iscrowd 1), which is not trained on; CVAT marks masks so "
+    "box is marked as a crowd (iscrowd 1), which is not trained on; CVAT marks masks like this "
     "(crowds: objects in the config reads them as single objects)",
-    "boxes are marked as crowds (iscrowd 1), which are not trained on; CVAT marks masks so "
+    "boxes are marked as crowds (iscrowd 1), which are not trained on; CVAT marks masks like this "
     "(crowds: objects in the config reads them as single objects)",
     corrects=False,
 )
 IGNORED = Kind(
     "ignored boxes",
-    "box is marked to be ignored, which counts like a crowd: not trained on, no miss when not found",
-    "boxes are marked to be ignored, which count like crowds: not trained on, no miss when not found",
+    "box is marked to be ignored, which counts like a crowd: not trained on, not a miss if undetected",
+    "boxes are marked to be ignored, which count like crowds: not trained on, not a miss if undetected",
     corrects=False,
 )
 DIFFICULT = Kind(
@@ -59,16 +59,16 @@ DIFFICULT = Kind(
 )
 
 FOREIGN = Kind(
-    "attributes of one's own",
-    "attribute has the name of a mark (ignore, difficult, rotation) and a value that is none; left alone",
-    "attributes have the name of a mark (ignore, difficult, rotation) and a value that is none; left alone",
+    "user's own attributes",
+    "attribute is named like a mark (ignore, difficult, rotation) but its value is not one; ignored",
+    "attributes are named like a mark (ignore, difficult, rotation) but their values are not one; ignored",
     corrects=False,
 )
 
 _YES = {"1", "1.0", "true", "yes", "y", "t", "on"}
 _NO = {"", "0", "0.0", "false", "no", "n", "f", "off", "none", "null", "unspecified"}
 
-# How tools spell what stands beside a box, less case, "_", "-" and blanks.
+# How tools spell a box's marks, without case, "_", "-" and blanks.
 _SPELLINGS = {
     "iscrowd": "crowd",
     "crowd": "crowd",
@@ -84,17 +84,17 @@ _SPELLINGS = {
     "rotation": "rotation",
 }
 _WHOLE = re.compile(r"-?\d{1,30}", re.ASCII)
-_INSIDE = ("attributes", "extra")  # where tools put what is their own
+_INSIDE = ("attributes", "extra")  # where tools put their own keys
 
 
 class Beside(NamedTuple):
-    """What an annotation says beside its box.
+    """What an annotation says besides its box.
 
     Attributes:
         crowd, ignore, difficult: as marked.
         rotation: degrees, clockwise about the box's centre.
-        foreign: the first key with a mark's name and a value that is none, and this value; empty if there is
-            no such.
+        foreign: the first key with a mark's name but an unsuitable value, and this value; empty if there is
+            none.
     """
 
     crowd: bool = False
@@ -105,12 +105,12 @@ class Beside(NamedTuple):
 
 
 class BadValueError(Exception):
-    """A value without a reading.
+    """A value that cannot be read.
 
     Attributes:
         key: the key's name in its entry.
-        value: what stands there.
-        expected: what should.
+        value: what is there.
+        expected: what should be.
     """
 
     def __init__(self, key: str, value: object, expected: str) -> None:
@@ -129,15 +129,15 @@ def flag(value: object) -> bool | None:
 
 
 def may_be_marked(keys: Iterable[str]) -> bool:
-    """Whether an annotation with these keys says more beside its box than COCO's own `iscrowd`."""
+    """Whether an annotation with these keys says more besides its box than COCO's own `iscrowd`."""
     return any(key in _INSIDE or (key != "iscrowd" and _plain(key) in _SPELLINGS) for key in keys)
 
 
 def beside(entry: Mapping[str, Any]) -> Beside:
-    """What stands beside a box, in the entry itself or among its attributes.
+    """A box's marks, in the entry itself or among its attributes.
 
-    People call attributes of their own `ignore` or `rotation`, too: a word there, such as "shadow" or "left",
-    is not for us.
+    Users also have their own attributes called `ignore` or `rotation`: words as values, such as "shadow" or
+    "left", are left alone.
 
     Raises:
         BadValueError: a number, or COCO's own `iscrowd`, is neither yes nor no.
@@ -159,7 +159,7 @@ def _degrees(value: object) -> float | None:
 
 
 def _is_foreign(key: str, name: str, value: object) -> bool:
-    """Whether a value that is neither yes nor no is of a user's own attribute, not a mark gone wrong."""
+    """Whether a value that is neither yes nor no belongs to a user's own attribute, not to a broken mark."""
     if name == "crowd" and "." not in key:
         return False
     return (isinstance(value, str) and number(value) is None) or (
@@ -168,10 +168,10 @@ def _is_foreign(key: str, name: str, value: object) -> bool:
 
 
 def _marks(entry: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Key, plain name and value of what is known beside a box."""
+    """Key, plain name and value of the known marks of a box."""
     for key, value in entry.items():
         name = _SPELLINGS.get(_plain(key))
-        # Without being asked for, only what is told of the annotation itself turns its box.
+        # Unless asked for, only a rotation of the annotation itself turns its box.
         if name is not None and name != "rotation":
             yield key, name, value
     for place in _INSIDE:
@@ -196,7 +196,7 @@ def _plain(key: str) -> str:
 
 
 class Box(NamedTuple):
-    """Four numbers of a box, and in which way they are written otherwise than as a list of them."""
+    """Four numbers of a box, and how they are written if not as a list."""
 
     values: tuple[float, float, float, float]
     otherwise: Kind | None = None
@@ -205,7 +205,7 @@ class Box(NamedTuple):
 
 
 def box(entry: Mapping[str, Any]) -> Box | None:
-    """The box of an annotation; None if it has none that can be read."""
+    """The box of an annotation; None if there is none that can be read."""
     bbox, kind = entry.get("bbox"), None
     if isinstance(bbox, str):
         bbox, kind = _from_text(bbox), OTHER_BOXES
@@ -227,7 +227,7 @@ def box(entry: Mapping[str, Any]) -> Box | None:
 
 
 def _from_text(text: str) -> object:
-    """A list in JSON, or numbers between commas or blanks, in brackets or not."""
+    """A list in JSON, or numbers separated by commas or blanks, with or without brackets."""
     if len(text) >= 1000:
         return text
     try:
@@ -242,7 +242,7 @@ _CORNERS = (("xmin", "x1"), ("ymin", "y1"), ("xmax", "x2"), ("ymax", "y2"))
 
 
 def _of_names(bbox: Mapping[str, Any]) -> list[Any] | None:
-    """x, y and sides by their names, or from the corners by theirs."""
+    """x, y and sides by name, or from corners by name."""
     sides, corners = (
         [next((bbox[name] for name in names if bbox.get(name) is not None), None) for names in keys]
         for keys in (_SIDES, _CORNERS)
@@ -254,21 +254,21 @@ def _of_names(bbox: Mapping[str, Any]) -> list[Any] | None:
 
 
 class Ids(Generic[Value]):
-    """What the ids of a file stand for, found by the id itself, or by the only one that is written alike.
+    """What the ids of a file stand for, found by the id itself, or by the only one written alike.
 
-    Alike are 7, 7.0 and "7", and "007" where no other id is that number. An id of text that is
-    no number, a UUID, say, is an id as any other.
+    Alike are 7, 7.0 and "7", and "007" if no other id is that number. An id of text that is not a number,
+    such as a UUID, is an id like any other.
     """
 
     def __init__(self) -> None:
         self.exact: dict[Id, Value] = {}
         self._by_text: dict[str, Id] | None = (
-            None  # made when an id is no whole number, or none is met exactly
+            None  # made if an id is not a whole number, or none matches exactly
         )
         self._by_number: dict[int, Id] | None = None  # likewise, after all ids are added
 
     def add(self, own: object, value: Value) -> bool:
-        """Keep what an id stands for; False if it is none, or one that is taken."""
+        """Keep what an id stands for; False if it is invalid or taken."""
         text = written(own)
         if text is None or own in self.exact:
             return False
@@ -280,7 +280,7 @@ class Ids(Generic[Value]):
         return True
 
     def find(self, own: object) -> tuple[Value | None, bool]:
-        """What an id stands for, None if it is unknown; and whether it is written in another type."""
+        """What an id stands for, None if it is unknown; and whether its type differs."""
         if type(own) in (int, str) and own in self.exact:
             return self.exact[own], False
         text = written(own)
@@ -295,7 +295,7 @@ class Ids(Generic[Value]):
         return self._by_text
 
     def _numbers(self) -> dict[int, Id]:
-        """The ids that are numbers, or texts of one, by the number, if no other one is the same."""
+        """The ids that are numbers, or text of a number, by the number, if no other is the same."""
         if self._by_number is None:
             texts = {text: own for text, own in self._texts().items() if _WHOLE.fullmatch(text)}
             counts = Counter(map(int, texts))
@@ -304,7 +304,7 @@ class Ids(Generic[Value]):
 
 
 def written(own: object) -> str | None:
-    """An id as text; None for what is no id."""
+    """An id as text; None for anything else."""
     if type(own) is float and own.is_integer():
         own = int(own)
     if type(own) is int:
@@ -313,12 +313,12 @@ def written(own: object) -> str | None:
 
 
 def numbered(ids: Sequence[Id]) -> list[int]:
-    """The ids where all are numbers that every library can hold, and else the numbers from 1 on."""
+    """The ids if all are numbers that every library can hold, otherwise the numbers from 1 on."""
     plain = all(type(own) is int and -MAX_ID < own < MAX_ID for own in ids)
     return list(ids) if plain else list(range(1, len(ids) + 1))
 
 
 def in_order(own: Id) -> tuple[int, int, str]:
-    """To sort ids by: numbers and texts of numbers by what they count, then the other texts."""
+    """A sort key for ids: numbers and text of numbers by value, then other text."""
     text = written(own) or ""
     return (0, int(text), "") if _WHOLE.fullmatch(text) else (1, 0, text)

@@ -1,4 +1,4 @@
-"""Which of a folder's COCO files is of which split, and where its pictures are."""
+"""Which of a folder's COCO files belongs to which split, and where its pictures are."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class CocoFile:
     Attributes:
         split: train, val or test; None if neither its name nor its folders say.
         annotations: the file.
-        images: the folder that its file names start from.
-        found: how many of the first names are there.
+        images: the folder that its file names are relative to.
+        found: how many of the first names exist.
     """
 
     split: str | None
@@ -39,16 +39,16 @@ class CocoFile:
 def coco_splits(
     root: Path, files: Sequence[PurePosixPath], listing: Listing, images: Path | None = None
 ) -> tuple[dict[str, CocoFile], list[str]]:
-    """The COCO file of each split, train among them, and what was chosen, in words.
+    """The COCO file of each split, including train, and sentences on what was chosen.
 
     Args:
         root: the folder.
         files: its COCO files, relative to it.
         listing: its files.
-        images: the folder that the pictures are in, if they lie elsewhere.
+        images: the folder of the pictures, if they are elsewhere.
 
     Raises:
-        DataError: two files may be of one split.
+        DataError: two files may belong to one split.
     """
     pictures = Pictures(listing if images is None else Listing(images), Note())
     found = [_coco_file(root, file, pictures) for file in files]
@@ -63,36 +63,36 @@ def coco_splits(
     if any(file.found for file in found):
         for file in found:
             if not file.found:
-                chosen.append(f"{file.annotations}: none of its pictures is there; left out")
+                chosen.append(f"{file.annotations}: none of its pictures exists; left out")
         found = [file for file in found if file.found]
     splits: dict[str | None, list[CocoFile]] = {}
     for file in found:
         splits.setdefault(file.split, []).append(file)
     if None in splits and TRAIN in splits:
         names = ", ".join(str(file.annotations) for file in splits.pop(None))
-        chosen.append(f"left out, as nothing says which split it is of: {names}")
+        chosen.append(f"left out, as nothing says which split it belongs to: {names}")
     elif None in splits:
         splits[TRAIN] = splits.pop(None)
     elif TRAIN not in splits:
         name = next(split for split in SPLITS if split in splits)
         splits[TRAIN] = splits.pop(name)
-        chosen.append(f"there is no training split; {name} is taken for it")
+        chosen.append(f"there is no training split; {name} is used for training")
     return {name: _one(splits[name], name) for name in SPLITS if name in splits}, chosen
 
 
 def _one(files: list[CocoFile], split: str) -> CocoFile:
-    """COCO's own folder has captions and key points of the same pictures beside the boxes."""
+    """COCO's own folder has captions and key points of the same pictures besides the boxes."""
     boxes = [file for file in files if "instances" in file.annotations.stem] or files
     if len(boxes) > 1:
         raise DataError(
-            f"{', '.join(str(file.annotations) for file in boxes[:5])} may each be of the split {split}; "
-            "expected one. Name what to take: detnas init --coco IMAGES FILE."
+            f"{', '.join(str(file.annotations) for file in boxes[:5])} may each be the split {split}; "
+            "expected one. Name the one to take: detnas init --coco IMAGES FILE."
         )
     return boxes[0]
 
 
 def _coco_file(root: Path, file: PurePosixPath, pictures: Pictures) -> CocoFile:
-    """The folder is the one that most of the first names lead to."""
+    """A COCO file with the folder in which most of the first names exist."""
     votes: Counter[Path] = Counter()
     split = split_of((*file.parts[:-1], file.stem))
     for name in _names(root / file):
@@ -117,7 +117,7 @@ def _names(file: Path) -> Iterator[str]:
                 end = match.end()
                 try:
                     name = json.loads(match[1])
-                except ValueError:  # not what it looks like: a name in a name, or no UTF-8
+                except ValueError:  # not what it looks like: a name within a name, or not UTF-8
                     continue
                 count += 1
                 yield name

@@ -1,4 +1,4 @@
-"""A data set of another format as COCO's JSON, a file a split, with a note of what was read beside them."""
+"""A data set of another format as COCO's JSON, one file per split, and a note of what was read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detnas_nni.errors import DataError
 from detnas_nni.util.files import write_text
 
 NOTE = "conversion.json"
-"""The note's name. A folder with one is a conversion, and may be written anew."""
+"""The note's name. A folder with one is a conversion, and may be overwritten."""
 
 READERS: Mapping[str, Callable[[Source], Dataset]] = {
     "yolo": yolo.read,
@@ -35,7 +35,7 @@ READERS: Mapping[str, Callable[[Source], Dataset]] = {
 }
 """The formats that are converted; COCO and VOC are read as they are."""
 
-_DECIMALS = 2  # of a pixel, as COCO's own files have; shares in six digits are not exact to more
+_DECIMALS = 2  # of a pixel, as in COCO's own files; shares in six digits are not more exact
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Converted:
     """What a conversion wrote.
 
     Attributes:
-        splits: by name the folder of the pictures and the annotation file, as `read_coco` takes them.
+        splits: by name, the folder of the pictures and the annotation file, as `read_coco` takes them.
         lines: what was read, for the user.
         complaints: what was left out because the source is wrong there.
     """
@@ -54,7 +54,7 @@ class Converted:
 
     @property
     def command(self) -> str:
-        """The call of `detnas init` that goes on from here."""
+        """The call of `detnas init` that continues from here."""
         words = ["detnas", "init"]
         for option, name in (("--coco", TRAIN), ("--val", VAL), ("--test", TEST)):
             if name in self.splits:
@@ -67,19 +67,19 @@ def read_dataset(found: Recognised, wishes: Wishes | None = None, images: Path |
 
     Args:
         found: the data set.
-        wishes: what the user says where the format leaves it open.
-        images: the folder of the pictures, if they lie elsewhere.
+        wishes: what the user says where the format is ambiguous.
+        images: the folder of the pictures, if they are elsewhere.
 
     Raises:
         DataError: a file cannot be read, there is nothing to train on, or, with `wishes.strict`, an entry is
-            wrong.
+            incorrect.
     """
     wishes, note = wishes or Wishes(), Note()
     pictures = Pictures(found.listing if images is None else Listing(images), note)
     source = Source(found.root, found.files, found.listing, pictures, note, wishes)
     if not pictures.files:
         raise DataError(
-            f"{pictures.root}: has annotations of {FORMS[found.form]}, and no picture; expected them in the "
+            f"{pictures.root}: has annotations of {FORMS[found.form]}, but no picture; expected both in the "
             "same folder. --images DIR names another (CVAT leaves them out unless you choose to save images)."
         )
     dataset = READERS[found.form](source)
@@ -92,8 +92,8 @@ def read_dataset(found: Recognised, wishes: Wishes | None = None, images: Path |
         raise DataError(f"{found.root}: read as {FORMS[found.form]}, no {what} are left to train on.{told}")
     if wishes.strict and note.mistakes:
         raise DataError(
-            f"{found.root}: {note.mistakes:,} entries are wrong, and --strict leaves none out.{first} Mend "
-            "them, or leave out --strict."
+            f"{found.root}: {note.mistakes:,} entries are wrong, and --strict skips none.{first} Correct "
+            "them, or omit --strict."
         )
     return dataset
 
@@ -105,10 +105,10 @@ def convert(
     images: Path | None = None,
     overwrite: bool = False,
 ) -> Converted:
-    """Write a data set as COCO: train.json, val.json and test.json, as far as they are there, and the note.
+    """Write a data set as COCO: train.json, val.json and test.json, as far as they exist, and the note.
 
     No file of the data set is touched. The same data set gives the same bytes, and a conversion of the same
-    folder takes the place of an earlier one. Boxes are rounded to hundredths of a pixel.
+    folder replaces an earlier one. Boxes are rounded to hundredths of a pixel.
 
     Args:
         found: the data set.
@@ -117,7 +117,7 @@ def convert(
         overwrite: whether a conversion of another data set may be replaced.
 
     Raises:
-        DataError: as `read_dataset`, or `out` holds something else.
+        DataError: as for `read_dataset`, or `out` holds something else.
     """
     _expect_free(out, found.root, overwrite)
     dataset = read_dataset(found, wishes, images)
@@ -197,7 +197,7 @@ def _common_folder(files: Sequence[Path], base: Path) -> Path:
 
 
 def _expect_free(out: Path, root: Path, overwrite: bool) -> None:
-    """Only what this module wrote is ever replaced, and only by the same data set's unless that is wished."""
+    """Only conversions are ever replaced, and one of another data set only with `overwrite`."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
@@ -205,7 +205,7 @@ def _expect_free(out: Path, root: Path, overwrite: bool) -> None:
         source = content["source"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(
-            f"{out}: exists and is no conversion (it has no readable {NOTE}); expected a new or an empty "
+            f"{out}: exists and is not a conversion (it has no readable {NOTE}); expected a new or empty "
             "folder."
         ) from None
     if source != str(root.absolute()) and not overwrite:

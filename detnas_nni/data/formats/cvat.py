@@ -86,8 +86,7 @@ class _Reader:
             yield split, Picture(picture, size, boxes)
 
     def _frames(self, root: Element, file: PurePosixPath) -> Iterator[tuple[str | None, Picture]]:
-        """The pictures of a video, which CVAT exports as frame_000000.PNG and on; tracks name frames "
-        "alone."""
+        """The pictures of a video, exported as frame_000000.PNG and so on; tracks name only frames."""
         found: dict[int, list[MarkedBox]] = {}
         for at, track in enumerate(root.iterfind("track")):
             for position, shape in enumerate(track):

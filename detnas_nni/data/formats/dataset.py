@@ -1,4 +1,4 @@
-"""What every format becomes before it is written as COCO: pictures with upright boxes in pixels."""
+"""What every format is converted to before it is written as COCO: pictures with upright boxes in pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detnas_nni.data.formats.note import Note
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
-"""The splits, as their files are named."""
+"""The splits, as their files are called."""
 
 _SPLIT_OF_WORD = {
     **dict.fromkeys(("train", "training", "trainval"), TRAIN),
@@ -31,10 +31,10 @@ class MarkedBox(NamedTuple):
 
     Attributes:
         category: the id of its class.
-        corners: x1, y1, x2, y2 in pixels; what is wrong with them is the COCO reader's to say.
+        corners: x1, y1, x2, y2 in pixels; mistakes in them are left to the COCO reader.
         crowd: a group, or a region to ignore.
-        difficult: marked so by the tool.
-        area: square pixels, where the format states it; the box's own otherwise.
+        difficult: marked as such by the tool.
+        area: square pixels, if the format states it; otherwise the box's own.
     """
 
     category: int
@@ -48,7 +48,7 @@ class Picture(NamedTuple):
     """A picture with its boxes.
 
     Attributes:
-        file: where it is.
+        file: its path.
         size: width and height in pixels, as the labelling tool shows it.
         boxes: in the order of the source.
         image_id: the source's own, if it has one.
@@ -62,12 +62,12 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that was read.
+    """Everything that was read.
 
     Attributes:
         classes: names by category id, in the order of the labels.
-        splits: pictures by `train`, `val`, `test`; only those that are there, train among them.
-        note: what was done on the way.
+        splits: pictures by `train`, `val`, `test`; only existing ones, but always train.
+        note: what was corrected and left out.
     """
 
     classes: Mapping[int, str]
@@ -76,7 +76,7 @@ class Dataset:
 
 
 class Classes:
-    """Category ids by name, in the order in which names come up.
+    """Category ids by name, in the order in which names first occur.
 
     Args:
         names: those that the source lists, in its order.
@@ -90,7 +90,7 @@ class Classes:
             self.id_of(name)
 
     def id_of(self, name: str) -> int:
-        """The id of a class, new if it was not met before."""
+        """The id of a class, a new one for a new class."""
         return self._ids.setdefault(name, self._first + len(self._ids))
 
     @property
@@ -100,8 +100,7 @@ class Classes:
 
 
 def split_of(parts: Sequence[str]) -> str | None:
-    """The split that a path's innermost telling part names: `images/train2017` is train, `data/all` is "
-    "None."""
+    """The split that the innermost telling part of a path names, such as `images/train2017`, or None."""
     for part in reversed(parts):
         words = re.findall(r"[a-z]+", part.casefold())
         found = {_SPLIT_OF_WORD[word] for word in words if word in _SPLIT_OF_WORD}
@@ -111,27 +110,27 @@ def split_of(parts: Sequence[str]) -> str | None:
 
 
 def settle_splits(named: Iterable[tuple[str | None, Picture]], note: Note) -> dict[str, list[Picture]]:
-    """Pictures by split. What no split's name is on is trained on, and so is the only split that there is."""
+    """Pictures by split. Those without a split's name are trained on, and so is the only split."""
     splits: dict[str | None, list[Picture]] = {}
     for name, picture in named:
         splits.setdefault(name, []).append(picture)
     loose = splits.pop(None, [])
     if loose and splits:
         note.say(
-            f"{len(loose):,} pictures lie in no folder of train, val or test; they are taken for training"
+            f"{len(loose):,} pictures are in no folder of train, val or test; they are used for training"
         )
     if loose:
         splits[TRAIN] = splits.get(TRAIN, []) + loose
     if splits and TRAIN not in splits:
         name = VAL if VAL in splits else TEST
-        note.say(f"there is no training split; {name} is taken for it")
+        note.say(f"there is no training split; {name} is used for training")
         splits[TRAIN] = splits.pop(name)
     _without_copies(splits, note)
     return {name: splits[name] for name in SPLITS if name in splits}
 
 
 def _without_copies(splits: dict[str, list[Picture]], note: Note) -> None:
-    """Leave out a split that has a split's pictures again: coco8.yaml names one folder for train and val."""
+    """Leave out a split with the same pictures as another: coco8.yaml names one folder for train and val."""
     files = {name: {picture.file for picture in pictures} for name, pictures in splits.items()}
     for first, second in ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST)):
         if first in splits and second in splits and files[first] == files[second]:
@@ -140,22 +139,21 @@ def _without_copies(splits: dict[str, list[Picture]], note: Note) -> None:
 
 
 def with_ignored(picture: Picture, regions: Sequence[Corners], classes: Mapping[int, str]) -> Picture:
-    """A picture with regions to ignore, which count for every class: COCO's crowds are of one, so one of "
-    "each."""
+    """A picture with regions to ignore for all classes: a crowd of each, as COCO's crowds have one class."""
     crowds = [MarkedBox(category, corners, crowd=True) for corners in regions for category in classes]
     return picture._replace(boxes=picture.boxes + crowds)
 
 
 def marked(box: MarkedBox, attributes: object) -> MarkedBox:
-    """A box with what its attributes say: `ignore` counts like a crowd, as in COCO's files, and `difficult`.
+    """A box with the marks in its attributes: `ignore`, which counts like a crowd, and `difficult`.
 
     Args:
-        box: without.
+        box: the box without them.
         attributes: values by name, or a list of objects with a name and a value.
     """
     try:
         found = beside({"attributes": attributes})
-    except BadValueError:  # a number from 1 to 5, say: an attribute of the user's own
+    except BadValueError:  # such as a number from 1 to 5: the user's own attribute
         return box
     return box._replace(
         crowd=box.crowd or found.crowd or found.ignore, difficult=box.difficult or found.difficult

@@ -1,4 +1,4 @@
-"""Reading strangers' files: JSON, XML, CSV, YAML and text, each mistake a DataError that names the file."""
+"""Reads users' files: JSON, XML, CSV, YAML and text, each mistake a DataError that names the file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MAX_XML = 2**29
 _MAX_TEXT = 100_000_000
 _MAX_CSV = 2**33
 
-_MOST = 1e12  # so far below the largest float that no sum and no product of sides overflows
+_MOST = 1e12  # far enough below the largest float that no sum or product of sides overflows
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NUMERAL = re.compile(r"\s*[-+]?[0-9]*\.?[0-9]+\.?(?:[eE][-+]?[0-9]+)?\s*", re.ASCII)
 
 
 def read_json(file: Path) -> Any:
-    """Whatever JSON stands in the file."""
+    """The JSON value in a file."""
     try:
         return json.loads(read_bytes(file, _MAX_JSON))
     except OSError as error:
@@ -70,7 +70,7 @@ def read_csv(file: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         size = file.stat().st_size
         if size > _MAX_CSV or not file.is_file():
-            raise DataError(f"{file}: has {size:,} bytes or is no file; expected a CSV of annotations.")
+            raise DataError(f"{file}: has {size:,} bytes or is not a file; expected a CSV of annotations.")
         with file.open("rb") as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
             reader = csv.reader(text)
@@ -92,7 +92,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def number(value: object) -> float | None:
-    """A finite number that may be one of pixels, also where it stands as text; None for anything else."""
+    """A finite number that may be a number of pixels, also from text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and not (len(value) < 100 and _NUMERAL.fullmatch(value)):
@@ -105,7 +105,7 @@ def number(value: object) -> float | None:
 
 
 def numbers(values: object) -> list[float] | None:
-    """Finite numbers of a list; None if it is none, or one of them is no number."""
+    """A list of finite numbers; None for anything else."""
     if not isinstance(values, list | tuple):
         return None
     found = [number(value) for value in values]
@@ -113,7 +113,7 @@ def numbers(values: object) -> list[float] | None:
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also where it stands as text or as 2.0; None for anything else."""
+    """A whole number, also from text or from 2.0; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = number(value)
@@ -121,7 +121,7 @@ def whole(value: object) -> int | None:
 
 
 def name_of(value: object) -> str | None:
-    """A class's name, also where it is a number; None for what no name can be."""
+    """A class's name, also from a number; None for what cannot be a name."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int) and abs(value) > 2**64:  # Python would not write thousands of digits

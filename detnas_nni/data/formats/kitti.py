@@ -1,7 +1,7 @@
-"""KITTI: a text file a picture, 15 columns a line. https://www.cvlibs.net/datasets/kitti/eval_object.php.
+"""KITTI: a text file per picture, 15 columns per line. https://www.cvlibs.net/datasets/kitti/eval_object.php.
 
-type truncated occluded alpha left top right bottom, then seven of 3D, and a score of predictions. Coordinates
-are pixels. What is found in a DontCare region is no mistake of a detector, of whatever class it is.
+type truncated occluded alpha left top right bottom, then seven of 3D, and predictions' scores. Coordinates
+are pixels. Detections of any class in a DontCare region do not count as mistakes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BOX = slice(4, 8)
 
 
 def is_kitti(line: str) -> bool:
-    """Whether a line of text may be one of KITTI."""
+    """Whether a line of text may be from KITTI."""
     words = _columns(line)
     if len(words) not in (COLUMNS, COLUMNS + 1) or number(words[0]) is not None:
         return False
@@ -36,7 +36,7 @@ def is_kitti(line: str) -> bool:
 
 
 def _columns(line: str) -> list[str]:
-    """The columns of a line; a class's name may have blanks in it, as `Person sitting` has."""
+    """The columns of a line; a class's name may contain blanks, as in `Person sitting`."""
     words = line.split()
     name = next((at for at, word in enumerate(words) if number(word) is not None), len(words))
     return [" ".join(words[:name]), *words[name:]] if name > 1 else words
@@ -63,7 +63,7 @@ def read(source: Source) -> Dataset:
         used.add(picture)
         boxes, ignored = _boxes(source, source.root / file, lines, classes)
         read.append((split_of(file.parts[:-1]), file, Picture(picture, size, boxes), ignored))
-    kept = source.keep_backgrounds(custom=False)  # KITTI's test pictures have no labels: nobody has seen them
+    kept = source.keep_backgrounds(custom=False)  # KITTI's test pictures have no labels, but do have objects
     rest = [file for file in source.pictures.files if source.pictures.root / file not in used]
     source.note_unlabelled(kept, len(rest))
     named = [(split, with_ignored(picture, ignored, classes.names)) for split, _, picture, ignored in read]
@@ -76,7 +76,7 @@ def read(source: Source) -> Dataset:
 
 
 def _picture_folder(file: PurePosixPath) -> tuple[str, ...]:
-    """training/label_2 has the labels of training/image_2."""
+    """The folder of the pictures: training/label_2 has the labels of training/image_2."""
     return tuple(part.replace("label", "image") for part in file.parts[:-1])
 
 

@@ -1,7 +1,7 @@
-"""labelme: a JSON file a picture, shapes in pixels. https://github.com/wkentaro/labelme.
+"""labelme: a JSON file per picture, shapes in pixels. https://github.com/wkentaro/labelme.
 
-X-AnyLabeling writes the same with `rotation` shapes and `difficult`. What labelme's own converter to COCO
-does is done here: shapes without a type are polygons, and those with one label and one group_id are parts of
+X-AnyLabeling writes the same with `rotation` shapes and `difficult`. As in labelme's own converter to COCO,
+shapes without a type are polygons, and those with one label and one group_id are parts of
 one object (examples/instance_segmentation/labelme2coco.py).
 """
 
@@ -43,7 +43,7 @@ _NEEDED = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2, **dict.fromkeys
 
 
 def is_labelme(content: object) -> bool:
-    """Whether a JSON document is one of labelme."""
+    """Whether a JSON document is from labelme."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
 
 
@@ -71,7 +71,7 @@ def read(source: Source) -> Dataset:
         if size is None:
             continue
         if found in used:
-            source.note.entry(WRONG_FILES, f"{source.root / file}: is of {found}, as another file is")
+            source.note.entry(WRONG_FILES, f"{source.root / file}: describes {found}, as does another file")
             continue
         used.add(found)
         ignored: list[Corners] = []
@@ -83,7 +83,7 @@ def read(source: Source) -> Dataset:
 
 
 def _picture(source: Source, file: PurePosixPath, name: str) -> PurePosixPath | None:
-    """The picture that is named, or the one that the JSON file is called like: people rename both."""
+    """The named picture, or the one with the JSON file's name: users rename both."""
     found = source.pictures.look(name, file.parent)
     if found is None:
         found = source.pictures.look(file.stem, file.parent, stem=True)
@@ -99,7 +99,7 @@ def _shapes(
     classes: Classes,
     ignored: list[Corners],
 ) -> Iterator[tuple[tuple[int, str] | None, MarkedBox]]:
-    """Each box, with what is the same for parts of one object; regions to ignore go to `ignored`."""
+    """Each box, with a key that the parts of an object share; regions to ignore go to `ignored`."""
     note, where = source.note, source.root / file
     for position, shape in enumerate(shapes):
         key = f"shapes[{position}]"

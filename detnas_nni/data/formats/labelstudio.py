@@ -1,6 +1,6 @@
-"""Label Studio's own JSON and JSON-MIN, in percents of the picture: https://labelstud.io/guide/export.
+"""Label Studio's own JSON and JSON-MIN, in percent of the picture: https://labelstud.io/guide/export.
 
-Its exports as COCO, YOLO and VOC are read as these.
+Its exports as COCO, YOLO and VOC are read as such.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PICTURE_KEYS = ("image", "img", "url")
 
 
 def is_labelstudio(content: object) -> bool:
-    """Whether a JSON document is one of Label Studio: a list of tasks."""
+    """Whether a JSON document is from Label Studio: a list of tasks."""
     if not (isinstance(content, list) and content and isinstance(content[0], dict)):
         return False
     first = content[0]
@@ -51,7 +51,7 @@ def read(source: Source) -> Dataset:
         if content is None:
             continue
         if not isinstance(content, list):
-            source.note.entry(WRONG_FILES, f"{source.root / file}: is no list of tasks")
+            source.note.entry(WRONG_FILES, f"{source.root / file}: is not a list of tasks")
             continue
         for position, task in enumerate(content):
             key = f"[{position}]"
@@ -62,7 +62,7 @@ def read(source: Source) -> Dataset:
             picture = None if name is None else _picture(source, file, name)
             if picture is None:
                 source.note.entry(
-                    MISSING, f"{source.root / file}: `{key}` names {show(name)}, which is not there"
+                    MISSING, f"{source.root / file}: `{key}` names {show(name)}, which does not exist"
                 )
                 continue
             size = source.pictures.size(picture)
@@ -70,7 +70,7 @@ def read(source: Source) -> Dataset:
                 continue
             if picture in used:
                 source.note.entry(
-                    WRONG_FILES, f"{source.root / file}: `{key}` is of {picture}, as another task is"
+                    WRONG_FILES, f"{source.root / file}: `{key}` describes {picture}, as does another task"
                 )
                 continue
             used.add(picture)
@@ -86,7 +86,7 @@ def read(source: Source) -> Dataset:
 
 
 def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any]]:
-    """The picture's name and what was drawn, of a task or of a line of JSON-MIN."""
+    """The picture's name and the drawn shapes, of a task or of an entry of JSON-MIN."""
     data = task["data"] if isinstance(task.get("data"), dict) else task
     texts = [data[key] for key in (*_PICTURE_KEYS, *data) if isinstance(data.get(key), str)]
     name = next((text for text in texts if re.search(r"\.[A-Za-z]{3,4}$", text)), None)
@@ -103,7 +103,7 @@ def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any
     ]
     if len(whole) > 1:
         source.note.say(
-            "some tasks have several annotations; of each the one marked as ground truth is taken, or the "
+            "some tasks have several annotations; for each the one marked as ground truth is taken, or the "
             "first"
         )
     chosen = next(
@@ -113,7 +113,7 @@ def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any
 
 
 def _picture(source: Source, file: PurePosixPath, name: str) -> Path | None:
-    """Uploads get eight digits and a dash before their names; local files stand behind `?d=`."""
+    """Uploads have eight digits and a dash before their names; local files follow `?d=`."""
     query = parse_qs(urlsplit(name).query).get("d") if "?" in name else None
     path = query[0] if query else name.split("?")[0]
     short = re.sub(r"[0-9a-f]{8}-(?=[^/\\]*$)", "", path)
@@ -135,7 +135,7 @@ def _boxes(
             note.count(SHAPELESS)
             continue
         kind = next((kind for kind in _LABELS if kind in value), None)
-        if kind is None:  # a text, a choice, a relation: nothing with a place
+        if kind is None:  # a text, a choice, a relation: nothing with a position
             continue
         labels = value[kind]
         name = name_of(labels[0]) if isinstance(labels, list) and labels else None
@@ -144,7 +144,7 @@ def _boxes(
             continue
         corners = _corners(source, kind, value, size)
         if corners is None:
-            note.wrong(file, f"{where}.value", value, "percents of the picture")
+            note.wrong(file, f"{where}.value", value, "percentages of the picture")
             continue
         yield MarkedBox(classes.id_of(name), corners)
 

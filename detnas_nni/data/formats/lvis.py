@@ -1,5 +1,7 @@
-"""LVIS: COCO's JSON without file names, and labelled for some classes a picture. "
-"https://www.lvisdataset.org/dataset."""
+"""LVIS: COCO's JSON without file names, each picture labelled for some classes only.
+
+https://www.lvisdataset.org/dataset
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ _MAX_ID = 2**53
 
 
 def is_lvis(content: object) -> bool:
-    """Whether a JSON document is one of LVIS."""
+    """Whether a JSON document is from LVIS."""
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _KEYS):
         return False
     return any(
@@ -63,7 +65,7 @@ def _add_classes(classes: dict[int, str], entries: list[Any], file: Path) -> Non
             )
         if classes.setdefault(category, name) != name or ids.setdefault(name, category) != category:
             raise DataError(
-                f"{file}: `categories[{position}]` is {show(entry)}, whose id or name stands twice."
+                f"{file}: `categories[{position}]` is {show(entry)}, whose id or name occurs twice."
             )
 
 
@@ -86,7 +88,7 @@ def _pictures(
             continue
         names = _file_names(image)
         if not names:
-            note.wrong(where, f"{key}.coco_url", image.get("coco_url"), "a picture's address, or `file_name`")
+            note.wrong(where, f"{key}.coco_url", image.get("coco_url"), "a picture's URL, or `file_name`")
             absent.add(image_id)
             continue
         looked = (source.pictures.look(name, file.parent, split=split) for name in names)
@@ -114,16 +116,16 @@ def _pictures(
     for position, entry in enumerate(content["annotations"]):
         _add_box(source, where, f"annotations[{position}]", entry, found, absent, classes)
     note.say(
-        f"{where}: LVIS labels each picture for some classes alone ({negative:,} times a class is stated to "
-        f"be absent, and {not_exhaustive:,} pictures have classes that are not labelled in full). COCO has "
-        "no word for that: what is not labelled counts as background, in training and in AP, which is not "
+        f"{where}: LVIS labels each picture for some classes only ({negative:,} times a class is stated to "
+        f"be absent, and {not_exhaustive:,} pictures have classes that are not fully labelled). COCO cannot "
+        "express that: what is not labelled counts as background, in training and in AP, which is not "
         "LVIS' AP"
     )
     return iter(found.values())
 
 
 def _file_names(image: dict[str, Any]) -> list[str]:
-    """`file_name`, which version 0.5 has after COCO's of 2014, and the last two parts of `coco_url`.
+    """`file_name`, which version 0.5 has in the style of COCO 2014, and the last two parts of `coco_url`.
 
     http://images.cocodataset.org/train2017/000000391895.jpg is train2017/000000391895.jpg.
     """

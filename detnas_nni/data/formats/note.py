@@ -1,4 +1,4 @@
-"""The note beside a conversion: what was read, what was changed, what was left out and why."""
+"""The note with a conversion: what was read, what was changed, what was left out and why."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from detnas_nni.data.problems import Kind
 from detnas_nni.util.text import show
 
-_SHOWN = 3  # entries of a kind that are quoted; a damaged file may have a hundred thousand of them
+_SHOWN = 3  # entries of a kind to quote; a damaged file may have a hundred thousand of them
 
 
 class Mistake(Kind):
-    """A kind of thing that is wrong in the source, so that `--strict` refuses it."""
+    """A kind of mistake in the source, which `--strict` refuses."""
 
 
 ROTATED = Kind(
@@ -31,7 +31,7 @@ OUTLINES = Kind(
 JOINED = Kind(
     "joined",
     "part of an object (one label and group_id) was joined to the others",
-    "parts of objects (one label and group_id) were joined to one box an object",
+    "parts of objects (one label and group_id) were joined to one box per object",
 )
 
 SHAPELESS = Kind(
@@ -42,8 +42,8 @@ SHAPELESS = Kind(
 
 TAGS = Kind(
     "tags",
-    "tag of a whole picture, which has no place in it, was left out",
-    "tags of whole pictures, which have no place in them, were left out",
+    "tag of a whole picture, which has no position, was left out",
+    "tags of whole pictures, which have no position, were left out",
 )
 
 OUTSIDE_FRAME = Kind(
@@ -66,14 +66,14 @@ IGNORED = Kind(
 
 REPEATED = Kind(
     "repeated",
-    "line stands twice in its file; once is kept",
-    "lines stand twice in their files; once is kept",
+    "line occurs twice in its file; kept once",
+    "lines occur twice in their files; kept once",
 )
 
 CONFIDENCES = Kind(
     "confidences",
-    "box has a confidence, as a prediction has; it was not looked at",
-    "boxes have a confidence, as predictions have; it was not looked at",
+    "box has a confidence, like a prediction; it was ignored",
+    "boxes have a confidence, like predictions; it was ignored",
 )
 
 BACKGROUNDS = Kind(
@@ -90,8 +90,8 @@ UNLABELLED = Kind(
 
 ELSEWHERE = Kind(
     "elsewhere",
-    "picture was found by its name, elsewhere than its annotation says",
-    "pictures were found by their names, elsewhere than their annotations say",
+    "picture was found by its name, but not where its annotation says",
+    "pictures were found by their names, but not where their annotations say",
 )
 
 NOT_HERE = Kind(
@@ -112,7 +112,7 @@ WRONG_FILES = Mistake(
 
 
 class Note:
-    """Collects what is to be told of one conversion."""
+    """Collects what to report about one conversion."""
 
     def __init__(self) -> None:
         self._said: list[str] = []
@@ -120,17 +120,17 @@ class Note:
         self._first: dict[Kind, list[str]] = {}
 
     def say(self, sentence: str) -> None:
-        """Tell something once."""
+        """Report something once."""
         if sentence not in self._said:
             self._said.append(sentence)
 
     def count(self, kind: Kind, number: int = 1) -> None:
-        """Count something that needs no place."""
+        """Count something without naming its place."""
         if number:
             self._counts[kind] += number
 
     def entry(self, kind: Kind, text: str) -> None:
-        """Count something, with the words that name its place."""
+        """Count something, with a text that names its place."""
         self._counts[kind] += 1
         first = self._first.setdefault(kind, [])
         if len(first) < _SHOWN:
@@ -151,7 +151,7 @@ class Note:
 
     @property
     def first_mistake(self) -> str:
-        """The first in its words; empty if there is none."""
+        """The text of the first; empty if there is none."""
         return next((texts[0] for kind, texts in self._first.items() if isinstance(kind, Mistake)), "")
 
     @property

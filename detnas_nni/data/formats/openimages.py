@@ -1,7 +1,7 @@
-"""Open Images: boxes of many pictures in CSV, in shares of the picture.
+"""Open Images: boxes of many pictures in CSV, as shares of the picture.
 
-https://storage.googleapis.com/openimages/web/download_v7.html. Pictures are called as their ids; the names of
-the classes stand in class-descriptions-boxable.csv. IsGroupOf marks a box around more than five objects that
+https://storage.googleapis.com/openimages/web/download_v7.html. Pictures are named after their ids; the names
+of the classes are in class-descriptions-boxable.csv. IsGroupOf marks a box around more than five objects that
 touch, which Open Images' own metric treats as a crowd.
 """
 
@@ -18,14 +18,14 @@ from detnas_nni.data.formats.source import Source
 from detnas_nni.errors import DataError
 
 COLUMNS = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
-"""The columns that a CSV of boxes has."""
+"""The columns of a CSV of boxes."""
 
 _BOX = ("XMin", "YMin", "XMax", "YMax")
-_LEAST, _MOST = -1.0, 2.0  # as of YOLO: what lies further out is no share
+_LEAST, _MOST = -1.0, 2.0  # as in YOLO: what lies further out is not a share
 
 
 def is_openimages(header: list[str]) -> bool:
-    """Whether a CSV's first line is one of Open Images' boxes."""
+    """Whether a CSV's first line is that of Open Images' boxes."""
     return set(COLUMNS) <= {name.strip() for name in header}
 
 
@@ -56,7 +56,7 @@ def read(source: Source) -> Dataset:
     source.note.count(NOT_HERE, not_here)
     source.note.count(UNLABELLED, len(source.pictures.files) - len(found))
     source.note.say(
-        "Open Images labels each picture for the classes that were verified on it alone; other objects count "
+        "Open Images labels each picture only for the classes that were verified on it; other objects count "
         "as background here, in training and in AP"
     )
     named = [(splits[path], found[path]) for path in sorted(found)]
@@ -64,7 +64,7 @@ def read(source: Source) -> Dataset:
 
 
 def _class_names(source: Source) -> dict[str, str]:
-    """Names by Open Images' ids, such as /m/01g317; classes without a name are called as their id."""
+    """Names by Open Images' ids, such as /m/01g317; classes without a name are called by their id."""
     names: dict[str, str] = {}
     for file in source.listing.of(".csv"):
         stem = file.stem.casefold()

@@ -1,4 +1,4 @@
-"""The files of a data set: listed once, pictures found by what annotations call them, sizes from headers."""
+"""The files of a data set: listed once; pictures found by their names in annotations, sizes from headers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HIDDEN = (".git", "__MACOSX", ".ipynb_checkpoints", "__pycache__", ".venv", "no
 
 
 class Listing:
-    """The files below a folder, links followed, hidden ones left out.
+    """The files below a folder, links followed, except hidden ones.
 
     Args:
         root: the folder.
@@ -58,16 +58,16 @@ class Listing:
 
     @cached_property
     def folders(self) -> frozenset[PurePosixPath]:
-        """The folders that have files in them or below, relative to the root."""
+        """The folders with files in or below them, relative to the root."""
         return frozenset(parent for file in self.files for parent in file.parents)
 
 
 class Pictures:
-    """The pictures of a data set. None outside its folder is ever found, whatever an annotation calls it.
+    """The pictures of a data set; never one outside its folder, whatever an annotation says.
 
     Args:
-        listing: of the folder that holds them.
-        note: gets what is missing, or elsewhere.
+        listing: that of their folder.
+        note: collects what is missing, or elsewhere.
     """
 
     def __init__(self, listing: Listing, note: Note) -> None:
@@ -95,10 +95,10 @@ class Pictures:
         Args:
             name: a path in any tool's spelling: backslashes, another machine's folders, `%20`.
             near: the annotation's folder, relative to the root.
-            named_by: where the name stands, for the note.
+            named_by: where the name is, for the note.
             stem: whether the name has no suffix.
-            split: the split that the picture is of, where that is known: splits may use names again.
-            size: of the file in bytes, where that is known.
+            split: the picture's split, if known: splits may use the same names.
+            size: the file's size in bytes, if known.
         """
         found = self.look(name, near, stem=stem, split=split, size=size)
         if found is None:
@@ -115,7 +115,7 @@ class Pictures:
         return self.root / found
 
     def _alike(self, name: str, stem: bool) -> list[PurePosixPath]:
-        """The pictures that are called so, in whatever folder."""
+        """The pictures with this name, in any folder."""
         parts = parts_of(name)
         return (self._by_stem if stem else self._by_name).get(_plain(parts[-1]), []) if parts else []
 
@@ -128,7 +128,7 @@ class Pictures:
         split: str | None = None,
         size: int | None = None,
     ) -> PurePosixPath | None:
-        """As `find`, relative to the root, and without a note."""
+        """Like `find`, but relative to the root, and without a note."""
         for spelling in dict.fromkeys((name, _without_percents(name))):
             parts, candidates = parts_of(spelling), self._alike(spelling, stem)
             if not candidates:
@@ -149,16 +149,16 @@ class Pictures:
         return None
 
     def size(self, file: Path) -> tuple[int, int] | None:
-        """Width and height as people see the picture; None, and noted, if it cannot be read."""
+        """Width and height as displayed; None, and noted, if the picture cannot be read."""
         header = read_header(file)
         if header is None:
-            self._note.entry(UNREADABLE, f"{file}: is no picture that can be read")
+            self._note.entry(UNREADABLE, f"{file}: is not a picture that can be read")
             return None
         return header.shown
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The parts of a path in any system's spelling, without drive, root, `.` and what leads upwards."""
+    """The parts of a path in any system's spelling, without drive, root, `.` and `..`."""
     if len(name) > _LONGEST:
         return ()
     text = re.sub(r"^(?:[A-Za-z]:|file://|https?://[^/]*)", "", name.replace("\\", "/"))
@@ -168,7 +168,7 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 def _exact(name: str, near: PurePosixPath) -> tuple[PurePosixPath, ...]:
-    """Where a name leads as it is written, from the annotation's folder, its `images` and the root."""
+    """The paths of a name as written, from the annotation's folder, its `images` and the root."""
     written = posixpath.normpath(posixpath.join(near.as_posix(), name.replace("\\", "/")))
     parts = parts_of(name)
     return (

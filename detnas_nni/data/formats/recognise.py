@@ -1,4 +1,4 @@
-"""Which format a data set is in, by what stands in its files."""
+"""Which format a data set is in, by the contents of its files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FORMS = {
     "lvis": "LVIS",
     "openimages": "Open Images",
 }
-"""The formats by the words that the command line has for them."""
+"""The formats by their names on the command line."""
 
-# Where a data set carries several, what one file lists goes before what lies in many.
+# If a data set has several, one file for all goes before many files.
 _ORDER = ("lvis", "coco", "openimages", "cvat", "labelstudio", "via", "voc", "yolo", "labelme", "kitti")
 
-_SMALL = 4_000_000  # bytes of a JSON file that is read whole to see what it is
+_SMALL = 4_000_000  # bytes of a JSON file that is read whole to recognise it
 _HEAD = 1_000_000  # of a larger one, at each end
-_SAMPLE = 12  # files of a folder that are looked into; thousands lie beside each other, all of one kind
+_SAMPLE = 12  # files of a folder that are opened; there may be thousands, all of one kind
 _LINES = 3
 
 
@@ -45,10 +45,10 @@ class Recognised:
     Attributes:
         form: a key of `FORMS`.
         root: its folder.
-        files: what holds the annotations, relative to it; of YOLO the data.yaml, if there is one.
+        files: the annotation files, relative to it; for YOLO the data.yaml, if there is one.
         listing: all files of the folder.
         why: what it was recognised by.
-        also: other formats that were met.
+        also: other formats that were found.
     """
 
     form: str
@@ -60,9 +60,9 @@ class Recognised:
 
     @property
     def sentence(self) -> str:
-        """For the user: what it was taken for, and how to say otherwise."""
-        others = "".join(f"; there is {FORMS[form]}, too (--from {form})" for form in self.also)
-        return f"taken for {FORMS[self.form]}: {self.why}{others}"
+        """For the user: what it was recognised as, and how to choose another."""
+        others = "".join(f"; there is also {FORMS[form]} (--from {form})" for form in self.also)
+        return f"recognised as {FORMS[self.form]}: {self.why}{others}"
 
 
 def recognise(path: Path, form: str | None = None) -> Recognised:
@@ -70,13 +70,13 @@ def recognise(path: Path, form: str | None = None) -> Recognised:
 
     Args:
         path: the folder, or the file.
-        form: a key of `FORMS` if the user says what it is; then only what is of it is looked for.
+        form: a key of `FORMS` if the user gives the format; then only that is looked for.
 
     Raises:
-        DataError: nothing is there, or nothing that is known, or it is not clear what to take.
+        DataError: there is nothing, or nothing known, or it is not clear what to take.
     """
     if not path.exists():
-        raise DataError(f"{path}: is not there; expected a folder of pictures and annotations.")
+        raise DataError(f"{path}: does not exist; expected a folder of pictures and annotations.")
     single = path.is_file()
     root = path.parent if single else path
     listing = Listing(root)
@@ -88,10 +88,10 @@ def recognise(path: Path, form: str | None = None) -> Recognised:
         if single and form not in found:
             found = {
                 form: [PurePosixPath(path.name)]
-            }  # the user knows; the reader says what is wrong with it
+            }  # the user knows; the reader reports what is wrong with it
         if form not in found:
             raise DataError(
-                f"{path}: nothing of {FORMS[form]} was found; expected {_EXPECTED[form]}."
+                f"{path}: no {FORMS[form]} was found; expected {_EXPECTED[form]}."
                 + (f" There is {_listed(found)}." if found else "")
             )
         forms = [form]
@@ -129,12 +129,12 @@ def _why(form: str, files: Sequence[PurePosixPath], kept: Sequence[PurePosixPath
     if form == "yolo" and kept:
         return f"{kept[0]} names its classes and its splits"
     if len(files) == 1:
-        return f"{files[0]} is of it"
-    return f"{files[0]} and {len(files) - 1:,} more are of it"
+        return f"{files[0]}"
+    return f"{files[0]} and {len(files) - 1:,} more"
 
 
 def _kinds(root: Path, files: Sequence[PurePosixPath]) -> Iterator[tuple[PurePosixPath, str]]:
-    """Annotation files with their formats. Of many in one folder a sample is looked into."""
+    """Annotation files with their formats. Of many in one folder only a sample is opened."""
     groups: dict[tuple[PurePosixPath, str], list[PurePosixPath]] = {}
     for file in files:
         suffix = file.suffix.lower()
@@ -157,7 +157,7 @@ def _kinds(root: Path, files: Sequence[PurePosixPath]) -> Iterator[tuple[PurePos
 def _looked(look: Callable[[Path], str | None], file: Path) -> str | None:
     try:
         return look(file)
-    except (DataError, OSError):  # not a file of annotations, or not one that can be read
+    except (DataError, OSError):  # not an annotation file, or an unreadable one
         return None
 
 
@@ -182,8 +182,7 @@ def _json(file: Path) -> str | None:
 
 
 def _large_json(file: Path) -> str | None:
-    """By the keys at its beginning and its end; labelme's files are as large where they hold their "
-    "pictures."""
+    """By the keys at its beginning and end; labelme's files are large if they contain their pictures."""
     with file.open("rb") as stream:
         ends = stream.read(_HEAD)
         stream.seek(-_HEAD, 2)
@@ -257,7 +256,7 @@ _LOOKS: dict[str, Callable[[Path], str | None]] = {
 
 
 def _index(root: Path, files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """The data.yaml of a data set of YOLO, if it has one."""
+    """The data.yaml of a YOLO data set, if it has one."""
     found = [file for file in files if file.suffix.lower() in yolo.YAML_SUFFIXES]
     if not found:
         return []

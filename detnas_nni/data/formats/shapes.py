@@ -9,7 +9,7 @@ from detnas_nni.data.formats.dataset import Corners
 
 
 def turned_box(corners: Corners, degrees: float) -> Corners:
-    """Around a box that is turned about its middle, clockwise as images have it."""
+    """Around a box that is rotated about its centre, clockwise in the image."""
     x1, y1, x2, y2 = corners
     cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
     width, height = abs(x2 - x1), abs(y2 - y1)
@@ -19,7 +19,7 @@ def turned_box(corners: Corners, degrees: float) -> Corners:
 
 
 def box_turned_at_its_corner(x: float, y: float, width: float, height: float, degrees: float) -> Corners:
-    """Around a box that is turned about its upper left corner, as Label Studio turns."""
+    """Around a box that is rotated about its upper left corner, as in Label Studio."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     points = [
         (a * cos - b * sin, a * sin + b * cos) for a, b in ((0, 0), (width, 0), (0, height), (width, height))
@@ -33,13 +33,13 @@ def box_turned_at_its_corner(x: float, y: float, width: float, height: float, de
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> Corners:
-    """Around an ellipse with its middle and half axes, turned about its middle."""
+    """Around an ellipse given by its centre and half axes, rotated about its centre."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     across, down = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
     return x - across, y - down, x + across, y + down
 
 
 def circle(middle: Sequence[float], edge: Sequence[float]) -> Corners:
-    """Around a circle with its middle and a point of its edge."""
+    """Around a circle given by its centre and a point on its edge."""
     radius = math.hypot(edge[0] - middle[0], edge[1] - middle[1])
     return middle[0] - radius, middle[1] - radius, middle[0] + radius, middle[1] + radius

@@ -1,5 +1,4 @@
-"""What a format's reader gets: the folder, its annotation files, its pictures, the note, the user's "
-"wishes."""
+"""What a format's reader gets: the folder, its annotation files and pictures, the note, the user's wishes."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user may say where a format leaves it open.
+    """What the user may say where a format is ambiguous.
 
     Attributes:
-        backgrounds: whether pictures without a label are images of background; the format's own custom if
-            None.
+        backgrounds: whether pictures without a label are images of background; if None, as is usual for the
+            format.
         class_key: VIA: the attribute that holds the class.
-        strict: whether an entry that is wrong is an error.
+        strict: whether an incorrect entry is an error.
     """
 
     backgrounds: bool | None = None
@@ -36,11 +35,11 @@ class Source:
     """A data set in a format other than COCO.
 
     Attributes:
-        root: the folder that everything is in.
+        root: the folder that contains everything.
         files: the annotation files, relative to it.
         listing: all of its files.
         pictures: those among them, or in the folder that the user names.
-        note: what is to be told.
+        note: collects what to report.
         wishes: the user's.
     """
 
@@ -52,7 +51,7 @@ class Source:
     wishes: Wishes = field(default_factory=Wishes)
 
     def read(self, reader: Callable[[Path], Content], file: PurePosixPath) -> Content | None:
-        """What a reader makes of an annotation file; None, and noted, if it cannot be read."""
+        """The result of a reader for an annotation file; None, and noted, if it cannot be read."""
         try:
             return reader(self.root / file)
         except DataError as error:
@@ -60,7 +59,7 @@ class Source:
             return None
 
     def keep_backgrounds(self, custom: bool) -> bool:
-        """Whether pictures without a label stay; `custom` is what the format's makers do."""
+        """Whether to keep pictures without a label; `custom` is what is usual for the format."""
         return custom if self.wishes.backgrounds is None else self.wishes.backgrounds
 
     def note_unlabelled(self, kept: bool, number: int) -> None:

@@ -1,8 +1,8 @@
 """VIA, the VGG Image Annotator, versions 1 and 2: JSON of a project or an export, or CSV.
 
 https://www.robots.ox.ac.uk/~vgg/software/via/docs/face_track_annotation.html and the code of via-2.0.12.
-Shapes are in pixels of the picture, whose size no file states. The class is one of the regions' attributes,
-which the user has named.
+Shapes are in pixels of the picture, whose size is not in the file. The class is one of the regions'
+attributes, whose names users choose.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from detnas_nni.errors import DataError
 from detnas_nni.util.text import show
 
 CSV_HEADER = ("filename", "file_size", "file_attributes", "region_count", "region_id")
-"""What the first line of a CSV of VIA starts with, perhaps behind a `#`."""
+"""The beginning of the first line of VIA's CSV, maybe after a `#`."""
 
 _USUAL_KEYS = ("class", "label", "name", "type", "category", "object", "class_name", "object_name")
 _SHAPELESS = ("point", "polyline")
@@ -54,7 +54,7 @@ class _Entry(NamedTuple):
 
 
 def is_via(content: object) -> bool:
-    """Whether a JSON document is one of VIA 1 or 2."""
+    """Whether a JSON document is from VIA 1 or 2."""
     if not isinstance(content, dict):
         return False
     if isinstance(content.get("_via_img_metadata"), dict):
@@ -64,7 +64,7 @@ def is_via(content: object) -> bool:
 
 
 def is_via3(content: object) -> bool:
-    """Whether a JSON document is a project of VIA 3, which is of another form."""
+    """Whether a JSON document is a project of VIA 3, which has another form."""
     return isinstance(content, dict) and {"project", "file", "metadata", "view"} <= content.keys()
 
 
@@ -115,7 +115,7 @@ def _region(key: str, region: object) -> _Region:
 
 
 def _from_csv(file: Path) -> list[_Entry]:
-    """One region a line; a picture without a region has a line of its own."""
+    """One region per line; a picture without regions has its own line."""
     found: dict[str, _Entry] = {}
     columns: list[str] = []
     for line, row in read_csv(file):
@@ -140,7 +140,7 @@ def _from_csv(file: Path) -> list[_Entry]:
                 for column in ("region_shape_attributes", "region_attributes")
             )
         except (ValueError, RecursionError):
-            raise DataError(f"{file}: line {line} has no JSON in its region's columns.") from None
+            raise DataError(f"{file}: line {line} has no JSON in its region columns.") from None
         if shape:
             entry.regions.append(_Region(f"line {line}", shape, attributes))
     if not columns:
@@ -171,8 +171,8 @@ def _class_key(source: Source, entries: list[_Entry]) -> str | None:
     usual = [key for key in counts if key.casefold() in _USUAL_KEYS]
     if len(counts) > 1 and len(usual) != 1:
         raise DataError(
-            f"{source.root}: the regions have the attributes {show(sorted(counts))}; expected to know which "
-            "is the class. Name it: detnas data convert --class-key NAME."
+            f"{source.root}: the regions have the attributes {show(sorted(counts))}; one of them has to "
+            "be the class. Name it: detnas data convert --class-key NAME."
         )
     key = usual[0] if usual else next(iter(counts))
     source.note.say(f"the regions' attribute {show(key)} is the class")
@@ -195,7 +195,7 @@ class _Reader:
             if found is None:
                 continue
             if found in used:
-                note.entry(WRONG_FILES, f"{entry.key} is of {found}, as another entry is")
+                note.entry(WRONG_FILES, f"{entry.key} describes {found}, as does another entry")
                 continue
             used.add(found)
             size = pictures.size(found)
@@ -232,14 +232,14 @@ class _Reader:
         if self._class_key is None:
             return _NO_CLASS
         value = attributes.get(self._class_key) if isinstance(attributes, dict) else None
-        if isinstance(value, dict):  # of check boxes, those that are ticked
+        if isinstance(value, dict):  # for check boxes, the ticked ones
             ticked = [name for name, on in value.items() if on is True or on == "true"]
             value = ticked[0] if len(ticked) == 1 else None
         return name_of(value)
 
 
 def _is_closed(shape: dict[str, Any]) -> bool:
-    """Whether a line ends where it begins: people draw outlines so, too."""
+    """Whether a line ends where it begins: users also draw outlines like this."""
     xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
     lists = isinstance(xs, list) and isinstance(ys, list) and len(xs) == len(ys) > 3
     return lists and (xs[0], ys[0]) == (xs[-1], ys[-1])

@@ -1,9 +1,9 @@
-"""YOLO: a text file a picture, `class cx cy w h` a line in shares of the picture.
+"""YOLO: a text file per picture, `class cx cy w h` per line, as shares of the picture.
 
 https://docs.ultralytics.com/datasets/detect: `data.yaml` names the classes and where the pictures of each
-split are; the labels of `…/images/a.jpg` are `…/labels/a.txt`. Without a `data.yaml`, as labelImg, Label
-Studio, CVAT and darknet leave it, the classes stand in classes.txt or obj.names, and labels lie in `labels/`
-or beside their pictures. Lines of more than five numbers are polygons (YOLO-seg) or four corners (YOLO-OBB).
+split are; the labels of `…/images/a.jpg` are `…/labels/a.txt`. Without a `data.yaml`, as from labelImg,
+Label Studio, CVAT and darknet, the classes are in classes.txt or obj.names, and labels are in `labels/` or
+next to their pictures. Lines of more than five numbers are polygons (YOLO-seg) or four corners (YOLO-OBB).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from detnas_nni.errors import DataError
 
 _MOST_CLASSES = 100_000
 
-# A share that lies further out is none: a box may stick out of its picture, but not by a whole picture.
+# What lies further out is not a share: a box may stick out of its picture, but not by a whole picture.
 _LEAST, _MOST = -1.0, 2.0
 
 
 def read(source: Source) -> Dataset:
-    """Read a data set of YOLO. Raises DataError."""
+    """Read a YOLO data set. Raises DataError."""
     index = next((file for file in source.files if file.suffix.lower() in YAML_SUFFIXES), None)
     if index is None:
         names = names_beside(source)
@@ -65,15 +65,15 @@ class _Reader:
     def __init__(self, source: Source, names: Names) -> None:
         self._source = source
         self._names = names
-        self._same: dict[str, int] = {}  # of ids with one name the first
+        self._same: dict[str, int] = {}  # the first of the ids with one name
         self._alias = {
             category: self._same.setdefault(name, category) for category, name in (names.listed or {}).items()
         }
         self._used: Counter[int] = Counter()
-        self._beyond = 0  # lines whose id would be the last one's if ids were counted from 1
+        self._beyond = 0  # lines whose id would be the last if ids were counted from 1
         self._texts = frozenset(source.listing.of(".txt"))
         self._by_folded = {str(text).casefold(): text for text in sorted(self._texts, reverse=True)}
-        self._apart = source.pictures.root != source.root  # the user names the pictures' folder
+        self._apart = source.pictures.root != source.root  # the user named the pictures' folder
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         for text in sorted(self._texts):
             self._by_stem.setdefault(text.stem, []).append(text)
@@ -81,12 +81,12 @@ class _Reader:
     def dataset(self, named: Sequence[tuple[str | None, PurePosixPath]]) -> Dataset:
         note, pictures = self._source.note, self._source.pictures
         labels = {file: self._label_file(file) for _, file in named}
-        # labelImg writes a file when something was labelled; elsewhere no file says that nothing is there.
+        # labelImg writes a file only if something was labelled; elsewhere a missing file means no object.
         beside = any(label is not None and label.parent == file.parent for file, label in labels.items())
         if not any(labels.values()):
             raise DataError(
                 f"{self._source.root}: none of {len(labels):,} pictures has a label file; expected "
-                "labels/NAME.txt for images/NAME.jpg, or NAME.txt beside the picture."
+                "labels/NAME.txt for images/NAME.jpg, or NAME.txt next to the picture."
             )
         kept = self._source.keep_backgrounds(custom=not beside)
         read: list[tuple[str | None, Picture]] = []
@@ -106,21 +106,21 @@ class _Reader:
         self._refuse_ids_from_one()
         orphans = self._texts.difference(filter(None, labels.values()))
         for orphan in sorted(file for file in orphans if self._is_orphan(file)):
-            note.entry(MISSING, f"{self._source.root / orphan} has labels, and no picture has that name")
+            note.entry(MISSING, f"{self._source.root / orphan} has labels, but no picture has that name")
         return Dataset(self._classes(), settle_splits(read, note), note)
 
     def _refuse_ids_from_one(self) -> None:
-        """All classes would be taken for their neighbours."""
+        """Refuse ids from 1, with which each class would be taken for its neighbour."""
         names = self._names.listed
         if names and self._beyond and set(names) == set(range(len(names))) and not self._used[0]:
             raise DataError(
-                f"{self._source.root}: {self._beyond:,} lines have the class id {len(names)}, of "
+                f"{self._source.root}: {self._beyond:,} lines have the class id {len(names)}, with "
                 f"{len(names)} classes in {self._names.source}, and none has 0: the ids seem to be counted "
                 "from 1. Count them from 0, or name the class that is missing."
             )
 
     def _is_orphan(self, file: PurePosixPath) -> bool:
-        """Whether a text file that belongs to no picture is one of labels all the same."""
+        """Whether a text file that belongs to no picture nevertheless has labels."""
         if not (is_label_file(file) and ("labels" in file.parts or file.parent in self._picture_folders)):
             return False
         lines = self._lines(self._source.root / file) or []
@@ -133,7 +133,7 @@ class _Reader:
         return frozenset(file.parent for file in self._source.pictures.files)
 
     def _label_file(self, picture: PurePosixPath) -> PurePosixPath | None:
-        """ultralytics' place first: the last `images` in the path becomes `labels`."""
+        """The label file; first where ultralytics has it: the last `images` in the path becomes `labels`."""
         if self._apart:
             found = self._by_stem.get(picture.stem, [])
             return found[0] if len(found) == 1 else None
@@ -145,7 +145,7 @@ class _Reader:
             if folder.parts[at].casefold() == "images":
                 places.insert(0, PurePosixPath(*folder.parts[:at], "labels", *folder.parts[at + 1 :]))
                 break
-        asked = (str(place / name).casefold() for place in places)  # Labels/A.TXT, too
+        asked = (str(place / name).casefold() for place in places)  # also Labels/A.TXT
         return next((self._by_folded[path] for path in asked if path in self._by_folded), None)
 
     def _lines(self, file: Path) -> list[tuple[int, str]] | None:
@@ -161,7 +161,7 @@ class _Reader:
             return None
         boxes, seen = [], set()
         for line_number, line in lines:
-            if line in seen:  # ultralytics drops these, too
+            if line in seen:  # ultralytics also drops these
                 self._source.note.count(REPEATED)
                 continue
             seen.add(line)
@@ -189,7 +189,7 @@ class _Reader:
         shares = values[:4] if is_box else values
         wrong = next((value for value in shares if not _LEAST <= value <= _MOST), None)
         if wrong is not None:
-            note.wrong(file, key, wrong, "a share of the picture's width or height, 0 to 1; pixels are none")
+            note.wrong(file, key, wrong, "a share of the picture's width or height, 0 to 1, not pixels")
             return None
         if is_box:
             cx, cy, width, height = shares
@@ -223,10 +223,10 @@ class _Reader:
         note = self._source.note
         if self._names.listed is None:
             note.say(
-                "no file names the classes (data.yaml, classes.txt, obj.names); they are called class_0 and "
-                "so on"
+                "no file names the classes (data.yaml, classes.txt, obj.names); they are called class_0, "
+                "class_1 and so on"
             )
             return {category: f"class_{category}" for category in sorted(self._used)}
         if len(self._same) < len(self._names.listed):
-            note.say(f"{self._names.source} gives several ids one name; they are one class")
+            note.say(f"{self._names.source} gives several ids the same name; they are one class")
         return {category: name for name, category in self._same.items()}

@@ -1,4 +1,4 @@
-"""Which pictures and classes a data set of YOLO has: by its data.yaml, or by lists and folders."""
+"""Which pictures and classes a YOLO data set has: by its data.yaml, or by lists and folders."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from detnas_nni.util.text import show
 
 YAML_SUFFIXES = (".yaml", ".yml")
 NAMES_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "labels.names")
-"""Files of class names, one a line, in the order of the ids."""
+"""Files of class names, one per line, in the order of the ids."""
 
 _NOT_LABELS = ("classes.txt", "requirements.txt")
 _KEYS = ((TRAIN, ("train",)), (VAL, ("val", "valid", "validation")), (TEST, ("test",)))
 
 
 class Names(NamedTuple):
-    """What the class ids stand for; `listed` is None where nothing says."""
+    """What the class ids stand for; `listed` is None if nothing says."""
 
     listed: dict[int, str] | None
     source: str
@@ -32,7 +32,7 @@ class Names(NamedTuple):
 
 
 def is_label_file(file: PurePosixPath) -> bool:
-    """Whether a text file may be one of labels, by its name."""
+    """Whether a text file may have labels, by its name."""
     name = file.name.casefold()
     return not (name in _NOT_LABELS or name.startswith(("readme", "license")))
 
@@ -54,7 +54,7 @@ def names_of(values: dict[str, Any], file: Path) -> Names:
         category, name = whole(key), name_of(str(value) if isinstance(value, bool) else value)
         if category is None or category < 0 or name is None:
             raise DataError(
-                f"{file}: `names[{show(key)}]` is {show(value)}, expected a class's name by its id."
+                f"{file}: `names[{show(key)}]` is {show(value)}, expected a class name for each id."
             )
         listed[category] = name
     if not listed:
@@ -63,7 +63,7 @@ def names_of(values: dict[str, Any], file: Path) -> Names:
 
 
 def names_beside(source: Source) -> Names:
-    """The classes of a data set without data.yaml; several files are one if they say the same."""
+    """The classes of a data set without data.yaml; several files are allowed if they agree."""
     files = [file for file in source.listing.files if file.name.casefold() in NAMES_FILES]
     files += [file for file in source.listing.of(".names") if file not in files]
     found: dict[tuple[str, ...], PurePosixPath] = {}
@@ -82,19 +82,19 @@ def names_beside(source: Source) -> Names:
     (lines, file), *_ = found.items()
     wrong = next((line for line in lines if name_of(line) is None), None)
     if wrong is not None:
-        raise DataError(f"{source.root / file}: {show(wrong)} is no class's name.")
+        raise DataError(f"{source.root / file}: {show(wrong)} is not a class name.")
     return Names(dict(enumerate(lines)), str(source.root / file))
 
 
 def pictures_by_folder(source: Source) -> Iterator[tuple[str | None, PurePosixPath]]:
-    """All pictures; darknet's lists or the folders' names say of which split they are."""
+    """All pictures; darknet's lists or the folders' names give their splits."""
     lists = _lists(source)
     for file in source.pictures.files:
         yield lists.get(file, split_of(file.parts[:-1])), file
 
 
 def _lists(source: Source) -> dict[PurePosixPath, str]:
-    """darknet: train.txt and valid.txt have one picture a line."""
+    """darknet: train.txt and valid.txt have one picture per line."""
     found: dict[PurePosixPath, str] = {}
     for file in source.listing.of(".txt"):
         split = split_of((file.stem,))
@@ -129,21 +129,21 @@ def pictures_by_index(
             if found is None and split == TRAIN:
                 raise DataError(
                     f"{file}: `{key}` is {show(entry)}, which is neither a folder nor a list of pictures "
-                    f"below {source.root}; expected the place of the training pictures. Correct it, or name "
-                    "the folder that has them."
+                    f"below {source.root}; expected where the training pictures are. Correct it, or give "
+                    "the folder that contains them."
                 )
             if found is None:
-                source.note.say(f"{file}: `{key}` is {show(entry)}, which is not there; left out")
+                source.note.say(f"{file}: `{key}` is {show(entry)}, which does not exist; left out")
                 continue
             for picture in found:
                 count += 1
                 yield split, picture
     if not count:
-        raise DataError(f"{file}: the folders that it names hold no picture that can be read.")
+        raise DataError(f"{file}: the folders that it names contain no readable picture.")
 
 
 def _pictures_at(source: Source, index: PurePosixPath, base: str, entry: str) -> list[PurePosixPath] | None:
-    """What an entry of a data.yaml leads to: it may be written for another machine, or start with ../."""
+    """The pictures of a data.yaml's entry, which may be written for another machine, or start with ../."""
     if source.pictures.root != source.root:
         return list(source.pictures.files)
     first = next(_readings(base, entry))
@@ -160,7 +160,7 @@ def _pictures_at(source: Source, index: PurePosixPath, base: str, entry: str) ->
 
 
 def _readings(base: str, entry: str) -> Iterator[tuple[str, ...]]:
-    """The parts of base and entry, then with ever fewer of the first ones."""
+    """The parts of base and entry, then with fewer and fewer of the first ones."""
     own = parts_of(entry)
     whole_path = own if re.match(r"[/\\]|[A-Za-z]:", entry) else (*parts_of(base), *own)
     for at in range(max(len(whole_path), 1)):

@@ -128,7 +128,7 @@ def test_a_missed_file_is_told_with_the_nearest_and_with_the_folder_that_has_it(
     folder, file = write_coco(tmp_path, content)
     (folder / "0.png").rename(folder / "cat-0.png")
     content["images"][0]["file_name"] = "cat_0.png"
-    with pytest.raises(DataError, match=r"'cat_0.png'.*the nearest there is 'cat-0.png'"):
+    with pytest.raises(DataError, match=r"'cat_0.png'.*the most similar is 'cat-0.png'"):
         read_coco(folder, write_json(file, content))
     (tmp_path / "empty").mkdir()
     for entry in content["images"]:

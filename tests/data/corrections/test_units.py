@@ -106,7 +106,7 @@ def test_a_file_of_sides_and_corners_is_refused_and_not_sorted(tmp_path: Path) -
     boxes = corners()
     written = [box if at % 2 else xywh(box) for at, box in enumerate(boxes.tolist())]
     folder, file = coco(tmp_path, np.array(written), list)
-    with pytest.raises(DataError, match=r"look like x1, y1, x2, y2; .* of both forms: .*--box-form xyxy"):
+    with pytest.raises(DataError, match=r"look like x1, y1, x2, y2; .* mix both forms: .*--box-form xyxy"):
         read_coco(folder, file)
     read_coco(folder, file, conventions=Conventions(box_form="xywh"))
 

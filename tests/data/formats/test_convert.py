@@ -67,7 +67,7 @@ def test_a_split_that_is_gone_from_the_data_is_gone_from_the_conversion(tmp_path
 def test_nothing_else_is_ever_replaced(tmp_path: Path) -> None:
     root, other = yolo(tmp_path / "set", "train"), yolo(tmp_path / "other", "train")
     write(tmp_path / "mine/train.json", "precious")
-    with pytest.raises(DataError, match=r"mine: exists and is no conversion .*expected a new or an empty"):
+    with pytest.raises(DataError, match=r"mine: exists and is not a conversion .*expected a new or empty"):
         convert(recognise(root), tmp_path / "mine")
     assert (tmp_path / "mine/train.json").read_text() == "precious"
     convert(recognise(root), tmp_path / "out")
@@ -94,7 +94,7 @@ def test_the_note_says_what_was_read_and_what_was_left_out(tmp_path: Path) -> No
     }
     counts = {entry["what"]: (entry["count"], entry["mistake"]) for entry in note["counts"]}
     assert counts == {
-        "lines stand twice in their files; once is kept": (1, False),
+        "lines occur twice in their files; kept once": (1, False),
         "entries are wrong; left out": (1, True),
     }
     (first,) = (entry["first"] for entry in note["counts"] if entry["mistake"])
@@ -118,11 +118,11 @@ def test_without_a_box_the_reason_is_quoted(tmp_path: Path) -> None:
     ("folders", "splits", "said"),
     [
         (("training", "validation"), ["train", "val"], ""),
-        (("train2017", "val2017", "test-dev"), ["train", "val"], "lie in no folder of train, val or test"),
-        (("val",), ["train"], "there is no training split; val is taken for it"),
-        (("testing",), ["train"], "there is no training split; test is taken for it"),
+        (("train2017", "val2017", "test-dev"), ["train", "val"], "are in no folder of train, val or test"),
+        (("val",), ["train"], "there is no training split; val is used for training"),
+        (("testing",), ["train"], "there is no training split; test is used for training"),
         (("everything",), ["train"], ""),
-        (("train", "more"), ["train"], "1 pictures lie in no folder of train, val or test"),
+        (("train", "more"), ["train"], "1 pictures are in no folder of train, val or test"),
     ],
 )
 def test_folders_name_the_splits(
@@ -139,13 +139,13 @@ def test_the_command_writes_and_tells(tmp_path: Path, capsys: pytest.CaptureFixt
     lines(root / "train/labels/train.txt", BOX, "9 0.5 0.5 0.5 0.5")
     assert main(["data", "convert", str(root), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert f"{root}: taken for YOLO" in out
+    assert f"{root}: recognised as YOLO" in out
     assert "train: 1 images, 1 boxes, 2 classes" in out
     assert "What may be wrong with it\n  - 1 entry is wrong; left out; the first: " in out
     command = out.splitlines()[-1].removeprefix("Next: detnas ")
     assert shlex.split(command) == [*("init", "--coco", f"{root}/train/images", f"{tmp_path}/out/train.json")]
     assert main(["data", "convert", str(root), "--out", str(tmp_path / "strict"), "--strict"]) == 1
-    assert "--strict leaves none out" in capsys.readouterr().err
+    assert "--strict skips none" in capsys.readouterr().err
 
 
 def test_what_is_coco_already_is_not_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,7 +120,7 @@ def test_a_wrong_shape_is_left_out_with_its_key_and_value(shape: str, complaint:
 
 def test_an_export_without_its_pictures_says_where_they_come_from(tmp_path: Path) -> None:
     write(tmp_path / "set/annotations.xml", xml(image("a.jpg", BOX)))
-    with pytest.raises(DataError, match=r"and no picture; .*--images DIR.*unless you choose to save images"):
+    with pytest.raises(DataError, match=r"but no picture; .*--images DIR.*unless you choose to save images"):
         converted(tmp_path / "set", tmp_path / "out")
 
 

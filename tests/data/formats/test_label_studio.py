@@ -92,7 +92,7 @@ def test_of_several_annotations_the_ground_truth_is_taken_and_a_cancelled_one_ne
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [
-        (result(x=10, y="far", width=1, height=1), r"`\[0\].result\[1\].value` is .*expected percents"),
+        (result(x=10, y="far", width=1, height=1), r"`\[0\].result\[1\].value` is .*expected percentages"),
         (result([]), r"`\[0\].result\[1\].value.rectanglelabels` is \[\], expected the name of a class"),
         ("x", r"`\[0\].result\[1\]` is 'x', expected an object with a value"),
     ],

@@ -50,7 +50,7 @@ def test_what_lvis_leaves_unlabelled_is_stated(tmp_path: Path) -> None:
     write(tmp_path / "set/lvis_v1_train.json", lvis())
     remarks = converted(tmp_path / "set", tmp_path / "out").remarks
     assert "2 times a class is stated to be absent" in remarks
-    assert "1 pictures have classes that are not labelled in full" in remarks
+    assert "1 pictures have classes that are not fully labelled" in remarks
     assert "which is not LVIS' AP" in remarks
 
 
@@ -87,7 +87,7 @@ def test_categories_that_contradict_each_other_are_refused(tmp_path: Path) -> No
         tmp_path / "set/lvis_v1_train.json",
         lvis(categories=[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]),
     )
-    with pytest.raises(DataError, match=r"`categories\[1\]` is .*whose id or name stands twice"):
+    with pytest.raises(DataError, match=r"`categories\[1\]` is .*whose id or name occurs twice"):
         converted(tmp_path / "set", tmp_path / "out")
 
 

@@ -35,7 +35,7 @@ def test_shares_become_pixels_groups_crowds_and_ids_names(tmp_path: Path) -> Non
         ("Dog, small", 10.0, 20.0, 40.0, 40.0, "crowd"),
     ]
     assert "1 box of a group is kept as a crowd" in seen.remarks
-    assert "labels each picture for the classes that were verified" in seen.remarks
+    assert "labels each picture only for the classes that were verified" in seen.remarks
 
 
 def test_splits_may_have_pictures_of_one_name_and_lack_others(tmp_path: Path) -> None:

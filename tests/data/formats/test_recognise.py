@@ -62,17 +62,17 @@ def test_of_several_formats_one_is_taken_and_the_others_are_named(tmp_path: Path
     seen = recognise(tmp_path)
     assert (seen.form, seen.also) == ("coco", ("voc", "yolo"))
     assert seen.sentence == (
-        "taken for COCO: annotations.json is of it; there is Pascal VOC, too (--from voc); there is YOLO, "
-        "too (--from yolo)"
+        "recognised as COCO: annotations.json; there is also Pascal VOC (--from voc); there is also YOLO "
+        "(--from yolo)"
     )
     assert recognise(tmp_path, "voc").files[0].as_posix() == "voc/a.xml"
 
 
 def test_what_is_asked_for_has_to_be_there(tmp_path: Path) -> None:
     write(tmp_path / "annotations.json", COCO)
-    with pytest.raises(DataError, match=r"nothing of KITTI was found; expected .*15 columns. There is COCO"):
+    with pytest.raises(DataError, match=r"no KITTI was found; expected .*15 columns. There is COCO"):
         recognise(tmp_path, "kitti")
-    with pytest.raises(DataError, match="is not there; expected a folder of pictures and annotations"):
+    with pytest.raises(DataError, match="does not exist; expected a folder of pictures and annotations"):
         recognise(tmp_path / "gone")
 
 

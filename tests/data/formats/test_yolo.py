@@ -63,7 +63,7 @@ def test_places_in_a_data_yaml_of_another_machine_are_found(entries: str, tmp_pa
         "train": ["a.jpg"],
         "val": ["b.jpg"],
     }
-    assert "`test` is '../test/images', which is not there; left out" in seen.remarks
+    assert "`test` is '../test/images', which does not exist; left out" in seen.remarks
 
 
 def test_a_data_yaml_never_leads_out_of_its_folder(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_polygons_corners_confidences_and_repeated_lines_become_upright_boxes_an
     for words in (
         "2 polygons, masks, ellipses or cuboids became the upright boxes",
         "1 box has a confidence",
-        "1 line stands twice",
+        "1 line occurs twice",
     ):
         assert words in seen.remarks
 
@@ -187,8 +187,8 @@ def test_labels_without_a_picture_are_named_and_pictures_that_are_none_are_left_
     lines(root / "broken.txt", f"0 {MIDDLE}")
     seen = converted(root, tmp_path / "out")
     assert list(seen.splits["train"]) == ["a.png"]
-    assert "gone.txt has labels, and no picture has that name" in seen.complaints
-    assert "broken.jpg: is no picture that can be read" in seen.complaints
+    assert "gone.txt has labels, but no picture has that name" in seen.complaints
+    assert "broken.jpg: is not a picture that can be read" in seen.complaints
 
 
 def test_shares_are_of_the_photo_as_people_see_it(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_ids_with_one_name_are_one_class(tmp_path: Path) -> None:
     seen = converted(root, tmp_path / "out")
     assert [row[0][0] for row in seen.splits["train"].values()] == ["cat", "cat"]
     assert seen.content["train"]["categories"] == [{"id": 0, "name": "cat"}]
-    assert "gives several ids one name" in seen.remarks
+    assert "gives several ids the same name" in seen.remarks
 
 
 def test_pictures_may_lie_in_another_folder(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_ids_that_count_from_one_are_refused(tmp_path: Path) -> None:
     picture(tmp_path / "set/images/a.jpg", (100, 80))
     lines(tmp_path / "set/labels/a.txt", "1 0.5 0.5 0.5 0.25", "2 0.5 0.5 0.5 0.5")
     lines(tmp_path / "set/classes.txt", "cat", "dog")
-    with pytest.raises(DataError, match=r"1 lines have the class id 2, of 2 classes .*counted from 1"):
+    with pytest.raises(DataError, match=r"1 lines have the class id 2, with 2 classes .*counted from 1"):
         converted(tmp_path / "set", tmp_path / "out")
     lines(tmp_path / "set/labels/a.txt", "0 0.5 0.5 0.5 0.25", "2 0.5 0.5 0.5 0.5")
     seen = converted(tmp_path / "set", tmp_path / "out")

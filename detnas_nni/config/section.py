@@ -1,0 +1,41 @@
+"""What the sections of a config are made of: their base class, paths, and numbers with a range."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Environment variables filled in, and a relative path resolved from the config file's folder."""
+
+    def variable(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if value is None:
+            raise ValueError(f"the environment variable {match[1]} is not set")
+        return value
+
+    filled_in = Path(re.sub(r"\$\{(\w+)\}", variable, str(path)))
+    try:
+        expanded = filled_in.expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home folder") from None
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return Path(os.path.normpath(folder / expanded))
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+
+
+class Section(BaseModel):
+    """A part of the config: no unknown keys, immutable, every number finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
