@@ -29,7 +29,7 @@ class Kind:
     """A kind of thing that a reader corrects or reports.
 
     Attributes:
-        name: the key of its counts.
+        name: the key of its counts; also stored with crops, so it must not change.
         one, many: the text after the number, for one entry and for several.
         corrects: whether something is read differently from how it is written, which `strict` refuses.
     """

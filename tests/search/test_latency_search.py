@@ -175,7 +175,7 @@ def test_a_table_of_other_options_of_the_trunk_is_refused(trained_run, make_conf
     space = {"options": {"shuffle": "even_odd"}}
     other = make_config(trained_run, space=space, search={"constraint": {"latency_table": str(table)}})
     with pytest.raises(
-        LatencyError, match=r"latency\.json: of a trunk with the options \{\}, but \{'shuffle'"
+        LatencyError, match=r"latency\.json: for a trunk with the options \{\}, but \{'shuffle'"
     ):
         SearchSession(other)
 

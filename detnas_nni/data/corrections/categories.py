@@ -43,7 +43,7 @@ ABSENT = Kind(
     corrects=False,
 )
 OTHER_CASE = Kind(
-    "names in other spellings",
+    "names in other letters",
     "category has a class's name in another spelling (case, Unicode); matched",
     "categories have a class's name in another spelling (case, Unicode); matched",
 )

@@ -36,7 +36,7 @@ BOXES_SHOW = Kind(
     "boxes show (data.detection.exif)",
 )
 BY_CONVENTION = Kind(
-    "unconfirmed orientations",
+    "orientations that nothing tells",
     "photo has an EXIF orientation that neither its boxes nor its size confirm; turned as displayed "
     "(data.detection.exif: stored, or --exif stored, leaves it)",
     "photos have an EXIF orientation that neither boxes nor sizes confirm; turned as displayed "

@@ -59,7 +59,7 @@ DIFFICULT = Kind(
 )
 
 FOREIGN = Kind(
-    "user's own attributes",
+    "attributes of one's own",
     "attribute is named like a mark (ignore, difficult, rotation) but its value is not one; ignored",
     "attributes are named like a mark (ignore, difficult, rotation) but their values are not one; ignored",
     corrects=False,

@@ -111,7 +111,7 @@ def test_a_split_may_lack_a_class_and_it_is_told(tmp_path: Path) -> None:
 
 def test_names_in_other_letters_are_matched_where_one_fits(tmp_path: Path) -> None:
     found = splits(tmp_path, [CAT, DOG], [{"id": 3, "name": "Cat "}, {"id": 9, "name": "DOG"}])
-    assert labels(found.test) == [1, 2, 1, 2] and told(found.test, "names in other spellings") == 2
+    assert labels(found.test) == [1, 2, 1, 2] and told(found.test, "names in other letters") == 2
 
 
 def test_a_class_that_only_another_split_has_is_refused_with_its_name(tmp_path: Path) -> None:

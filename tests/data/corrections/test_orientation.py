@@ -55,7 +55,7 @@ def test_boxes_as_people_see_them_are_on_the_objects(tmp_path: Path, sized: str,
 def test_squares_are_turned_as_people_see_them(tmp_path: Path) -> None:
     images = photos(tmp_path, (*OTHERS, *QUARTERS), size=SQUARE, boxes=SQUARE_BOXES, sized="shown", scan=True)
     assert min(red_in_boxes(images)) > 0.95
-    assert told(images, "unconfirmed orientations") == 7
+    assert told(images, "orientations that nothing tells") == 7
 
 
 def test_boxes_as_they_are_stored_are_recognised_by_lying_beyond_the_shown_frame(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_squares_without_a_size_are_turned_and_told(tmp_path: Path) -> None:
     file = write_json(tmp_path / "a.json", coco_of(entries, [SQUARE_BOXES] * 7))
     images = read_coco(tmp_path / "images", file, conventions=Conventions(scan=True))
     assert min(red_in_boxes(images)) > 0.95
-    assert told(images, "unconfirmed orientations") == 7 and told(images, "sizes of pictures") == 7
+    assert told(images, "orientations that nothing tells") == 7 and told(images, "sizes of pictures") == 7
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -173,7 +173,7 @@ def test_an_attribute_of_ones_own_with_the_name_of_a_mark_is_left_alone(
     images = changed(tmp_path, of_first(**own), conventions=Conventions(strict=True))
     assert boxes(images) == PLAIN
     assert sum(record.trainable().sum() for record in images.records) == 4
-    assert told(images, "user's own attributes") == 1
+    assert told(images, "attributes of one's own") == 1
 
 
 def test_a_mark_beside_an_attribute_of_ones_own_counts(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_attributes_of_ones_own_in_voc_are_left_alone(tmp_path: Path) -> None:
     images = read_voc(write_voc(tmp_path, {"a": [entry]}), "train")
     assert images.records[0].boxes.tolist() == [list(BOX)]
     assert images.records[0].difficult.tolist() == [True] and not images.records[0].crowd.any()
-    assert told(images, "user's own attributes") == 1
+    assert told(images, "attributes of one's own") == 1
 
 
 # Ids.
