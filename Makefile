@@ -12,8 +12,9 @@ INSTALLED := $(VENV)/.installed
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --quiet)
 SIZE := 6 GB, most of it torch's CUDA build, which runs on a CPU, too
 # pytest's workers: one a core, of at most eight, since each trains the fixtures that its tests need; and so
-# torch has one thread in each: more of them wait for each other.
-SIDE_BY_SIDE := -n logical --maxprocesses 8
+# torch has one thread in each: more of them wait for each other. A file's tests stay together, or each worker
+# would train what they share, and start NNI for it.
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile
 
 .PHONY: quickstart test test-slow test-elsewhere lint benchmarks clean python
 

@@ -1,5 +1,7 @@
 """`detnas reproduce`: a table of what the paper has and what came out here, and an experiment in one call."""
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -282,9 +284,12 @@ def test_a_rehearsal_takes_the_net_that_the_other_rehearsal_has_found(
     assert taken() == [best]
 
 
+OVERRIDES = ["retrain.init=scratch", "search.name=mine"]
+
+
 @pytest.fixture(scope="module")
-def reproduced(write_config: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small experiment that was run from its first step to its last."""
+def reproduced(write_config: Write, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a small experiment that was run from its first step to its last, and what it printed."""
     folder = tmp_path_factory.mktemp("reproduced") / "small"
     write_config(
         folder / "detnas.yaml",
@@ -292,39 +297,48 @@ def reproduced(write_config: Write, tmp_path_factory: pytest.TempPathFactory) ->
         finetune={"init": "scratch"},
         search={"population": 2, "generations": 1, "parents": 1, "mutations": 0, "crossovers": 0},
     )
-    reproduce(folder, overrides=["retrain.init=scratch", "search.name=mine"])
-    return folder
+    with contextlib.redirect_stdout(io.StringIO()) as printed:  # its own words: the steps' go to a descriptor
+        reproduce(folder, overrides=OVERRIDES)
+    return folder, printed.getvalue()
 
 
-def test_an_experiment_runs_from_its_first_step_to_its_last(reproduced: Path) -> None:
-    best = Architecture.from_json(reproduced / "run/mine/best_architecture.json")
-    [results] = reproduced.glob("run/retrain/*/results.json")
-    content = json.loads(results.read_text())
-    assert content["ops"] == list(best.ops)
-    assert content["init"] == "scratch"
-    assert not (reproduced / "run/pretrain").exists()
-    config = load_config(reproduced / "detnas.yaml", ["search.name=mine"])
-    table = format_table([Experiment.of(reproduced / "detnas.yaml", config)])
-    assert f"AP {100 * content['detection']['default']:.1f} (init scratch)" in table
-
-
-def test_called_again_it_says_each_command_and_trains_nothing_anew(
-    reproduced: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    nets = [reproduced / "run/finetune/supernet.pt", *reproduced.glob("run/retrain/*/detector/net.pt")]
-    before = [net.stat().st_mtime_ns for net in nets]
-    assert len(nets) == 2
-    reproduce(reproduced / "detnas.yaml", overrides=["retrain.init=scratch", "search.name=mine"])
-    assert [net.stat().st_mtime_ns for net in nets] == before
-    commands = [row for row in capfd.readouterr().out.splitlines() if row.startswith("$ detnas ")]
-    file = reproduced / "detnas.yaml"
-    overrides = "--set=retrain.init=scratch --set=search.name=mine"
-    best = reproduced / "run/mine/best_architecture.json"
-    assert commands == [
+def commands_of(folder: Path) -> list[str]:
+    file = folder / "detnas.yaml"
+    overrides = " ".join(f"--set={override}" for override in OVERRIDES)
+    best = folder / "run/mine/best_architecture.json"
+    return [
         f"$ detnas finetune -c {file} {overrides}",
         f"$ detnas search -c {file} {overrides}",
         f"$ detnas retrain -c {file} {overrides} --arch {best}",
     ]
+
+
+def test_an_experiment_runs_from_its_first_step_to_its_last(reproduced: tuple[Path, str]) -> None:
+    folder, printed = reproduced
+    best = Architecture.from_json(folder / "run/mine/best_architecture.json")
+    [results] = folder.glob("run/retrain/*/results.json")
+    content = json.loads(results.read_text())
+    assert content["ops"] == list(best.ops)
+    assert content["init"] == "scratch"
+    assert not (folder / "run/pretrain").exists()
+    config = load_config(folder / "detnas.yaml", ["search.name=mine"])
+    table = format_table([Experiment.of(folder / "detnas.yaml", config)])
+    assert f"AP {100 * content['detection']['default']:.1f} (init scratch)" in table
+    assert [row for row in printed.splitlines() if row.startswith("$ detnas ")] == commands_of(folder)
+
+
+@pytest.mark.slow  # three processes; that each step leaves what is finished is tested where the step is
+def test_called_again_it_says_each_command_and_trains_nothing_anew(
+    reproduced: tuple[Path, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = reproduced
+    nets = [folder / "run/finetune/supernet.pt", *folder.glob("run/retrain/*/detector/net.pt")]
+    before = [net.stat().st_mtime_ns for net in nets]
+    assert len(nets) == 2
+    reproduce(folder / "detnas.yaml", overrides=OVERRIDES)
+    assert [net.stat().st_mtime_ns for net in nets] == before
+    printed = capfd.readouterr().out.splitlines()
+    assert [row for row in printed if row.startswith("$ detnas ")] == commands_of(folder)
 
 
 @pytest.mark.slow

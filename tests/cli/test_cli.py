@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from resource import RLIMIT_FSIZE, setrlimit
 
@@ -370,7 +371,7 @@ def test_an_import_that_fails_ends_with_1_and_names_the_file(
 
 
 def test_bad_images_over_the_limit_end_a_training_without_a_traceback(
-    write_config: Write, shapes: Path, tmp_path: Path
+    write_config: Write, shapes: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     data = shutil.copytree(shapes, tmp_path / "data")
     for image in (data / "detection/train").iterdir():
@@ -382,8 +383,8 @@ def test_bad_images_over_the_limit_end_a_training_without_a_traceback(
         finetune={"init": "scratch"},
         hardware={"workers": 1},
     )
-    out, err = (process := detnas("finetune", "-c", config)).communicate(timeout=300)
-    assert process.returncode == 1
+    assert main(["finetune", "-c", str(config)]) == 1
+    out, err = capfd.readouterr()  # that of the loader's process, too
     assert out == ""
     assert "Traceback" not in err
     (line,) = (line for line in err.splitlines() if line.startswith("detnas: error: "))
@@ -407,15 +408,11 @@ def test_ctrl_c_ends_a_training_with_130_and_says_how_to_go_on(write_config: Wri
 
 
 def test_a_full_disk_ends_a_training_with_one_line_and_its_checkpoints_stay_whole(
-    write_config: Write, tmp_path: Path
+    write_config: Write, tmp_path: Path, cut_at: Callable[..., AbstractContextManager[None]]
 ) -> None:
     config = write_config(tmp_path / "a.yaml", pretrain={"steps": 100_000, "checkpoint_every": 1})
-    begun = detnas("pretrain", "-c", config)
-    while not checkpoints(tmp_path / "run/pretrain"):
-        assert begun.poll() is None, begun.communicate()[1]
-        time.sleep(0.05)
-    begun.kill()
-    begun.communicate()
+    with cut_at(2):
+        main(["pretrain", "-c", str(config)])
     before = checkpoints(tmp_path / "run/pretrain")
     room = before[-1].stat().st_size - 1000  # for any file, as if the disk had no more
     process = detnas("pretrain", "-c", config, preexec_fn=lambda: setrlimit(RLIMIT_FSIZE, (room, room)))

@@ -31,8 +31,14 @@ OTHER = Architecture("tiny", (3, 2, 1, 0, 3, 2, 1, 0, 3))
 
 # So many steps come to an AP above 0 where BN's statistics keep up with the weights and every box counts.
 RECIPE = {
-    "pretrain": {"steps": 15, "bn_momentum": 0.3},
-    "finetune": {"steps": 60, "lr": 0.04, "milestones": [1000], "bn_momentum": 0.3},
+    "pretrain": {"steps": 15, "bn_momentum": 0.3, "checkpoint_every": 5},
+    "finetune": {
+        "steps": 60,
+        "lr": 0.04,
+        "milestones": [1000],
+        "bn_momentum": 0.3,
+        "checkpoint_every": 20,
+    },
     "detector": {"score_threshold": 0.0},
 }
 SHORT = {"pretrain": {"steps": 1}, "finetune": {"steps": 2}}
@@ -336,10 +342,7 @@ def test_a_classifier_of_other_classes_is_a_start_without_a_top_1(
 # Going on.
 
 
-@pytest.mark.parametrize(("part", "step"), [("classifier", 3), ("detector", 5)])
 def test_a_training_that_is_gone_on_with_ends_as_if_it_had_never_stopped(
-    part: str,
-    step: int,
     finished: Path,
     final: Final,
     net: Path,
@@ -349,16 +352,16 @@ def test_a_training_that_is_gone_on_with_ends_as_if_it_had_never_stopped(
     differing: Callable[..., list[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Stopped once in each of its two parts."""
     config = final(tmp_path / "run")
-    name = folder(finished).name
-    if part == "detector":  # whose classifier is done
-        shutil.copytree(folder(finished) / "classifier", tmp_path / "run/retrain" / name / "classifier")
-    with cut_at(step):
-        retrain(config, [net])
-    assert checkpoints(folder(tmp_path / "run") / part)
     with caplog.at_level(logging.INFO):
+        for part, step in (("classifier", 6), ("detector", 21)):
+            with cut_at(step):
+                retrain(config, [net])
+            assert checkpoints(folder(tmp_path / "run") / part)
         (results,) = retrain(config, [net])
-    assert f"resuming at step {step - 1} of" in caplog.text
+    for done, steps in ((5, 15), (20, 60)):
+        assert f"resuming at step {done} of {steps}" in caplog.text
     for each in PARTS:
         weights = f"{each}/net.pt"
         assert differing(state_of(folder(finished) / weights), state_of(results.parent / weights)) == []
@@ -431,7 +434,8 @@ def test_another_configs_folder_is_refused_and_fresh_starts_over(
 def test_fresh_forgets_an_interrupted_training_of_another_config(
     part: str, final: Final, net: Path, tmp_path: Path, cut_at: Callable[..., Any]
 ) -> None:
-    steps = {"pretrain": {"steps": 3 if part == "classifier" else 1}, "finetune": {"steps": 3}}
+    settings = {"steps": 3, "checkpoint_every": 2}
+    steps = {"pretrain": settings if part == "classifier" else {"steps": 1}, "finetune": settings}
     with cut_at(2):
         retrain(final(tmp_path / "run", **steps), [net])
     other = final(tmp_path / "run", seed=1, **steps)

@@ -65,6 +65,14 @@ def reported(searched):
     return make
 
 
+@pytest.fixture(scope="module")
+def busy(make_config, tmp_path_factory):
+    """A search of 24 candidates, not all with a result: its config and its page, only to be read."""
+    config = make_config(tmp_path_factory.mktemp("busy") / "run")
+    write_journal(config.search_dir, 24, failed={3}, stopped={5})
+    return config, write_report(config, name="detnas.yaml").read_text()
+
+
 @pytest.mark.parametrize("count", [1, 24, 1000])
 def test_the_table_has_the_ten_best_of_the_journal(reported, count):
     config, search, text = reported(count, failed=set(range(5, count, 9)), stopped=set(range(6, count, 9)))
@@ -141,13 +149,13 @@ def test_a_search_that_top1_guides_says_so(reported):
     assert "<h2>top-1 as the search went on</h2>" in text and "top-1 of classifier (ClsNAS)" in text
 
 
-def test_the_same_inputs_give_the_same_bytes(reported):
-    config, _, _ = reported(12, failed={3})
+def test_the_same_inputs_give_the_same_bytes(busy, tmp_path):
+    config, _ = busy
     folder = config.run_dir / "report"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(before) == 13
-    write_report(config, name="detnas.yaml", out=config.run_dir / "again")
-    assert {path.name: path.read_bytes() for path in (config.run_dir / "again").iterdir()} == before
+    write_report(config, name="detnas.yaml", out=tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == before
 
 
 def test_a_figure_that_a_report_does_not_have_any_more_is_removed(reported, tmp_path):
@@ -161,16 +169,16 @@ def test_a_figure_that_a_report_does_not_have_any_more_is_removed(reported, tmp_
     assert (config.run_dir / "report/mine.svg").exists()
 
 
-def test_ids_are_unique_and_every_reference_finds_its_own(reported):
-    parsed = Tables(reported(24, failed={3}, stopped={5})[2])
+def test_ids_are_unique_and_every_reference_finds_its_own(busy):
+    parsed = Tables(busy[1])
     assert len(parsed.ids) == len(set(parsed.ids))
     references = {v[1:] for _, k, v in parsed.attributes if k.endswith("href") and v.startswith("#")}
     references |= {found for *_, v in parsed.attributes for found in re.findall(r"url\(#([^)]+)\)", v or "")}
     assert references and references <= set(parsed.ids)
 
 
-def test_the_page_names_no_address_and_runs_nothing(reported):
-    parsed = Tables(reported(24)[2])
+def test_the_page_names_no_address_and_runs_nothing(busy):
+    parsed = Tables(busy[1])
     loaded = [v for _, k, v in parsed.attributes if k.split(":")[-1] in ("href", "src") and v[0] != "#"]
     own = {f"{name}.{ending}" for name in NAMES for ending in ("png", "svg")}
     assert set(loaded) <= own | {"data:,"}
@@ -233,8 +241,8 @@ class TestInABrowser:
         asked = [e["url"] for e in started if "url" in e and "file://" in str(e.get("network_isolation_key"))]
         return console, {url for url in asked if url.startswith("http")}
 
-    def test_the_page_opens_without_an_error_and_asks_nobody(self, reported, tmp_path):
-        config, search, _ = reported(24, failed={3}, stopped={5})
+    def test_the_page_opens_without_an_error_and_asks_nobody(self, searched, tmp_path):
+        config, search = searched(24, failed={3}, stopped={5})
         for evaluation in search.finished[:4]:
             write_result(config.run_dir, evaluation.ops, 0.3 + evaluation.id / 100)
         path = write_report(config, name="detnas.yaml", compare=[config.search_dir])

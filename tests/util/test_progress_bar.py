@@ -1,8 +1,12 @@
 """How far it is: a bar with rate and time left on a terminal, plain lines elsewhere and under NNI."""
 
+from __future__ import annotations
+
+import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from detnas_nni.config import Config
+from detnas_nni.config.reading import load_config
+from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet import steps
 from detnas_nni.util import progress as progress_bar
 from detnas_nni.util.progress import Forecast, ProgressBar, duration, watched
@@ -23,54 +29,108 @@ DETNAS = ("-m", "detnas_nni.cli")
 BAR = r"{what} +(\d+)% \|.*\| {done}/{total}  ([\d.]+ {unit}s/s|[\d.]+ s/{unit})  [\d:]+ left"
 
 # What NNI sets in a trial, and in the process of a tuner.
-UNDER_NNI = (
-    {
-        "NNI_TRIAL_JOB_ID": "x",
-        "NNI_PLATFORM": "local",
-        "NNI_EXP_ID": "y",
-        "NNI_TRIAL_SEQ_ID": "0",
-        "NNI_SYS_DIR": "{folder}",
-        "NNI_OUTPUT_DIR": "{folder}",
-    },
-    {"NNI_TUNER_COMMAND_CHANNEL": "ws://x"},
-)
+TRIAL = {
+    "NNI_TRIAL_JOB_ID": "x",
+    "NNI_PLATFORM": "local",
+    "NNI_EXP_ID": "y",
+    "NNI_TRIAL_SEQ_ID": "0",
+    "NNI_SYS_DIR": "{folder}",
+    "NNI_OUTPUT_DIR": "{folder}",
+}
+TUNER = {"NNI_TUNER_COMMAND_CHANNEL": "ws://x"}
+
+# Most of a short training's time is its process's start, so that one process runs several.
+ONE_AFTER_THE_OTHER = """
+import json, os, sys
+from detnas_nni.cli import main
+before = dict(os.environ)
+for name, (arguments, variables) in json.loads(sys.argv[1]).items():
+    os.environ.update(variables)
+    status = main(arguments)
+    os.environ.clear()
+    os.environ.update(before)
+    print(f"== end of {name}: {status} ==", file=sys.stderr, flush=True)
+"""
+
+
+class Call(tuple[list[str], dict[str, str]]):
+    """Call("pretrain", …, TERM="dumb"): a command's arguments, and variables that are set meanwhile."""
+
+    def __new__(cls, *arguments: str, **variables: str) -> Call:
+        return super().__new__(cls, (list(arguments), variables))
+
+
+def run_dir(folder: Path) -> tuple[str, str]:
+    return "--set", f"run_dir={folder}"
+
+
+def by_call(written: str) -> dict[str, str]:
+    """What each call of ONE_AFTER_THE_OTHER has written, all of which have to end well."""
+    pieces = re.split(r"== end of (.*): (\w+) ==\n", written)
+    assert pieces[-1] == "" and set(pieces[2::3]) == {"0"}, written
+    return dict(zip(pieces[1::3], pieces[::3], strict=False))
 
 
 def bar(what: str, done: object, total: int, unit: str) -> str:
     return BAR.format(what=what, done=done, total=total, unit=unit)
 
 
-@pytest.fixture
-def config(write_config: Write, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def config(write_config: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trainings of some steps; each call gives its own run folder."""
     return write_config(
-        tmp_path / "a.yaml",
+        tmp_path_factory.mktemp("progress") / "a.yaml",
         pretrain={"steps": 30, "log_every": 10},
         finetune={"steps": 12, "log_every": 4, "init": "scratch"},
     )
 
 
+@pytest.fixture(scope="module")
+def on_screen(
+    config: Path, write_config: Write, supernets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """What commands write on a terminal, by their name in `calls`: one after the other in one process."""
+    folder = tmp_path_factory.mktemp("terminal")
+    search = {}
+    for name in ("search", "search goes on"):
+        shutil.copytree(supernets, folder / name / "run")
+        search[name] = str(write_config(folder / name / "a.yaml"))
+    search_in_process(load_config(Path(search["search goes on"]), ["search.generations=1"]))
+    calls: dict[str, Call] = {
+        **{step: Call(step, "-c", str(config), *run_dir(folder / step)) for step in ("pretrain", "finetune")},
+        **{name: Call("search", "-c", file) for name, file in search.items()},
+        "dumb": Call("pretrain", "-c", str(config), *run_dir(folder / "dumb"), TERM="dumb"),
+        "tuner": Call("pretrain", "-c", str(config), *run_dir(folder / "tuner"), **TUNER),
+    }
+    status, written = on_a_terminal("-c", ONE_AFTER_THE_OTHER, json.dumps(calls))
+    assert status == 0, written
+    return by_call(written)
+
+
+def test_a_process_shows_what_each_of_its_commands_shows(on_screen: dict[str, str]) -> None:
+    assert list(on_screen) == ["pretrain", "finetune", "search", "search goes on", "dumb", "tuner"]
+
+
 @pytest.mark.parametrize(("step", "steps"), [("pretrain", 30), ("finetune", 12)])
 def test_a_training_on_a_terminal_has_a_bar_with_rate_and_time_left(
-    step: str, steps: int, config: Path
+    step: str, steps: int, on_screen: dict[str, str]
 ) -> None:
-    status, written = on_a_terminal(*DETNAS, step, "-c", config)
-    assert status == 0, written
+    written = on_screen[step]
     assert re.search(bar(step, rf"(?!{steps}/)\d+", steps, "step"), written)
     screen = lines_on_screen(written)
     last = [line for line in screen if re.search(bar(step, steps, steps, "step"), line)]
     assert len(last) == 1 and re.search(r"loss=\d+\.\d+, lr=", last[0])
     # Log lines stand whole, above and below it.
     logged = [line for line in screen if re.match(r"\d\d:\d\d:\d\d  ", line)]
-    assert logged[-1].endswith(f"{step}: the weights are in {config.parent}/run/{step}/supernet.pt")
+    assert re.search(rf"  {step}: the weights are in /.*/{step}/{step}/supernet\.pt$", logged[-1])
     assert not any("|" in line for line in logged)
     assert "steps/s  " not in "".join(logged)  # the bar says it
 
 
 def test_a_search_on_a_terminal_has_a_bar_with_the_best_below_the_candidates(
-    write_config: Write, trained_run: Path, tmp_path: Path
+    on_screen: dict[str, str],
 ) -> None:
-    status, written = on_a_terminal(*DETNAS, "search", "-c", write_config(tmp_path / "a.yaml"))
-    assert status == 0, written
+    written = on_screen["search"]
     assert re.search(bar("search", r"[1-7]", 8, "candidate") + r", best=0\.\d{4}", written)
     assert re.search(r"\rdecoding +0% \|.*\| 0/12  ", written)
     screen = lines_on_screen(written)
@@ -79,55 +139,62 @@ def test_a_search_on_a_terminal_has_a_bar_with_the_best_below_the_candidates(
     assert any(re.search(bar("search", 8, 8, "candidate"), line) for line in screen)
 
 
-def test_a_search_that_goes_on_counts_what_is_done(
-    write_config: Write, trained_run: Path, tmp_path: Path
-) -> None:
-    config = write_config(tmp_path / "a.yaml")
-    first = subprocess.run(
-        [sys.executable, *DETNAS, "search", "-c", config, "--set", "search.generations=1"],
-        cwd=ROOT,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert first.returncode == 0, first.stderr
-    _, written = on_a_terminal(*DETNAS, "search", "-c", config)
-    counts = [int(count) for count in re.findall(r"\rsearch .*?\| (\d)/8  ", written)]
+def test_a_search_that_goes_on_counts_what_is_done(on_screen: dict[str, str]) -> None:
+    counts = [int(count) for count in re.findall(r"\rsearch .*?\| (\d)/8  ", on_screen["search goes on"])]
     assert counts[0] == 4 and counts == sorted(counts) and counts[-1] == 8
 
 
 def test_drawing_images_has_a_bar(tmp_path: Path) -> None:
+    numbers = {
+        "classification_train": 200,
+        "classification_val": 50,
+        "detection_train": 20,
+        "detection_search": 10,
+        "detection_test": 5,
+    }
     program = (
         "from detnas_nni.data.shapes import generate_shapes; from pathlib import Path; "
-        f"generate_shapes(Path({str(tmp_path / 'set')!r}), classification_train=200)"
+        f"generate_shapes(Path({str(tmp_path / 'set')!r}), **{numbers})"
     )
     _, written = on_a_terminal("-c", program)
-    assert re.search(bar("drawing", r"\d+", 200 + 300 + 600 + 120 + 120, "image"), written)
+    assert re.search(bar("drawing", r"\d+", sum(numbers.values()), "image"), written)
 
 
-@pytest.mark.parametrize("step", ["pretrain", "finetune"])
-def test_a_pipe_gets_plain_lines_alone(step: str, config: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, *DETNAS, step, "-c", config], cwd=ROOT, capture_output=True, check=True
-    )
+def test_a_pipe_gets_plain_lines_alone(config: Path, tmp_path: Path) -> None:
+    steps = ("pretrain", "finetune")
+    calls = {step: Call(step, "-c", str(config), *run_dir(tmp_path / step)) for step in steps}
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(calls)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert b"\r" not in ended.stdout + ended.stderr and b"\x1b" not in ended.stdout + ended.stderr
-    lines = [line for line in ended.stderr.decode().splitlines() if "  step " in line]
-    assert len(lines) == 3
-    assert all(re.search(r"steps/s  \d+:\d\d left", line) for line in lines)
+    found = by_call(ended.stderr.decode())
+    for step in steps:
+        lines = [line for line in found[step].splitlines() if "  step " in line]
+        assert len(lines) == 3
+        assert all(re.search(r"steps/s  \d+:\d\d left", line) for line in lines)
 
 
-@pytest.mark.parametrize("variables", UNDER_NNI)
-def test_under_nni_there_are_plain_lines_even_on_a_terminal(variables: dict[str, str], config: Path) -> None:
-    environment = {name: value.format(folder=config.parent) for name, value in variables.items()}
-    status, written = on_a_terminal(*DETNAS, "pretrain", "-c", config, **environment)
+def has_plain_lines_alone(written: str) -> bool:
+    lines = re.findall(r"  step \d+/30  .*steps/s  \d+:\d\d left", written)
+    return "\r" not in written and "|" not in written and len(lines) == 3
+
+
+def test_in_a_trial_there_are_plain_lines_even_on_a_terminal(config: Path, tmp_path: Path) -> None:
+    variables = {name: value.format(folder=tmp_path) for name, value in TRIAL.items()}
+    status, written = on_a_terminal(
+        *DETNAS, "pretrain", "-c", config, *run_dir(tmp_path / "run"), **variables
+    )
     assert status == 0, written
-    assert "\r" not in written and "|" not in written
-    assert len(re.findall(r"  step \d+/30  .*steps/s  \d+:\d\d left", written)) == 3
+    assert has_plain_lines_alone(written)
 
 
-def test_a_terminal_that_cannot_redraw_gets_plain_lines(config: Path) -> None:
-    _, written = on_a_terminal(*DETNAS, "pretrain", "-c", config, TERM="dumb")
-    assert "\r" not in written and len(re.findall(r"  step \d+/30  ", written)) == 3
+def test_in_the_process_of_a_tuner_there_are_plain_lines_even_on_a_terminal(
+    on_screen: dict[str, str],
+) -> None:
+    assert has_plain_lines_alone(on_screen["tuner"])
+
+
+def test_a_terminal_that_cannot_redraw_gets_plain_lines(on_screen: dict[str, str]) -> None:
+    assert has_plain_lines_alone(on_screen["dumb"])
 
 
 def test_elsewhere_a_line_comes_every_so_often(

@@ -61,11 +61,9 @@ class Experiment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self.processes():
-            self._processes.add(process)
-        if self.manager.alive:
-            self.nnictl("stop", self.id)
-        for process in self._processes:
+        # No `nnictl stop`, which imports all of NNI. The manager first: then nothing is started any more.
+        self._processes |= set(self.processes())
+        for process in (self.manager, *self._processes):
             process.send(signal.SIGKILL)
 
     def resume(self) -> None:

@@ -227,20 +227,12 @@ def test_a_second_experiment_on_a_finished_run_evaluates_nothing_again_and_is_se
 
 
 def test_an_experiment_that_cannot_start_ends_with_the_reason_which_following_prints(finished, tmp_path):
-    """A search space file of another space, and a folder in which another process searches."""
-    values = yaml.safe_load(finished.file.read_text())
-    values["searchSpaceFile"] = str(ROOT / "search_spaces/small.json")
-    file = finished.file.with_name("wrong_space.yaml")
-    file.write_text(yaml.safe_dump(values))
-    with (
-        Experiment(file, tmp_path / "home") as wrong,
-        SearchSession(finished.config),
-        Experiment(finished.file, tmp_path / "home") as second,
-    ):
-        found = rf"{wrong.id} is ERROR: searchSpaceFile does not hold the config's space .*dispatcher\.log"
-        with pytest.raises(EvaluationError, match=found):
-            followed(wrong.port)
-        found = rf"{second.id} is ERROR: .*run/search: process \d+ .*`detnas search`.* searches here already"
+    """Here a folder in which another process searches; the tuner's tests have the other reasons."""
+    with SearchSession(finished.config), Experiment(finished.file, tmp_path / "home") as second:
+        found = (
+            rf"{second.id} is ERROR: .*run/search: process \d+ .*`detnas search`.* searches here already"
+            r".*dispatcher\.log"
+        )
         with pytest.raises(EvaluationError, match=found):
             followed(second.port)
 
