@@ -49,7 +49,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# Two seeds of a net in one audit: the statistics' tests have them in each quick run.
+# Several seeds are in each quick run in parts: in the plan (test_audit_plan.py), in a training's own config
+# (test_audit_running.py) and in the numbers (test_audit_figures.py).
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_part_is_tried_from_the_journal_to_the_report(
     seeds: int, detnas: Callable[..., str], tmp_path: Path
