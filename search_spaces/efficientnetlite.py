@@ -149,6 +149,8 @@ def _candidate(name: str, block: LiteBlock, expansion: int) -> nn.Module:
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
     """Draw the weights as EfficientNet does: N(0, 2 / fan_out), with each depthwise filter on its own."""
+    if all(parameter.is_meta for parameter in module.parameters()):
+        return  # there is nothing to draw, which torch takes longer for than for drawing
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.weight[0, 0].numel() * layer.out_channels // layer.groups

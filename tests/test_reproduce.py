@@ -327,10 +327,11 @@ def test_an_experiment_runs_from_its_first_step_to_its_last(reproduced: tuple[Pa
     assert [row for row in printed.splitlines() if row.startswith("$ detnas ")] == commands_of(folder)
 
 
-@pytest.mark.slow  # three processes; that each step leaves what is finished is tested where the step is
+@pytest.mark.slow
 def test_called_again_it_says_each_command_and_trains_nothing_anew(
     reproduced: tuple[Path, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """That each step leaves what is finished is in test_runs.py, test_session.py and test_retrain.py, too."""
     folder, _ = reproduced
     nets = [folder / "run/finetune/supernet.pt", *folder.glob("run/retrain/*/detector/net.pt")]
     before = [net.stat().st_mtime_ns for net in nets]

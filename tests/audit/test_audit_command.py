@@ -49,8 +49,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+# Several seeds are in each quick run in parts: in the plan (test_audit_plan.py), in a training's own config
+# (test_audit_running.py) and in the numbers (test_audit_figures.py).
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_part_is_tried_from_the_journal_to_the_report(
-    detnas: Callable[..., str], tmp_path: Path
+    seeds: int, detnas: Callable[..., str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run/fast-dev-run"
     assert detnas("audit", "--fast-dev-run", status=1).endswith(
@@ -58,21 +61,21 @@ def test_every_part_is_tried_from_the_journal_to_the_report(
     )
     for step in ("finetune", "search"):
         detnas(step, "--fast-dev-run", finetune={"init": "scratch"})
-    options = ("--fast-dev-run", "--jobs", 2, "--seeds", 2, "--hours", 1, "--init", "supernet")
+    options = ("--fast-dev-run", "--jobs", 2, "--seeds", seeds, "--hours", 1, "--init", "supernet")
     printed = detnas("audit", *options, finetune={"init": "scratch"})
-    assert "6 trainings of " in printed and "what 3 nets can show" in printed
+    assert f"{3 * seeds} trainings of " in printed and "what 3 nets can show" in printed
     assert f"\n{folder}/audit/audit.json\n" in printed
     result = read_result(folder / "audit/audit.json")
     assert printed.rstrip().endswith(result.verdict.sentence)
     assert (result.complete, result.init, result.seeds, result.figures.n) == (
         True,
         "supernet",
-        (SEED, SEED + 1),
+        tuple(range(SEED, SEED + seeds)),
         3,
     )
-    assert [sorted(net.aps) for net in result.nets] == [[str(SEED), str(SEED + 1)]] * 3
+    assert [sorted(net.aps) for net in result.nets] == [[str(seed) for seed in result.seeds]] * 3
     trained = lines_of(folder / "audit/nets.jsonl")
-    assert len(trained) == 6
+    assert len(trained) == 3 * seeds
     for line in trained:
         weights = load_weights(Path(line["weights"])).info
         assert (list(weights.ops), weights.seed, weights.steps) == (line["ops"], line["seed"], 2)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from detnas_nni.cli import main
-from detnas_nni.doctor import environment, experiment
+from detnas_nni.doctor import experiment
 from tests.data.data_builders import coco_content, write_coco
 from tests.doctor.findings import only, statuses
 
@@ -150,11 +150,7 @@ def test_strict_makes_a_correction_a_problem(make_config, tmp_path):
     assert found.status == "problem" and "1 box has its corners swapped" in found.text
 
 
-def test_strict_can_be_asked_for_on_the_command_line(write_config, tmp_path, capsys, monkeypatch):
-    # What starts processes, and is no matter of the data.
-    monkeypatch.setattr(environment, "torch_works", lambda hardware: [])
-    monkeypatch.setattr(environment, "nnictl", list)
-    monkeypatch.setattr(experiment, "steps", lambda *_: [])
+def test_strict_can_be_asked_for_on_the_command_line(write_config, tmp_path, capsys):
     detection = {"train": coco_split(tmp_path / "data", swap), "search": None, "test": None, "holdout": 1}
     path = write_config(tmp_path / "detnas.yaml", data={"classification": None, "detection": detection})
     assert main(["doctor", "-c", str(path), "--strict", "--json"]) == 1

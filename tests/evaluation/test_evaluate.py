@@ -44,8 +44,14 @@ def trained(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> dict
     NET.save(folder / "net.json")
     config = make_config(
         folder / "run",
-        pretrain={"steps": 12, "bn_momentum": 0.3},
-        finetune={"steps": 60, "lr": 0.04, "milestones": [1000], "bn_momentum": 0.3},
+        pretrain={"steps": 12, "bn_momentum": 0.3, "checkpoint_every": 100},
+        finetune={
+            "steps": 60,
+            "lr": 0.04,
+            "milestones": [1000],
+            "bn_momentum": 0.3,
+            "checkpoint_every": 100,
+        },
     )
     (results,) = retrain(config, [folder / "net.json"])
     return {part: results.parent / part / "net.pt" for part in ("classifier", "detector")}

@@ -50,6 +50,9 @@ class Trained:
         return self.net([image[[2, 1, 0]].to(torch.float32)])[0]
 
 
+LONG = {"steps": 60, "milestones": [1000], "bn_momentum": 0.3, "checkpoint_every": 100}
+
+
 @pytest.fixture(scope="session")
 def trained_nets(
     write_config: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
@@ -62,7 +65,7 @@ def trained_nets(
         yaml = write_config(
             folder / "detnas.yaml",
             detector={"name": name, "score_threshold": LEAST[name]},
-            finetune={"steps": 60, "lr": lr, "milestones": [1000], "bn_momentum": 0.3},
+            finetune={**LONG, "lr": lr},
             retrain={"init": "scratch"},
         )
         (results,) = retrain(load_config(yaml), [folder / "best_architecture.json"])

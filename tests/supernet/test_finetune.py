@@ -143,7 +143,8 @@ def test_a_setting_changes_the_weights(
     state_of: Callable[[Path], dict[str, Tensor]],
     differing: Callable[..., list[str]],
 ) -> None:
-    path = finetune(make_config(pretrained, **sections))
+    fine_tuning = {"checkpoint_every": 100, **sections.get("finetune", {})}
+    path = finetune(make_config(pretrained, **{**sections, "finetune": fine_tuning}))
     assert differing(state_of(path), state_of(supernets / "finetune/supernet.pt"))
 
 

@@ -275,7 +275,8 @@ def command(write_config: Callable[..., Path], tmp_path: Path) -> Iterator[Calla
 @pytest.mark.parametrize(
     ("number", "status", "told"),
     [
-        (signal.SIGTERM, 128 + signal.SIGTERM, []),
+        # As test_sigterm_to_any_process_saves_once_and_ends_all, but in the middle of a checkpoint.
+        pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, [], marks=pytest.mark.slow),
         (signal.SIGINT, 130, ["detnas: interrupted; run the same command again to resume"]),
     ],
     ids=["SIGTERM", "SIGINT"],

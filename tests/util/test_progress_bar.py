@@ -80,8 +80,8 @@ def config(write_config: Write, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Trainings of some steps; each call gives its own run folder."""
     return write_config(
         tmp_path_factory.mktemp("progress") / "a.yaml",
-        pretrain={"steps": 30, "log_every": 10},
-        finetune={"steps": 12, "log_every": 4, "init": "scratch"},
+        pretrain={"steps": 30, "log_every": 10, "checkpoint_every": 100},
+        finetune={"steps": 12, "log_every": 4, "checkpoint_every": 100, "init": "scratch"},
     )
 
 

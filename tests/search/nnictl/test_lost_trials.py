@@ -46,8 +46,8 @@ def impatient(monkeypatch):
         "_BETWEEN": 0.02,
         "_EVERY": 0.3,
         "_GRACE": 0.5,
-        "_SILENT": 3.0,
-        "_STUCK": 3.0,
+        "_SILENT": 2.0,
+        "_STUCK": 2.0,
     }.items():
         monkeypatch.setattr(watch_module, name, seconds)
 
@@ -217,7 +217,7 @@ def test_beats_of_an_earlier_life_of_the_experiment_are_not_listened_to(config_f
         manager.recover(trial)
         manager.request(1)
         manager.proposed()
-        time.sleep(5)
+        time.sleep(3.5)
         assert manager.canceled == []
 
 
@@ -245,7 +245,7 @@ def test_trials_that_run_elsewhere_are_waited_for_however_long(tuner, config, tr
         manager.end(lost, "USER_CANCELED")
         heart = Heart(trials, runs)
         trials.take(runs)
-        for _ in range(80):
+        for _ in range(50):
             heart.beat()
             time.sleep(0.1)
         assert tuner._error is None and manager.canceled == []

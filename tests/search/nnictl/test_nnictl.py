@@ -227,7 +227,7 @@ def test_a_second_experiment_on_a_finished_run_evaluates_nothing_again_and_is_se
 
 
 def test_an_experiment_that_cannot_start_ends_with_the_reason_which_following_prints(finished, tmp_path):
-    """Here a folder in which another process searches; the tuner's tests have the other reasons."""
+    """Here a folder in which another process searches; test_tuner.py has a wrong space and other reasons."""
     with SearchSession(finished.config), Experiment(finished.file, tmp_path / "home") as second:
         found = (
             rf"{second.id} is ERROR: .*run/search: process \d+ .*`detnas search`.* searches here already"
