@@ -29,6 +29,23 @@ def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float
     return _estimate(lambda weights: first(weights) - second(weights), len(ap))
 
 
+def tau_of_true_order(seed_deviation: float, ap: Sequence[float]) -> float:
+    """Kendall's tau that the order of the nets' expected AP would reach with AP of one training each.
+
+    AP of a net is its expectation plus what the seed adds. If both are normal, expectation and AP correlate
+    at r = √(1 - (deviation by seed / deviation between nets)²), and tau is 2/π · asin r (Kendall and Gibbons,
+    Rank Correlation Methods, 1990, chapter 10). 0 if nets differ by no more than seeds.
+
+    Args:
+        seed_deviation: standard deviation of AP due to the seed alone.
+        ap: of nets trained once each.
+    """
+    variance = float(np.var(ap, ddof=1))
+    if variance <= seed_deviation**2:
+        return 0.0
+    return 2 / math.pi * math.asin(math.sqrt(1 - seed_deviation**2 / variance))
+
+
 def best_of_random(choose: Sequence[float], ap: Sequence[float], k: int) -> Estimate:
     """Expected AP of the best of k random nets, chosen by one measure; interval over the sample.
 

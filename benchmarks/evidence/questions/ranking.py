@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from benchmarks.evidence.drawing import Panel, scatter
-from benchmarks.evidence.estimates import mean_tau, mean_tau_difference
+from benchmarks.evidence.estimates import mean_tau, mean_tau_difference, tau_of_true_order
 from benchmarks.evidence.found import Evidence, test_ap
 from benchmarks.evidence.lines import Line
 from benchmarks.evidence.markdown import (
@@ -54,7 +54,8 @@ def ranking(evidence: Evidence) -> Answer:
     macs = [float(net["macs"]) for net in nets]
     tau = mean_tau(measures, ap)
     ours, over_macs = mean_tau(measures, ap), mean_tau_difference(measures, [macs], ap)
-    seeds = tau_between_seeds_interval(_by_seed(evidence, nets))
+    by_seed = _by_seed(evidence, nets)
+    seeds, deviation = tau_between_seeds_interval(by_seed), seed_deviation(by_seed)
     body = "\n".join(
         [
             _sample(evidence, nets),
@@ -64,7 +65,7 @@ def ranking(evidence: Evidence) -> Answer:
                 [
                     *_order(evidence, fitness, ap),
                     *_for_nothing(evidence, nets, ap, over_macs),
-                    *_ceiling(evidence, nets, ours, seeds),
+                    *_ceiling(evidence, ap, ours, seeds, deviation),
                     *_regrets(evidence, fitness, ap),
                     *_spreads(evidence, nets, ap),
                     *_own_starts(evidence, fitness),
@@ -76,7 +77,7 @@ def ranking(evidence: Evidence) -> Answer:
     )
     panels = [Panel(f"supernet {name}", measure, ap) for name, measure in zip(fitness, measures, strict=True)]
     image = scatter(panels, "fitness in the supernet", "AP, trained alone")
-    summary = _summary(evidence.name, len(fitness), tau, seeds, macs, ap, over_macs)
+    summary = _summary(evidence.name, len(fitness), tau, seeds, deviation, macs, ap, over_macs)
     return Answer(title, summary, body, {f"evidence-ranking-{evidence.name}.svg": image})
 
 
@@ -85,6 +86,7 @@ def _summary(
     supernets: int,
     tau: Estimate | None,
     seeds: Estimate | None,
+    deviation: float | None,
     macs: Sequence[float],
     ap: Sequence[float],
     over_macs: Estimate | None,
@@ -98,6 +100,9 @@ def _summary(
     )
     if seeds is not None:
         text += f"; two trainings that differ in their seed agree at {estimated(seeds)} ({seeds.n} nets)"
+    if deviation is not None:
+        reached = number(tau_of_true_order(deviation, ap))
+        text += f", and seeds move AP so much that even the true order would reach no more than {reached}"
     by_macs = mean_tau([macs], ap)
     if by_macs is not None and over_macs is not None:
         against = compared(
@@ -162,15 +167,20 @@ def _for_nothing(
 
 
 def _ceiling(
-    evidence: Evidence, nets: Sequence[Line], ours: Estimate | None, seeds: Estimate | None
+    evidence: Evidence,
+    ap: Sequence[float],
+    ours: Estimate | None,
+    seeds: Estimate | None,
+    deviation: float | None,
 ) -> Iterator[Row]:
-    if seeds is None or ours is None:
+    if seeds is None or ours is None or deviation is None:
         return
-    where = _raw_nets(evidence, "*")
+    where, n = _raw_nets(evidence, "*"), f"{ours.n}, {seeds.n}"
     yield "τ of one seed's training with another's", *_cells(seeds), where
-    if seeds.value > 0:
-        share = number(ours.value / seeds.value, 2)
-        yield "τ of the supernets over that", share, "-", f"{ours.n}, {seeds.n}", where
+    if seeds.low > 0:
+        yield "τ of the supernets over that", number(ours.value / seeds.value, 2), "-", n, where
+    reached = number(tau_of_true_order(deviation, ap))
+    yield "τ of the true order, at most, from the deviations below", reached, "-", n, where
 
 
 def _regrets(evidence: Evidence, fitness: dict[str, list[Line]], ap: Sequence[float]) -> Iterator[Row]:
