@@ -45,6 +45,8 @@ class KnownClock:
     def thread_time(self) -> float:
         return self.seconds
 
+    perf_counter = thread_time  # which of the two is asked hangs on the number of threads
+
     def passes(self, module: torch.nn.Module, *_: object) -> None:
         if isinstance(module, torch.nn.Conv2d):
             another_process = 200 if self._rng.random() < 0.01 else 0

@@ -18,6 +18,7 @@ from detnas_nni.search.journal import Journal, journal_path, search_identity
 from detnas_nni.search.session import SearchSession, search_in_process
 from tests.cost.latencies import by_hand, changed_file
 from tests.search.searching import STRATEGIES, FormulaEvaluator
+from tests.varied import THREADS
 
 LIMIT = 2.35  # ms; by_hand() has 2.16 to 2.8
 FREE = {"population": 12, "generations": 3, "tournament": 4, "parents": 4, "mutations": 4, "crossovers": 4}
@@ -190,8 +191,8 @@ def test_the_doctor_tells_a_table_of_another_device_from_a_missing_one(config, t
     assert found().status == "warning"
     assert "measured elsewhere (device a board, here " in found().text
     assert found().remedy.startswith("detnas latency -c my.yaml")
-    assert main(["latency", "--space", "tiny", "--resolution", "32", "--rounds", "4", "--threads", "1",
-                 "--out", str(table)]) == 0  # fmt: skip
+    assert main(["latency", "--space", "tiny", "--resolution", "32", "--rounds", "4",
+                 "--threads", str(THREADS), "--out", str(table)]) == 0  # fmt: skip
     assert read_latency_table(table, space="tiny").conditions.device != "a board"
     assert found().status == "ok"
     table.unlink()

@@ -120,7 +120,12 @@ def test_every_candidate_is_moved_by_every_update_and_by_nothing_between_two(
             assert not moved
         else:
             for block, op in product(searched_blocks, CANDIDATES):
-                weights = {name for name in before if f".{block}.{op}." in name and name.endswith("weight")}
+                # Of convolutions: a BN's weight of 1 may take a step that is lost in rounding.
+                weights = {
+                    name
+                    for name, value in before.items()
+                    if f".{block}.{op}." in name and name.endswith("weight") and value.ndim == 4
+                }
                 assert weights and weights <= moved
 
 
