@@ -18,6 +18,7 @@ from detnas_nni.errors import UsageError
 from detnas_nni.models.batchnorm import fold_batch_norm
 from search_spaces import layout
 from search_spaces.trunk import TrunkSpace, layer_choices
+from tests.varied import THREADS
 
 BLOCKS = len(layout("tiny"))
 MIXED = (0, 3, 1, 2, 0, 3, 3, 1, 0)
@@ -45,8 +46,6 @@ class KnownClock:
     def thread_time(self) -> float:
         return self.seconds
 
-    perf_counter = thread_time  # which of the two is asked hangs on the number of threads
-
     def passes(self, module: torch.nn.Module, *_: object) -> None:
         if isinstance(module, torch.nn.Conv2d):
             another_process = 200 if self._rng.random() < 0.01 else 0
@@ -64,13 +63,15 @@ def truth(ops: tuple[int, ...]) -> float:
 
 
 @pytest.fixture(scope="module")
-def measured(one_thread: None) -> Iterator[LatencyTable]:
+def measured(one_thread: None) -> LatencyTable:
     clock = KnownClock()
     hook = torch.nn.modules.module.register_module_forward_hook(clock.passes)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stopwatch, "time", clock)
-        yield measure_latency("tiny", resolution=64, rounds=30, check=5)
-    hook.remove()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stopwatch, "time", clock)
+            return measure_latency("tiny", resolution=64, rounds=30, check=5)
+    finally:
+        hook.remove()
 
 
 def fixed_net(ops: tuple[int, ...]) -> torch.nn.Module:
@@ -200,7 +201,8 @@ def test_the_command_measures_what_a_config_says(write_config, tmp_path, capsys)
     config = write_config(tmp_path / "detnas.yaml", search={"constraint": constraint}, space=space)
     assert main(["latency", "-c", str(config), "--rounds", "4", "--check", "3", "--batch", "2"]) == 0
     table = read_latency_table(tmp_path / "tables/here.json", space="tiny", options={"shuffle": "even_odd"})
-    assert (table.conditions.resolution, table.conditions.batch_size, table.conditions.threads) == (48, 2, 1)
+    conditions = table.conditions
+    assert (conditions.resolution, conditions.batch_size, conditions.threads) == (48, 2, THREADS)
     printed = capsys.readouterr().out
     assert f"{tmp_path}/tables/here.json\n" in printed
     assert str(table.check) in printed and "over 3 random nets" in printed
