@@ -53,9 +53,10 @@ def ranking(evidence: Evidence) -> Answer:
     measures = [[line["fitness"] for line in lines] for lines in fitness.values()]
     macs = [float(net["macs"]) for net in nets]
     tau = mean_tau(measures, ap)
-    ours, over_macs = mean_tau(measures, ap), mean_tau_difference(measures, [macs], ap)
+    over_macs = mean_tau_difference(measures, [macs], ap)
     by_seed = _by_seed(evidence, nets)
     seeds, deviation = tau_between_seeds_interval(by_seed), seed_deviation(by_seed)
+    at_most = None if deviation is None else tau_of_true_order(deviation, ap)
     body = "\n".join(
         [
             _sample(evidence, nets),
@@ -65,7 +66,7 @@ def ranking(evidence: Evidence) -> Answer:
                 [
                     *_order(evidence, fitness, ap),
                     *_for_nothing(evidence, nets, ap, over_macs),
-                    *_ceiling(evidence, ap, ours, seeds, deviation),
+                    *_ceiling(evidence, tau, seeds, at_most),
                     *_regrets(evidence, fitness, ap),
                     *_spreads(evidence, nets, ap),
                     *_own_starts(evidence, fitness),
@@ -77,7 +78,7 @@ def ranking(evidence: Evidence) -> Answer:
     )
     panels = [Panel(f"supernet {name}", measure, ap) for name, measure in zip(fitness, measures, strict=True)]
     image = scatter(panels, "fitness in the supernet", "AP, trained alone")
-    summary = _summary(evidence.name, len(fitness), tau, seeds, deviation, macs, ap, over_macs)
+    summary = _summary(evidence.name, len(fitness), tau, seeds, at_most, macs, ap, over_macs)
     return Answer(title, summary, body, {f"evidence-ranking-{evidence.name}.svg": image})
 
 
@@ -86,7 +87,7 @@ def _summary(
     supernets: int,
     tau: Estimate | None,
     seeds: Estimate | None,
-    deviation: float | None,
+    at_most: float | None,
     macs: Sequence[float],
     ap: Sequence[float],
     over_macs: Estimate | None,
@@ -100,9 +101,9 @@ def _summary(
     )
     if seeds is not None:
         text += f"; two trainings that differ in their seed agree at {estimated(seeds)} ({seeds.n} nets)"
-    if deviation is not None:
-        reached = number(tau_of_true_order(deviation, ap))
-        text += f", and seeds move AP so much that even the true order would reach no more than {reached}"
+    if at_most is not None:
+        text += ", and seeds move AP so much that even the true order would reach no more than "
+        text += number(at_most)
     by_macs = mean_tau([macs], ap)
     if by_macs is not None and over_macs is not None:
         against = compared(
@@ -167,20 +168,15 @@ def _for_nothing(
 
 
 def _ceiling(
-    evidence: Evidence,
-    ap: Sequence[float],
-    ours: Estimate | None,
-    seeds: Estimate | None,
-    deviation: float | None,
+    evidence: Evidence, ours: Estimate | None, seeds: Estimate | None, at_most: float | None
 ) -> Iterator[Row]:
-    if seeds is None or ours is None or deviation is None:
+    if seeds is None or ours is None or at_most is None:
         return
     where, n = _raw_nets(evidence, "*"), f"{ours.n}, {seeds.n}"
     yield "τ of one seed's training with another's", *_cells(seeds), where
     if seeds.low > 0:
         yield "τ of the supernets over that", number(ours.value / seeds.value, 2), "-", n, where
-    reached = number(tau_of_true_order(deviation, ap))
-    yield "τ of the true order, at most, from the deviations below", reached, "-", n, where
+    yield "τ of the true order, at most, from the deviations below", number(at_most), "-", n, where
 
 
 def _regrets(evidence: Evidence, fitness: dict[str, list[Line]], ap: Sequence[float]) -> Iterator[Row]:
