@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.errors import SpaceError
+from search_spaces.initialising import layers_to_draw
 from search_spaces.sizes import LITE, LiteBlock, block_label
 
 _EPS, _MOMENTUM = 1e-3, 0.01
@@ -149,9 +150,7 @@ def _candidate(name: str, block: LiteBlock, expansion: int) -> nn.Module:
 @torch.no_grad()
 def initialise(module: nn.Module) -> None:
     """Draw the weights as EfficientNet does: N(0, 2 / fan_out), with each depthwise filter on its own."""
-    if all(parameter.is_meta for parameter in module.parameters()):
-        return  # there is nothing to draw, which torch takes longer for than for drawing
-    for layer in module.modules():
+    for layer in layers_to_draw(module):
         if isinstance(layer, nn.Conv2d):
             fan_out = layer.weight[0, 0].numel() * layer.out_channels // layer.groups
             nn.init.normal_(layer.weight, 0, (2 / fan_out) ** 0.5)

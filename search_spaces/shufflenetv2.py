@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks import CANDIDATES, SHUFFLES, ChoiceBlock
 from search_spaces.errors import SpaceError
+from search_spaces.initialising import layers_to_draw
 from search_spaces.sizes import SIZES, STAGES, block_label
 
 
@@ -80,9 +81,7 @@ def initialise(module: nn.Module) -> None:
     depthwise convolution; linear layers N(0, 0.01); biases 0; batch normalisation γ 1 and β 1e-4.
     Source: `_initialize_weights` in megvii-model/DetNAS.
     """
-    if all(parameter.is_meta for parameter in module.parameters()):
-        return  # there is nothing to draw, which torch takes longer for than for drawing
-    for layer in module.modules():
+    for layer in layers_to_draw(module):
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, 0, 1 / layer.weight.shape[1])
         elif isinstance(layer, nn.Linear):
