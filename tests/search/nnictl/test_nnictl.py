@@ -226,6 +226,18 @@ def test_a_second_experiment_on_a_finished_run_evaluates_nothing_again_and_is_se
     assert (finished.config.search_dir / "journal.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow  # the tuner's refusal is in test_tuner.py, what following prints of one in the next test
+def test_an_experiment_with_the_file_of_another_space_ends_with_the_reason(finished, tmp_path):
+    values = yaml.safe_load(finished.file.read_text())
+    values["searchSpaceFile"] = str(ROOT / "search_spaces/small.json")
+    file = finished.file.with_name("wrong_space.yaml")
+    file.write_text(yaml.safe_dump(values))
+    with Experiment(file, tmp_path / "home") as wrong:
+        found = rf"{wrong.id} is ERROR: searchSpaceFile does not hold the config's space .*dispatcher\.log"
+        with pytest.raises(EvaluationError, match=found):
+            followed(wrong.port)
+
+
 def test_an_experiment_that_cannot_start_ends_with_the_reason_which_following_prints(finished, tmp_path):
     """Here a folder in which another process searches; test_tuner.py has a wrong space and other reasons."""
     with SearchSession(finished.config), Experiment(finished.file, tmp_path / "home") as second:
