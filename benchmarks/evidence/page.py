@@ -29,22 +29,22 @@ _INTRODUCTION = """\
 # Does the search find better detectors?
 
 The method stands on one sentence: the order of candidates in the supernet is close enough to the order of
-the same nets trained on their own. Here is what we measured of that, by
-[study.yaml](../experiments/evidence/study.yaml), with every raw number in [evidence/](evidence/). Whatever
-it says is of the space `tiny`, of small images and of schedules of minutes on a CPU: whether it holds for
-ImageNet and COCO nobody has measured here.
+the same nets trained on their own. This page says how far that held in our measurements, which
+[study.yaml](../experiments/evidence/study.yaml) describes; every raw number is in [evidence/](evidence/). All
+of it concerns the space `tiny`, small images and schedules of minutes on a CPU. Whether it holds for ImageNet
+and COCO has not been measured here.
 
 ## In short
 """
 
 _READING = """\
-Intervals are 95 % percentile bootstraps: over nets for τ, over pairs for differences; of fewer than ten
-values they are too narrow. p is of a permutation test of τ, and of a test that flips the signs of paired
-differences. `cannot tell` means that the interval of a difference has 0 in it, or that the test of its
-pairs gives p of 0.05 or more. Where supernets are averaged, the interval is over nets: it does not say how
-other supernets would differ, and winners of searches in one supernet are not independent of each other.
-Several questions are asked of the same nets, and no interval is corrected for that. A linked number leads
-to its raw line; `*` in a key stands for anything.
+Intervals are 95 % percentile bootstraps, over nets for τ and over pairs for differences; with fewer than ten
+values they are too narrow. The p of a τ comes from a permutation test, that of paired differences from a test
+that flips their signs. `cannot tell` means that the interval of a difference contains 0, or that the test of
+its pairs gives a p of 0.05 or more. Where supernets are averaged, the interval is over nets: it does not say
+how much other supernets would differ. Winners of searches in one supernet are not independent of each other.
+Several questions are put to the same nets, and no interval is corrected for that. A linked number leads to
+its raw line; `*` in a key stands for anything.
 """
 
 _COMMANDS = """\

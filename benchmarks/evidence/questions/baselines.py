@@ -1,4 +1,4 @@
-"""Question d: what does one get without a supernet, at equal cost or for nothing?"""
+"""Question d: what does one get without a supernet, at equal cost or at none?"""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def baselines(evidence: Evidence) -> Answer:
     rows.append(["a random net", estimated(one), str(one.n), difference(over), _where(evidence, "*")])
     drawn["a random net"] = one
     clauses = [] if gain is None else [_clause(f"the best of {k} random nets trained at equal cost", gain)]
-    for name, ops in zip(("the net by hand", "the largest net"), evidence.plain_and_largest, strict=True):
+    for name, ops in zip(
+        ("the net designed by hand", "the largest net"), evidence.plain_and_largest, strict=True
+    ):
         lines = evidence.nets(ops)
         if len(lines) < 2:
             rows.append([name, NOT_RUN, "", "", ""])
@@ -67,12 +69,12 @@ def baselines(evidence: Evidence) -> Answer:
     body = "\n".join(
         [
             f"Winners are those of the paper's evolution, {len(won)} searches over all supernets, each "
-            "trained once. The last column but one is their mean AP less that of the row. The net by hand "
-            "has op 0 in every block; the largest has the most MACs within the limit. Their p is of a test "
-            "that deals winners and seeds into two groups anew.\n",
+            "trained once. The last column but one is their mean AP minus that of the row. The net designed "
+            "by hand has op 0 in every block; the largest has the most MACs within the limit. Their p comes "
+            "from a test that reassigns winners and seeds to two groups.\n",
             cost,
             f"![AP without a supernet](images/evidence-baselines-{evidence.name}.svg)\n",
-            table(["net", "AP, 95 % interval", "n", "search less this", "raw lines"], rows),
+            table(["net", "AP, 95 % interval", "n", "search minus this", "raw lines"], rows),
         ]
     )
     image = intervals(drawn, "AP, trained alone")
@@ -82,7 +84,7 @@ def baselines(evidence: Evidence) -> Answer:
 
 
 def _clause(name: str, over: Estimate, p: float | None = None) -> str:
-    means = compared(over, "better than", "worse than", "not to be told from", p=p)
+    means = compared(over, "better than", "worse than", "indistinguishable from", p=p)
     return f"{means} {name} ({difference(over)})"
 
 
@@ -117,18 +119,18 @@ def _equal_cost(evidence: Evidence, nets: list[Line]) -> tuple[int | None, str]:
         if key.startswith(prefix) and "/search/" in key
     ]
     if not supernets or not trainings or not searches or not evaluations:
-        return None, "What equal cost is cannot be said yet.\n"
+        return None, "What equal cost would be is not known yet.\n"
     supernet, training = mean(supernets), mean(trainings)
     search = mean(len(line["candidates"]) for line in searches if line["guide"] == "ap") * mean(evaluations)
     k = 1 + round((supernet + search) / training)
     text = (
         f"Equal cost, in seconds of one core: {supernet:.0f} for the supernet's training in the detector and "
         f"{search:.0f} for a search, {training:.0f} for a net on its own. The search's winner still has to "
-        f"be trained, so {k} random nets are the same cost; of them the one with the highest AP on the "
-        "search split is kept. Its AP is the mean over all ways to draw as many from the random sample. "
+        f"be trained, so {k} random nets cost the same; of these the one with the highest AP on the search "
+        "split is kept. Its AP is the mean over all ways to draw that many from the random sample. "
         f"(Raw lines: {raw('supernets', f'{evidence.name}/finetune/')}, "
         f"{raw('nets', f'{evidence.name}/net/')}, {raw('fitness', prefix + '*/search/')}.) The pre-trained "
-        "classification supernet is common to both, and counted for neither.\n"
+        "classification supernet is common to both and counted for neither.\n"
     )
     return k, text
 

@@ -66,12 +66,21 @@ def guides(evidence: Evidence) -> Answer:
         ]
         for pair in pairs
     ]
-    header = ["supernet", "seed", "by AP: ops", "AP, a seed each", "by top-1: ops", "AP, a seed each", "gain"]
+    header = [
+        "supernet",
+        "seed",
+        "by AP: ops",
+        "AP, one per seed",
+        "by top-1: ops",
+        "AP, one per seed",
+        "gain",
+    ]
     body = "\n".join(
         [
-            "The same evolution, the same pre-trained supernet and the same limit on MACs; one search is "
-            "guided by AP in the fine-tuned supernet, one by top-1 in the pre-trained one (ClsNAS). Both "
-            "winners are trained alone in the same detector, from the same start, with the same seeds.\n",
+            "The evolution, the pre-trained supernet and the limit on MACs are the same; one search is "
+            "guided by AP in the fine-tuned supernet, the other by top-1 in the pre-trained one (ClsNAS). "
+            "Both winners are trained alone in the same detector, from the same start and with the same "
+            "seeds.\n",
             f"![AP of the winners](images/evidence-guides-{evidence.name}.svg)\n",
             table(
                 ["winners of the search guided by", "AP", "n", "raw lines"],

@@ -120,11 +120,11 @@ def _sample(evidence: Evidence, nets: Sequence[Line]) -> str:
     planned = len(evidence.sample)
     missing = f" {planned - len(nets)} more are not trained yet." if len(nets) < planned else ""
     return (
-        f"{len(nets)} nets, drawn uniformly among those within the limit on MACs, by the seed: not picked by "
-        f"what the supernet says of them, which would flatter τ.{missing} Each was trained on its own from "
-        f"the paths of the first pre-trained supernet, {nets[0]['steps']} steps, and measured on the test "
-        "split; the others know nothing of these weights, so that their order owes nothing to a common "
-        "start.\n"
+        f"{len(nets)} nets, drawn uniformly and by the seed from those within the limit on MACs, not picked "
+        f"by what the supernet says of them, which would flatter τ.{missing} Each was trained on its own, "
+        f"from the paths of the first pre-trained supernet, for {nets[0]['steps']} steps, and measured on "
+        "the test split. The other supernets know nothing of these weights, so their order owes nothing to a "
+        "common start.\n"
     )
 
 
@@ -152,7 +152,7 @@ def _order(evidence: Evidence, fitness: dict[str, list[Line]], ap: Sequence[floa
     if half is not None:
         yield "τ among the half with the highest AP", *_cells(half), _where(evidence, "fitness/s*/search/")
     width = null_half_width(n)
-    yield "τ of two orders without any relation", "0", f"[-{number(width)}, {number(width)}]", str(n), "-"
+    yield "τ of two unrelated orders", "0", f"[-{number(width)}, {number(width)}]", str(n), "-"
 
 
 def _for_nothing(
@@ -164,7 +164,7 @@ def _for_nothing(
         if tau is not None:
             yield f"τ of {name} alone", *_cells(tau), where
     if over_macs is not None:
-        yield "τ of the supernets less τ of MACs", *_signed(over_macs), where
+        yield "τ of the supernets minus τ of MACs", *_signed(over_macs), where
 
 
 def _ceiling(
@@ -173,7 +173,7 @@ def _ceiling(
     if seeds is None or ours is None or at_most is None:
         return
     where, n = _raw_nets(evidence, "*"), f"{ours.n}, {seeds.n}"
-    yield "τ of one seed's training with another's", *_cells(seeds), where
+    yield "τ between two trainings that differ in their seed", *_cells(seeds), where
     if seeds.low > 0:
         yield "τ of the supernets over that", number(ours.value / seeds.value, 2), "-", n, where
     yield "τ of the true order, at most, from the deviations below", number(at_most), "-", n, where
@@ -201,7 +201,7 @@ def _spreads(evidence: Evidence, nets: Sequence[Line], ap: Sequence[float]) -> I
         str(n),
         where,
     )
-    yield "its standard deviation between nets", number(float(np.std(ap, ddof=1))), "-", str(n), where
+    yield "standard deviation of AP between nets", number(float(np.std(ap, ddof=1))), "-", str(n), where
     aps = _by_seed(evidence, nets)
     several = int((np.isfinite(aps).sum(axis=1) >= 2).sum())
     seed = seed_deviation(aps)
@@ -211,14 +211,14 @@ def _spreads(evidence: Evidence, nets: Sequence[Line], ap: Sequence[float]) -> I
     if noise:
         where = raw("noise", f"{evidence.name}/noise/")
         own = float(np.mean([np.std(values, ddof=1) for values in noise]))
-        yield "the same, by the draw of the test images", number(own), "-", str(len(noise)), where
+        yield "the same, by resampling the test images", number(own), "-", str(len(noise)), where
     if len(noise) > 1:
         pairs = [
             np.std(np.subtract(one, other), ddof=1) / math.sqrt(2)
             for place, one in enumerate(noise)
             for other in noise[:place]
         ]
-        text = "the same, without what the draw does to all nets alike"
+        text = "the same, without what resampling does to all nets alike"
         yield text, number(float(np.mean(pairs))), "-", str(len(noise)), where
 
 

@@ -64,10 +64,10 @@ def starts(evidence: Evidence) -> Answer:
             f"One net of the sample, `{spelled(ops)}`, trained in the detector with the same steps and seeds "
             "from each start, on the test split.\n",
             f"![AP by start](images/evidence-starts-{evidence.name}.svg)\n",
-            table(["the trunk starts from", "AP, a seed each", "n", "raw lines"], rows),
-            f"{_NAMES[first].capitalize()} less {_NAMES[second]}: {difference(gain)}, n {gain.n}, "
-            f"{p_value(p)} (the least that {gain.n} pairs can give is {number(2 / 2**gain.n)}). It is told "
-            "apart only where every seed of the one is above every seed of the other.\n",
+            table(["the trunk starts from", "AP, one per seed", "n", "raw lines"], rows),
+            f"{_NAMES[first].capitalize()} minus {_NAMES[second]}: {difference(gain)}, n {gain.n}, "
+            f"{p_value(p)} (the smallest p that {gain.n} pairs can give is {number(2 / 2**gain.n)}). One "
+            "counts as better only where each of its seeds is above every seed of the other.\n",
         ]
     )
     image = intervals(
@@ -76,7 +76,7 @@ def starts(evidence: Evidence) -> Answer:
             for start, lines in found.items()
             if lines
         },
-        "AP, a dot a seed",
+        "AP, one dot per seed",
     )
     return Answer(title, summary, body, {f"evidence-starts-{evidence.name}.svg": image})
 

@@ -50,14 +50,14 @@ def strategies(evidence: Evidence) -> Answer:
     body = "\n".join(
         [
             f"Searches of {evaluations} evaluations in the same supernets, with the same calibration images. "
-            "Paired are two strategies in one supernet with one seed; the test flips the signs of the "
-            "differences. Fitness is AP on the search split, of the supernet's weights.\n",
+            "A pair is two strategies in one supernet with one seed; the test flips the signs of the "
+            "differences. Fitness is AP on the search split with the supernet's weights.\n",
             f"![Best fitness so far, mean of the searches](images/evidence-search-{evidence.name}.svg)\n",
             table(
-                ["best fitness, less random search's", "mean", "95 % interval", "n", "p", "raw lines"],
+                ["best fitness, minus random search's", "mean", "95 % interval", "n", "p", "raw lines"],
                 [row for name, of_one in pairs.items() for row in _rows(evidence, name, of_one)],
             ),
-            "The winners, each trained on its own with one seed, on the test split:\n",
+            "AP on the test split of the winners, each trained on its own with one seed:\n",
             _winner_table(evidence, winners),
             folded("Every search", _every(evidence, others)),
         ]
@@ -84,7 +84,7 @@ def _summary(part: str, name: str, pairs: Sequence[Pair], winners: Sequence[tupl
         p=sign_flip_test(gains),
     )
     text = (
-        f"Search on {part}: at the same number of evaluations {_NAMES[name]} {found} random search in the "
+        f"Search on {part}: with the same number of evaluations {_NAMES[name]} {found} random search in the "
         f"supernet (best fitness {difference(gain)}, {gain.n} pairs)"
     )
     if not winners:
@@ -95,7 +95,7 @@ def _summary(part: str, name: str, pairs: Sequence[Pair], winners: Sequence[tupl
         trained,
         "its winners are better detectors",
         "its winners are worse detectors",
-        "whether its winners are better detectors we cannot tell",
+        "we cannot tell whether its winners are better detectors",
         p=sign_flip_test(differences),
     )
     return f"{text}; trained alone, {means} (AP {difference(trained)}, {trained.n} pairs)."

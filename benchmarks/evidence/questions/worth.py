@@ -24,11 +24,11 @@ from detnas_nni.audit.statistics import LEAST, Estimate
 
 _MEANING = {
     "not-calibrated": "BN not recalibrated, the supernet's statistics",
-    "reset-alone": "BN reset alone",
+    "reset-alone": "BN reset, not recalibrated",
     "top-1": "top-1 in the pre-trained supernet, no detector",
     "half": "half the supernet's steps in the detector",
-    "double": "twice these steps",
-    "balanced": "balanced paths in these steps",
+    "double": "twice the supernet's steps in the detector",
+    "balanced": "balanced path sampling in the detector",
 }
 
 
@@ -50,7 +50,7 @@ def worth(evidence: Evidence) -> Answer:
     variants = list(_variants(evidence))
     if not variants:
         return Answer(title, f"Parts on {evidence.name}: not run yet.", NOT_RUN)
-    header = ["variant", *(f"τ, {name}" for name in evidence.supernets), "mean τ", "less the standard", "n"]
+    header = ["variant", *(f"τ, {name}" for name in evidence.supernets), "mean τ", "minus the standard", "n"]
     rows = [
         [
             _meaning(variant.name),
@@ -65,9 +65,9 @@ def worth(evidence: Evidence) -> Answer:
     standard = mean_tau(_standard(evidence, evidence.supernets), [test_ap(net) for net in evidence.trained])
     body = "\n".join(
         [
-            "τ of each variant against the same trained nets; the standard protocol, with its BN "
-            f"recalibrated, has {'no τ' if standard is None else estimated(standard)}. A variant is compared "
-            "with it in the supernets that both have, net by net.\n",
+            "τ of each variant against the same trained nets; the standard protocol, which recalibrates BN, "
+            f"has {'no τ' if standard is None else estimated(standard)}. A variant is compared with it net "
+            "by net, in the supernets that both were measured in.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
         ]
