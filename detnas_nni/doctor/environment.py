@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it needs pydantic, which may be missing
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 
 # torchvision's compiled operators only work with the torch of the same release.
-TORCHVISION_OF = {"2.11": "0.26", "2.12": "0.27", "2.13": "0.28", "2.14": "0.29"}
+TORCHVISION_OF = {"2.11": "0.26", "2.12": "0.27", "2.13": "0.28", "2.14": "0.29", "2.15": "0.29"}
 
 VERIFIED = ("torch==2.14.1", "torchvision==0.29.1")
 """The pair that requirements.txt installs."""
