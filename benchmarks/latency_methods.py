@@ -23,6 +23,7 @@ from scipy.stats import kendalltau
 
 from detnas_nni.cost import latency as measure
 from detnas_nni.cost.latency import Measurements, Ops
+from detnas_nni.cost.latency_check import typical
 from detnas_nni.cost.stopwatch import ChangingTrunk, Stopwatch, device_name
 
 Predict = Callable[[Ops], float]
@@ -43,7 +44,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     measured = measure._measure(trunk, options.resolution, 1, options.rounds, options.check, rng)
     rest, blocks = measure._table(trunk.sizes, measured)
-    truth = {ops: measure.typical(passes) for ops, passes in measured.set_aside.items()}
+    truth = {ops: typical(passes) for ops, passes in measured.set_aside.items()}
     middle = statistics.median(truth.values())
     methods: dict[str, Predict] = {
         "in_the_net": lambda ops: rest + sum(row[op] for row, op in zip(blocks, ops, strict=True)),
@@ -87,7 +88,7 @@ def _whole_nets(sizes: Sequence[int], measured: Measurements, *, robust: bool) -
         scale = 1 / np.sqrt(np.maximum(residuals, 0.1 * np.median(residuals)))
         weights = np.linalg.lstsq(seen * scale[:, None], took * scale, rcond=None)[0]
     # A fit gives the mean; the constant is moved to the typical value, as in the other methods.
-    shift = measure.typical((took - seen @ weights).tolist())
+    shift = typical((took - seen @ weights).tolist())
     return lambda ops: shift + float(np.dot(design(ops), weights))
 
 
@@ -121,12 +122,12 @@ def _alone(trunk: ChangingTrunk, resolution: int, rounds: int, measured: Measure
             for op, (module, *_) in enumerate(of_block):
                 module(inputs[block])  # warms its caches
                 took.setdefault((block, op), []).append(stopwatch.whole(module, inputs[block]))
-    numbers = {key: measure.typical(times) for key, times in took.items()}
+    numbers = {key: typical(times) for key, times in took.items()}
 
     def blocks(ops: Ops) -> float:
         return sum(numbers[block, op] for block, op in enumerate(ops))
 
-    rest = measure.typical([whole - blocks(ops) for ops, whole in measured.wholes])
+    rest = typical([whole - blocks(ops) for ops, whole in measured.wholes])
     return lambda ops: rest + blocks(ops)
 
 

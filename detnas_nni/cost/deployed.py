@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Ops
-from detnas_nni.cost.latency import checked, draw_apart, no_garbage_collection, typical
+from detnas_nni.cost.latency_check import checked, draw_apart, typical
 from detnas_nni.cost.latency_table import Conditions, LatencyTable
-from detnas_nni.cost.stopwatch import ChangingTrunk, device_name
+from detnas_nni.cost.stopwatch import ChangingTrunk, device_name, no_garbage_collection
 from detnas_nni.errors import LatencyError, UsageError
 
 _log = logging.getLogger(__name__)

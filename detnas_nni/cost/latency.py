@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import math
-import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +15,10 @@ import torch
 from detnas_nni.architecture import Ops
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import LATENCY
-from detnas_nni.cost.latency_table import TORCH, Check, Conditions, LatencyTable
-from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name
+from detnas_nni.cost.deployed import measure_deployed
+from detnas_nni.cost.latency_check import checked, draw_apart, typical
+from detnas_nni.cost.latency_table import TORCH, Conditions, LatencyTable
+from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name, no_garbage_collection
 from detnas_nni.errors import UsageError
 from detnas_nni.models.hardware import prepare
 
@@ -28,9 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 _WARM_UP = 3  # rounds that do not count: libraries choose their kernels, caches fill
-_SET_ASIDE_OF = 100  # at most one of this many architectures of a space is set aside
 _FEWEST_ROUNDS = 4  # so that a net that is set aside is measured twice
-_QUANTILE = 0.2  # of repeated measurements: other load can only make them longer
 _CHECKED_EVERY = 2  # a net that is set aside is measured in every second round
 
 
@@ -138,15 +134,6 @@ def _measure(
     return measured
 
 
-def draw_apart(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:
-    """Distinct architectures for the check; none if the space has too few to spare."""
-    count = min(check, math.prod(sizes) // _SET_ASIDE_OF)
-    chosen: dict[Ops, None] = {}
-    while len(chosen) < count:
-        chosen[tuple(rng.integers(sizes).tolist())] = None
-    return list(chosen) if count >= 2 and len(sizes) >= 2 else []
-
-
 def _group(sizes: Sequence[int], without: Any, rng: np.random.Generator) -> list[Ops]:
     """Random architectures in which each block has each of its candidates, about equally often."""
     passes = max(sizes)
@@ -170,47 +157,6 @@ def _table(sizes: Sequence[int], measured: Measurements) -> tuple[int, tuple[tup
         ]
     )
     return round(rest), blocks
-
-
-def typical(microseconds: Sequence[float]) -> float:
-    return float(np.quantile(microseconds, _QUANTILE))
-
-
-def checked(table: LatencyTable, set_aside: Mapping[Ops, Sequence[float]]) -> Check | None:
-    """The table's error on whole nets; None for fewer than two."""
-    from scipy.stats import kendalltau
-
-    whole = {ops: typical(passes) for ops, passes in set_aside.items() if passes}
-    if len(whole) < 2:
-        return None
-    errors = [abs(table.predict(ops) - measured) / measured for ops, measured in whole.items()]
-    order = kendalltau([table.predict(ops) for ops in whole], list(whole.values()))
-    noise = [
-        abs(typical(set_aside[ops][::2]) - typical(set_aside[ops][1::2])) / measured
-        for ops, measured in whole.items()
-    ]
-    return Check(
-        len(whole),
-        median_error=round(statistics.median(errors), 4),
-        worst_error=round(max(errors), 4),
-        # Undefined if all predictions are equal.
-        kendall_tau=0.0 if math.isnan(order.statistic) else round(float(order.statistic), 3),
-        noise=round(statistics.median(noise), 4),
-        fastest_ms=round(min(whole.values()) / 1e3, 3),
-        slowest_ms=round(max(whole.values()) / 1e3, 3),
-    )
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """No garbage collection, which in the middle of a pass would count as one block's time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -274,8 +220,6 @@ class Order:
         if self.runtime == TORCH:
             table = measure_latency(self.space, self.options, device=device, **numbers)
         else:
-            from detnas_nni.cost.deployed import measure_deployed
-
             table = measure_deployed(self.space, self.options, runtime=self.runtime, **numbers)
         table.save(self.out)
         return table

@@ -11,7 +11,8 @@ from nni.nas.space import model_context
 from detnas_nni.architecture import Architecture
 from detnas_nni.cli import main
 from detnas_nni.cost import stopwatch
-from detnas_nni.cost.latency import _group, draw_apart, measure_latency
+from detnas_nni.cost.latency import _group, measure_latency
+from detnas_nni.cost.latency_check import draw_apart
 from detnas_nni.cost.latency_table import LatencyTable, read_latency_table
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch
 from detnas_nni.errors import UsageError
