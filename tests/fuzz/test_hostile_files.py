@@ -117,6 +117,15 @@ class Bomb:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, folder = tmp_path / "bomb.pt", tmp_path / "made"
+    torch.save({"state": Bomb(folder)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"bomb\.pt: cannot be read as a checkpoint"):
+        load_weights(path)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_the_authors_checkpoint_is_not_run(tmp_path: Path, zipped: bool) -> None:
     file, made = tmp_path / "released.pkl", tmp_path / "made"
     torch.save({"state_dict": Bomb(made)}, file, _use_new_zipfile_serialization=zipped)

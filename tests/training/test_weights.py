@@ -1,6 +1,5 @@
 """A file of weights: whole or not there, never run as code, and of what the config says."""
 
-import os
 import pickle
 import re
 from dataclasses import asdict, replace
@@ -194,25 +193,6 @@ def test_a_damaged_file_is_refused(path: Path, kind: str) -> None:
         load_weights(path)
     assert str(raised.value).startswith(f"{path}: cannot be read as a checkpoint: ")
     assert "\n" not in str(raised.value)
-
-
-class Bomb:
-    """Makes a folder where it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, (str(self.folder),)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_not_run(tmp_path: Path, zipped: bool) -> None:
-    path, folder = tmp_path / "bomb.pt", tmp_path / "made"
-    torch.save({"state": Bomb(folder)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=r"bomb\.pt: cannot be read as a checkpoint"):
-        load_weights(path)
-    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
