@@ -287,8 +287,8 @@ def test_clsnas_starts_with_the_trunk_of_the_classification_supernet(
 def test_from_scratch_it_starts_with_nothing_of_any_other(
     finished: Path, final: Final, net: Path, tmp_path: Path
 ) -> None:
-    # Of another seed: one seed draws the same stem for all, and the same first candidate, which a few steps of
-    # the supernet may not meet.
+    # Of another seed: one seed draws the same stem for all, and the same first candidate, which a few steps
+    # of the supernet may not meet.
     changes = {"seed": SEED + 1, "data": {"classification": None}}
     state = detector_of(final(tmp_path / "alone", "scratch", **changes, **STANDING), net)
     classifier = load_weights(folder(finished) / "classifier/net.pt").trunk_state
