@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--part", action="append", default=[], help="of the study; all if not given")
     run.add_argument("--jobs", type=int, default=1, metavar="K", help="runs side by side (default: 1)")
     run.add_argument("--minutes", type=float, metavar="M", help="start no further run after so many")
+    run.add_argument(
+        "--anew",
+        action="store_true",
+        help="where a supernet's weights are gone, remove what was measured with them, and run it again",
+    )
     one = commands.add_parser("one", help="do a single run; `run` calls this in a separate process")
     one.add_argument("key", help="as `plan` lists it")
     page = commands.add_parser("page", help="write docs/evidence.md, and its figures, from the raw lines")
@@ -67,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks.evidence.runner import Runner
 
     choice = Choice(options.only, tuple(options.part))
-    failures = Runner(options.study, choice, options.jobs, options.minutes).run()
+    failures = Runner(options.study, choice, options.jobs, options.minutes, options.anew).run()
     return 1 if failures else 0
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from detnas_nni.errors import DataError
+from detnas_nni.util.files import write_text
 
 KINDS = ("supernets", "nets", "fitness", "searches", "noise")
 
@@ -71,6 +72,12 @@ class Lines:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def remove(self, kind: str, keys: Collection[str]) -> None:
+        """Remove the lines with these keys, so that they are run again. Raises DataError like `read`."""
+        path = self.path(kind)
+        kept = [line.values for key, line in self.read(kind).items() if key not in keys]
+        write_text(path, "".join(json.dumps(values, separators=(", ", ": ")) + "\n" for values in kept))
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Line]:

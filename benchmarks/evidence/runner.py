@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.evidence.execute import artefact, identity
-from benchmarks.evidence.lines import Line, Lines
+from benchmarks.evidence.lines import KINDS, Line, Lines
 from benchmarks.evidence.plan import Choice, Found, Run, planned
 from benchmarks.evidence.settings import Part, Study, read_study
 from detnas_nni.data.crops import write_crops
@@ -38,12 +38,14 @@ class Runner:
         choice: which runs.
         jobs: how many at a time.
         minutes: no run is started after these; no limit if None.
+        anew: where a supernet's weights are gone, remove the lines that were measured with them.
     """
 
     file: Path
     choice: Choice = field(default_factory=Choice)
     jobs: int = 1
     minutes: float | None = None
+    anew: bool = False
     failed: list[str] = field(default_factory=list)
     """keys of the runs that ended with an error"""
 
@@ -57,12 +59,14 @@ class Runner:
         """Run to the end, with a table row for each run; return the number of runs that failed.
 
         Raises:
-            ConfigError: the study or a part's config is wrong.
+            ConfigError: the study or a part's config is wrong, or lines would be compared with those of other
+                weights.
             DataError: a raw line is damaged.
             StudyRunsError: another process runs the study here.
         """
         with self._alone():
             self._expect_same_configs()
+            self._expect_same_supernets()
             self._prepare()
             started = time.monotonic()
             try:
@@ -103,10 +107,7 @@ class Runner:
         if run.key in self._children or run.key in self.failed:
             return None
         for key in run.needs:
-            if (
-                artefact(self._part(run), every[key]) is None
-                or not artefact(self._part(run), every[key]).exists()
-            ):
+            if not self._has_weights(every[key]):
                 return self._startable(every[key], every)
         return run
 
@@ -145,6 +146,49 @@ class Runner:
                     f"({line['config']}, now {expected} of {self._study.parts[line['part']].config}); "
                     f"restore the config, or remove the lines and the run_dir of this part"
                 )
+
+    def _expect_same_supernets(self) -> None:
+        """Refuse to train a supernet anew whose weights other lines were measured with, or remove these.
+
+        Trained on another machine, it has other weights: its candidates have another fitness, and nets that
+        start from it another AP.
+        """
+        found = self._lines.read_all()
+        every = {run.key: run for run in planned(self._study, found)}
+        wanted = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
+        lost = {run.key for run in self._needed(wanted, every) if run.kind == "supernets"}
+        lost = {key for key in lost if key in found["supernets"]}
+        named = ", ".join(sorted(lost))
+        stale: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        for run in every.values():  # a run stands behind those that it needs
+            if run.key in lost or lost.intersection(run.needs):
+                lost.add(run.key)  # what was measured with it is stale, too
+                stale[run.kind].update(found[run.kind].keys() & set(run.keys))
+                if run.supernet:  # a search's candidates have lines that no run is planned for
+                    of_supernet = f"{run.part}/fitness/{run.supernet}/"
+                    stale["fitness"].update(key for key in found["fitness"] if key.startswith(of_supernet))
+        count = sum(map(len, stale.values()))
+        if count and not self.anew:
+            raise ConfigError(
+                f"the weights of {named} are gone. Trained on another machine they are others, and {count} "
+                "raw lines were measured with the old ones: restore the weights, or have these lines removed "
+                "and run again, with --anew"
+            )
+        for kind, keys in stale.items():
+            if keys:
+                self._lines.remove(kind, keys)
+
+    def _needed(self, wanted: Sequence[Run], every: Mapping[str, Run]) -> Iterator[Run]:
+        """The runs whose weights are needed by others and are not there."""
+        for run in wanted:
+            needs = [every[key] for key in run.needs]
+            missing = [need for need in needs if not self._has_weights(need)]
+            yield from missing
+            yield from self._needed(missing, every)
+
+    def _has_weights(self, run: Run) -> bool:
+        weights = artefact(self._part(run), run)
+        return weights is not None and weights.exists()
 
     def _part(self, run: Run) -> Part:
         return self._study.parts[run.part]

@@ -164,6 +164,25 @@ def test_weights_that_are_gone_are_made_again_only_where_a_missing_run_needs_the
     assert runner.next().key.startswith("small/net/")
 
 
+def test_lines_measured_with_weights_that_are_gone_are_not_mixed_with_others(copied: Path) -> None:
+    study = read_study(copied)
+    lines = Lines(study.lines)
+    whole = lines.read_all()
+    shutil.rmtree(study.parts["small"].load().run_dir / "supernets")
+    assert Runner(copied).run() == 0  # nothing is missing, so that no weights are needed
+    nets = list(whole["nets"])
+    lines.remove("nets", nets[1:2])
+    others = [key for key in nets if "/scratch/" in key]  # they owe nothing to a supernet
+    counted = sum(map(len, whole.values())) - 1 - len(others)
+    with pytest.raises(ConfigError, match=rf"small/pretrain/s0 are gone\. .* {counted} raw lines .*--anew"):
+        Runner(copied).run()
+    assert lines.read_all().keys() == whole.keys() and len(lines.read("nets")) == len(nets) - 1
+    runner = Runner(copied, anew=True, minutes=0.0)
+    assert runner.run() == 0
+    assert [key for kind in lines.read_all().values() for key in kind] == others != []
+    assert runner.next().key == "small/pretrain/s0"
+
+
 def test_lines_of_another_config_are_refused(copied: Path) -> None:
     config = copied.with_name("small.yaml")
     config.write_text(config.read_text().replace("calibration_images: 8", "calibration_images: 4"))
