@@ -87,7 +87,11 @@ def _numbers(entry: Element, place: str, keys: Sequence[str]) -> list[float]:
 def _degrees(entry: Element) -> float:
     """The angle of a rotated box, which roLabelImg gives in radians."""
     angle = number(entry.findtext("robndbox/angle"))
-    return 0.0 if angle is None or entry.find("bndbox") is not None else math.degrees(angle)
+    if angle is None or entry.find("bndbox") is not None:
+        return 0.0
+    return math.degrees(
+        math.remainder(angle, math.tau)
+    )  # within a turn: degrees of a huge angle are infinite
 
 
 def _marks(entry: Element) -> Mapping[str, Any]:

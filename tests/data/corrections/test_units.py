@@ -280,3 +280,15 @@ def test_rotated_boxes_of_voc_are_read_as_cvat_and_rolabelimg_write_them(tmp_pat
     )
     images = read_voc(write_voc(tmp_path, {"a": [cvat, rolabelimg]}), "train")
     np.testing.assert_allclose(images.records[0].boxes, [[15, 5, 25, 25]] * 2, atol=1e-4)
+
+
+def test_an_angle_of_many_turns_still_gives_a_box(tmp_path: Path) -> None:
+    turned = (
+        "<object><name>cat</name><robndbox><cx>20</cx><cy>15</cy><w>20</w><h>10</h><angle>-1e308</angle>"
+        "</robndbox></object>"
+    )  # its degrees are no finite number
+    ((left, top, right, bottom),) = (
+        read_voc(write_voc(tmp_path, {"a": [turned]}), "train").records[0].boxes.tolist()
+    )
+    assert left < right and top < bottom
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((20, 15), abs=1e-4)
