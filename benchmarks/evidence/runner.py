@@ -170,9 +170,9 @@ class Runner:
         count = sum(map(len, stale.values()))
         if count and not self.anew:
             raise ConfigError(
-                f"the weights of {named} are gone. Retrained on another machine they will differ, and {count} "
-                "raw lines were measured with the old ones: restore the weights, or use --anew to remove these "
-                "lines and run them again"
+                f"the weights of {named} are gone. Retrained on another machine they will differ, and "
+                f"{count} raw lines were measured with the old ones: restore the weights, or use --anew to "
+                "remove these lines and run them again"
             )
         for kind, keys in stale.items():
             if keys:
