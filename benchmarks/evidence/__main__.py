@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--anew",
         action="store_true",
-        help="where a supernet's weights are gone, remove what was measured with them, and run it again",
+        help="where a supernet's weights are gone, remove the lines measured with them, and run these again",
     )
     one = commands.add_parser("one", help="do a single run; `run` calls this in a separate process")
     one.add_argument("key", help="as `plan` lists it")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -25,6 +26,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import read_extended
 from detnas_nni.cost.table import counts
+from detnas_nni.errors import DetNASError
 from detnas_nni.evaluation.candidate import Bar, CandidateEvaluation, Result, measure_weights
 from detnas_nni.evaluation.tasks import Metrics, Report, unreported
 from detnas_nni.finished.retrain import retrain
@@ -33,6 +35,7 @@ from detnas_nni.search.best import versions
 from detnas_nni.search.evaluator import DetNASEvaluator
 from detnas_nni.search.session import SearchSession
 from detnas_nni.supernet.steps import finetune, pretrain
+from detnas_nni.training.weights import load_weights
 
 CALIBRATION_SEED = 0
 """All candidates of all searches are calibrated on the same images, so that searches share evaluations."""
@@ -41,6 +44,10 @@ _COUNTED = ("seed", "space", "detector", "pretrain", "finetune", "evaluation", "
 
 _HERE = Path(__file__).parent
 _DIGITS = 6  # of numbers by which nothing is selected
+
+
+class OtherWeightsError(DetNASError):
+    """A supernet that was trained again is not the one that the raw lines were measured with."""
 
 
 def execute(study: Study, run: Run) -> None:
@@ -72,7 +79,15 @@ def _supernet(part: Part, run: Run, lines: Lines) -> None:
     folder = config.finetune_dir if run.supernet else config.pretrain_dir
     is_resumed, clock = folder.exists(), _Clock()
     train(config)
+    weights, known = _hash(folder / "supernet.pt"), lines.read("supernets").get(run.key)
+    if known is not None and known.get("weights") != weights:
+        shutil.rmtree(folder)
+        raise OtherWeightsError(
+            f"{run.key}: its weights were gone, and trained again on this machine it has others than those "
+            "that the raw lines were measured with; restore these, or use `run --anew` to remove the lines"
+        )
     values = {
+        "weights": weights,
         "stage": "finetune" if run.supernet else "pretrain",
         "set": list(_variant(part, run.supernet)),
         "seed": run.seed,
@@ -80,6 +95,14 @@ def _supernet(part: Part, run: Run, lines: Lines) -> None:
         **clock.read(is_resumed),
     }
     lines.append("supernets", run.key, {**values, **_provenance(part, run)})
+
+
+def _hash(file: Path) -> str:
+    """A hash of a supernet's weights: equal only if every number is."""
+    digest = hashlib.sha256()
+    for name, tensor in load_weights(file).state.items():
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _net(part: Part, run: Run, lines: Lines) -> None:

@@ -59,14 +59,14 @@ class Runner:
         """Run to the end, with a table row for each run; return the number of runs that failed.
 
         Raises:
-            ConfigError: the study or a part's config is wrong, or lines would be compared with those of other
-                weights.
+            ConfigError: the study or a part's config is wrong.
             DataError: a raw line is damaged.
             StudyRunsError: another process runs the study here.
         """
         with self._alone():
             self._expect_same_configs()
-            self._expect_same_supernets()
+            if self.anew:
+                self._begin_anew()
             self._prepare()
             started = time.monotonic()
             try:
@@ -116,7 +116,7 @@ class Runner:
         found = self._lines.read_all()
         if child.process.returncode != 0:
             self.failed.append(child.run.key)
-            said = f"failed with {child.process.returncode}, see {child.log}"
+            said = f"failed, see {child.log}: {child.last_words()}"
         else:
             said = result(child.run, found)
         left = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
@@ -147,18 +147,13 @@ class Runner:
                     f"restore the config, or remove the lines and the run_dir of this part"
                 )
 
-    def _expect_same_supernets(self) -> None:
-        """Refuse to train a supernet anew whose weights other lines were measured with, or remove these.
-
-        Trained on another machine, it has other weights: its candidates have another fitness, and nets that
-        start from it another AP.
-        """
+    def _begin_anew(self) -> None:
+        """Remove the lines of supernets whose weights are gone, and those that were measured with them."""
         found = self._lines.read_all()
         every = {run.key: run for run in planned(self._study, found)}
         wanted = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
         lost = {run.key for run in self._needed(wanted, every) if run.kind == "supernets"}
         lost = {key for key in lost if key in found["supernets"]}
-        named = ", ".join(sorted(lost))
         stale: dict[str, set[str]] = {kind: set() for kind in KINDS}
         for run in every.values():  # a run stands behind those that it needs
             if run.key in lost or lost.intersection(run.needs):
@@ -167,13 +162,6 @@ class Runner:
                 if run.supernet:  # a search's candidates have lines that no run is planned for
                     of_supernet = f"{run.part}/fitness/{run.supernet}/"
                     stale["fitness"].update(key for key in found["fitness"] if key.startswith(of_supernet))
-        count = sum(map(len, stale.values()))
-        if count and not self.anew:
-            raise ConfigError(
-                f"the weights of {named} are gone. Retrained on another machine they will differ, and "
-                f"{count} raw lines were measured with the old ones: restore the weights, or use --anew to "
-                "remove these lines and run them again"
-            )
         for kind, keys in stale.items():
             if keys:
                 self._lines.remove(kind, keys)
@@ -245,6 +233,10 @@ class _Child:
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment
             )
         return cls(run, process, log, time.monotonic())
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return (self.log.read_text(errors="replace").splitlines() or ["it said nothing"])[-1]
 
 
 def prepare(part: Part) -> None:
