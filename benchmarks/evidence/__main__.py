@@ -6,8 +6,9 @@
 
 `plan` lists the runs, `run` does the missing ones, `page` writes the results. Raw numbers go to
 docs/evidence/*.jsonl as each run ends; trained weights stay under runs/evidence/. `run` can be stopped at any
-time and resumes where it stopped. A supernet whose weights are gone is trained again, and has to come out with
-the same weights, as it does on one kind of processor with one version of torch: on another, begin with `--anew`.
+time and resumes where it stopped. A supernet whose weights are gone is trained again and has to come out with
+the same weights, as it does on one kind of processor with one version of torch; elsewhere, begin with
+`--anew`.
 """
 
 from __future__ import annotations
