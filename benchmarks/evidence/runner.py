@@ -116,7 +116,7 @@ class Runner:
         found = self._lines.read_all()
         if child.process.returncode != 0:
             self.failed.append(child.run.key)
-            said = f"failed, see {child.log}: {child.last_words()}"
+            said = f"failed with {child.process.returncode}, see {child.log}: {child.last_words()}"
         else:
             said = result(child.run, found)
         left = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
