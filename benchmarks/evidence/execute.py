@@ -98,7 +98,7 @@ def _supernet(part: Part, run: Run, lines: Lines) -> None:
 
 
 def _hash(file: Path) -> str:
-    """A hash of a supernet's weights: equal only if every number is."""
+    """A hash of a supernet's numbers alone: `file_hash` would tell where the data lay, by the fingerprint."""
     digest = hashlib.sha256()
     for name, tensor in load_weights(file).state.items():
         digest.update(name.encode() + tensor.numpy().tobytes())

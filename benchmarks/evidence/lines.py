@@ -59,7 +59,7 @@ class Lines:
 
     def append(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
         """Add a line, unless there is one with the key. Raises DataError like `read`."""
-        line = json.dumps({"key": key, **values}, separators=(", ", ": ")).encode() + b"\n"
+        line = _spelled({"key": key, **values}).encode()
         path = self.path(kind)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path) as file:
@@ -77,7 +77,11 @@ class Lines:
         """Remove the lines with these keys, so that they are run again. Raises DataError like `read`."""
         path = self.path(kind)
         kept = [line.values for key, line in self.read(kind).items() if key not in keys]
-        write_text(path, "".join(json.dumps(values, separators=(", ", ": ")) + "\n" for values in kept))
+        write_text(path, "".join(map(_spelled, kept)))
+
+
+def _spelled(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, separators=(", ", ": ")) + "\n"
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Line]:

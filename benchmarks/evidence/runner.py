@@ -152,16 +152,17 @@ class Runner:
         found = self._lines.read_all()
         every = {run.key: run for run in planned(self._study, found)}
         wanted = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
-        lost = {run.key for run in self._needed(wanted, every) if run.kind == "supernets"}
-        lost = {key for key in lost if key in found["supernets"]}
+        lost = {run.key for run in self._needed(wanted, every)} & found["supernets"].keys()
+
+        def owes(run: Run) -> bool:
+            return run.key in lost or any(owes(every[key]) for key in run.needs)
+
         stale: dict[str, set[str]] = {kind: set() for kind in KINDS}
-        for run in every.values():  # a run stands behind those that it needs
-            if run.key in lost or lost.intersection(run.needs):
-                lost.add(run.key)  # what was measured with it is stale, too
-                stale[run.kind].update(found[run.kind].keys() & set(run.keys))
-                if run.supernet:  # a search's candidates have lines that no run is planned for
-                    of_supernet = f"{run.part}/fitness/{run.supernet}/"
-                    stale["fitness"].update(key for key in found["fitness"] if key.startswith(of_supernet))
+        for run in filter(owes, every.values()):
+            stale[run.kind].update(found[run.kind].keys() & set(run.keys))
+            if run.supernet:  # a search's candidates have lines that no run is planned for
+                of_supernet = f"{run.part}/fitness/{run.supernet}/"
+                stale["fitness"].update(key for key in found["fitness"] if key.startswith(of_supernet))
         for kind, keys in stale.items():
             if keys:
                 self._lines.remove(kind, keys)
