@@ -29,6 +29,8 @@ _MEANING = {
     "half": "half the supernet's steps in the detector",
     "double": "twice the supernet's steps in the detector",
     "balanced": "balanced path sampling in the detector",
+    "fair": "fair path sampling in the detector, a quarter of the updates",
+    "averaged": "weights averaged over the last quarter of the steps",
 }
 
 
