@@ -42,9 +42,10 @@ _CLI = """\
 # Every command
 
 `detnas COMMAND --help` says the same in a terminal. Results go to stdout; log lines, progress and errors to
-stderr. The exit status is 0, 1 (it failed), 2 (the call or the config is wrong) or 130 (interrupted: the same
-command goes on). On a terminal what takes long has a bar with rate and time left; in a file, in a pipe and in
-NNI's captured output there is a line every so often instead.
+stderr. The exit status is 0, 1 (it failed), 2 (the call or the config is wrong), 130 (interrupted) or 143 (a
+training that SIGTERM ended); after the last two run the same command again to resume. In a terminal, long
+steps show a bar with rate and time left; in a file, a pipe or NNI's captured output they print a line every
+so often. RUN_DIR is the config's `run_dir`.
 """
 
 
@@ -216,7 +217,7 @@ def _cli_page() -> str:
         rows = [
             f"| {_option(action)} | {_cell((action.help or '') % {'default': action.default})} |"
             for action in command._actions
-            if not isinstance(action, argparse._HelpAction)
+            if not isinstance(action, argparse._HelpAction) and action.help is not argparse.SUPPRESS
         ]
         table = ["| argument | meaning |", "|---|---|", *rows, ""] if rows else []
         shown = ["```sh", example.strip(), "```", ""]
@@ -226,7 +227,8 @@ def _cli_page() -> str:
 
 
 def _option(action: argparse.Action) -> str:
-    value = action.metavar or (action.dest.upper() if not action.choices else "|".join(action.choices))
+    metavar = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar
+    value = metavar or (action.dest.upper() if not action.choices else "|".join(action.choices))
     several = " …" if action.nargs == "+" else ""
     if not action.option_strings:
         return f"`{value}`" + ("" if action.required else " (optional)")

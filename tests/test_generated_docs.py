@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -74,7 +75,10 @@ def test_every_command_is_there_with_its_arguments_and_an_example() -> None:
         assert f"\n```sh\ndetnas {words} " in part
         for action in command._actions:
             if "--help" not in action.option_strings:
-                assert (action.option_strings or [action.metavar])[0] in part
+                name = (action.option_strings or [action.metavar])[0]
+                is_there = f"\n| `{name}" in part
+                assert is_there == (action.help != argparse.SUPPRESS)
+        assert "SUPPRESS" not in part and "('" not in part
 
 
 def added() -> set[str]:

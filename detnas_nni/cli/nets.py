@@ -28,7 +28,7 @@ def add_export(commands: Commands) -> None:
         "export",
         _export,
         "write a search's best architecture, or a finished net",
-        "Step 4. Write the best architecture of a search, running or ended, as JSON, and its front of "
+        "Write the best architecture of a search, running or ended, as JSON, and its front of "
         "fitness and cost; with --within, the best within a budget, from any search. With --weights, write a "
         "finished net: the whole detector or its backbone, by default to RUN_DIR/export/.",
         "--weights net.pt --format onnx",

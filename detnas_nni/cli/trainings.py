@@ -70,7 +70,7 @@ def add_retrain(commands: Commands) -> None:
         "retrain",
         _retrain,
         "train the final net and measure it on the test split",
-        "Step 5. Train the final net, the architecture as a classifier from scratch and then as a detector, "
+        "Step 4. Train the final net, the architecture as a classifier from scratch and then as a detector, "
         "and measure its AP on the test split, which no search has seen. For several architectures also "
         "give mean and spread. Writes RUN_DIR/retrain/NAME/results.json and the nets' weights.",
         "--arch runs/quickstart/search/best_architecture.json",

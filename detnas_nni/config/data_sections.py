@@ -167,7 +167,7 @@ class Data(_GrownSection):
     classification: ClassificationData | None = Field(None, description="for pre-training and ClsNAS")
     detection: DetectionData | None = Field(None, description="for fine-tuning and the search")
     max_bad_images: int = Field(
-        100, ge=0, description="a step gives up after this many unreadable images; fewer are skipped"
+        100, ge=0, description="a step skips up to this many unreadable images, and gives up at one more"
     )
     max_images: Positive | None = Field(
         None, description="use only this many images of each split; `--fast-dev-run` sets it"

@@ -43,7 +43,9 @@ class Detector(Section):
     max_size: Positive = Field(1333, description="limit of the longer side, in pixels [R]")
     fpn_channels: Positive = Field(256, description="channels of every pyramid level [R]")
     anchor_sizes: tuple[Positive, ...] = Field(
-        (32, 64, 128, 256, 512), description="anchor side of each pyramid level, in pixels [R]"
+        (32, 64, 128, 256, 512),
+        description="anchor side of each pyramid level, finest first, in pixels; always five, of which "
+        "a pyramid with fewer levels uses the first [R]",
     )
     anchor_ratios: tuple[PositiveFloat, ...] = Field(
         (0.5, 1.0, 2.0), min_length=1, description="height over width of the anchors [R]"
@@ -310,7 +312,9 @@ class Search(Section):
         1, ge=0, description="how often a candidate is evaluated again after a failure before it is skipped"
     )
     max_failed_share: Fraction = Field(
-        0.5, description="share of failed candidates, of at least ten, at which the search gives up"
+        0.5,
+        description="the search gives up when more than this share of its candidates, of at least ten, "
+        "have failed",
     )
     max_trial_seconds: float | None = Field(
         None, gt=0, description="an evaluation that takes longer counts as failed; by default no limit"
