@@ -18,11 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detnas_nni.architecture import Architecture
 from detnas_nni.audit.journal import NetTraining, Trained
 from detnas_nni.config import Config, Hardware
+from detnas_nni.config.reading import to_yaml
 from detnas_nni.config.run_folder import (
     NET_ARCHITECTURE,
     NET_CONFIG,
@@ -159,7 +158,7 @@ def write_files(config: Config, training: NetTraining, metrics: Mapping[str, Any
     folder = config.run_dir
     Architecture(config.space.name, training.ops).save(folder / NET_ARCHITECTURE, metrics=metrics)
     head = f"# One net of an audit: detnas retrain -c {NET_CONFIG} --arch {NET_ARCHITECTURE}\n"
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    text = to_yaml(config.model_dump(mode="json"))
     (folder / NET_CONFIG).write_text(head + text, encoding="utf-8")
 
 

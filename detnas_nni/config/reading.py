@@ -207,9 +207,21 @@ def _refusal(reason: str, node: yaml.Node) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, reason, node.start_mark)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would read as a number, such as a class that is called 1e5."""
+
+
+for _reader_or_writer in (_Loader, _Dumper):
+    _reader_or_writer.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
+
+
+def to_yaml(value: Any, **options: Any) -> str:
+    """YAML that `load_config` reads as this value, in the given order; options are those of `yaml.dump`."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **options)
 
 
 AnySection = TypeVar("AnySection", bound=Section)

@@ -19,6 +19,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import DETECTIONS, predictions_folder
 from detnas_nni.data.images import BadImageError, read_image
+from detnas_nni.data.records import DetectionSet, ImageRecord
 from detnas_nni.data.splits import DetectionSplits
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.finished.nets import FinishedDetector
@@ -69,7 +70,8 @@ def predict(
     The JSON file is a list of COCO results, `image_id`, `category_id`, `bbox` (x, y, width, height in pixels)
     and `score`, plus `file_name` and `category`. Image ids are those of `image_ids`, category ids those of
     the training data, as in its annotation file. A photo is rotated as its EXIF orientation says, and so is
-    its copy, unless the config says that photos are used as stored (`data.detection.exif`).
+    its copy, unless the config says that photos are used as stored (`data.detection.exif`); an image of the
+    config's own data as in training.
 
     Args:
         weights: as for `sources.open_net`.
@@ -98,11 +100,12 @@ def predict(
     detector = net.to(device)
     data = None if config is None else config.data.detection
     upright = data is None or data.exif != "stored"
+    records = {record.file.resolve(): record for split in _splits(splits) for record in split.records}
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
     for image_id, file, name in zip(image_ids(files, splits), files, drawn_names(files), strict=True):
         try:
-            image = read_image(file, upright=upright)
+            image = _read(file, records.get(file.resolve()), upright)
         except BadImageError as error:
             _log.warning("%s: %s; skipped", file, error)
             unreadable.append(file)
@@ -116,14 +119,26 @@ def predict(
     return Predicted(len(files) - len(unreadable), tuple(unreadable), len(results), json, out)
 
 
+def _read(file: Path, record: ImageRecord | None, upright: bool) -> Tensor:
+    """An image of the config's data is turned as its boxes are, so that results fit the annotations."""
+    if record is None:
+        return read_image(file, upright=upright)
+    return read_image(file, record.size, upright=record.upright)
+
+
 def image_ids(files: Sequence[Path], splits: DetectionSplits | None) -> list[int | str]:
     """The annotation file's own ids if all images are in one split of the config, else numbers from 1."""
-    for split in () if splits is None else (splits.test, splits.search, splits.whole):
-        known = {} if split is None else {record.file.resolve(): record.own_id for record in split.records}
+    for split in _splits(splits):
+        known = {record.file.resolve(): record.own_id for record in split.records}
         own = [known.get(file.resolve()) for file in files]
         if None not in own and len(set(own)) == len(own):
             return own
     return list(range(1, len(files) + 1))
+
+
+def _splits(splits: DetectionSplits | None) -> list[DetectionSet]:
+    found = [] if splits is None else [splits.test, splits.search, splits.whole]
+    return [split for split in found if split is not None]
 
 
 @torch.no_grad()
@@ -183,13 +198,16 @@ def image_files(names: Sequence[str], leave_out: Path | None = None) -> list[Pat
     Args:
         names: a file; a folder, for all images in it at any depth; or a pattern such as `a/*.jpg`, as a shell
             leaves it if nothing matches or if it is quoted.
-        leave_out: a folder of drawn images, which are not input even if it lies in a named folder.
+        leave_out: a folder of drawn images, which are not input even if it lies in a named folder, matches a
+            pattern, or is one of several names, as where a shell has expanded `*`.
 
     Raises:
         UsageError: there is no such file or folder, or no image in it.
     """
     found: dict[Path, None] = {}
     for name in names:
+        if leave_out is not None and len(names) > 1 and Path(name).resolve() == leave_out.resolve():
+            continue
         files = _files(name, leave_out)
         if not files:
             raise UsageError(f"{name}: there is no image; expected files of {', '.join(IMAGE_SUFFIXES)}")
@@ -210,7 +228,8 @@ def _files(name: str, leave_out: Path | None) -> list[Path]:
     if not glob.has_magic(name):
         raise UsageError(f"{name}: there is no such file or folder")
     matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - pathlib's takes no absolute pattern
-    return [file for match in matches for file in _files(match, leave_out)]
+    files = [file for match in matches for file in _files(match, leave_out)]
+    return [file for file in files if leave_out is None or not _is_below(file, leave_out)]
 
 
 def _is_below(path: Path, folder: Path) -> bool:

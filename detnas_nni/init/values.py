@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import yaml
 
 from detnas_nni.architecture import Architecture
+from detnas_nni.config.reading import to_yaml
 from detnas_nni.cost.table import counts
 from detnas_nni.init.derived import Derived, Schedule
 from detnas_nni.init.sizes import anchor_ratios, anchor_sizes
@@ -263,7 +263,5 @@ def scalar(value: object) -> str:
     """A value on one line, as YAML."""
     if isinstance(value, tuple):
         value = list(value)
-    text = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True, sort_keys=False
-    )
+    text = to_yaml(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("...\n").strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ class Places:
         """A path as written in a command that is run in the working folder."""
         path = plain_path(path)
         here = Path.cwd()
-        return str(path.relative_to(here) if path.is_relative_to(here) else path)
+        return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def expect_free(out: Path, overwrite: bool) -> bool:

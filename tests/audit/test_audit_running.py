@@ -39,6 +39,15 @@ def test_a_training_reads_the_config_that_the_audit_has(
     assert read_document(own.run_dir / NET_ARCHITECTURE)["metrics"] == {"default": 0.25}
 
 
+def test_text_that_looks_like_a_number_stays_text(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """As a class named by a product code may."""
+    config = make_config(tmp_path / "run")
+    config = config.model_copy(update={"search": config.search.model_copy(update={"name": "1e5"})})
+    own = config_of(config, NET, tmp_path / "audit", None)
+    write_files(own, NET, {"default": 0.25})
+    assert load_config(own.run_dir / NET_CONFIG).search.name == "1e5"
+
+
 def test_it_differs_in_its_folders_and_its_seed_alone(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:

@@ -128,6 +128,29 @@ def test_grey_transparent_and_turned_photos_are_seen_as_people_see_them(
     assert read_image(tmp_path / "out/turned.png").shape == (3, *photo.size)
 
 
+def test_an_image_of_the_test_split_is_turned_as_its_boxes_are(
+    faster_rcnn: Trained, shapes: Path, images: list[Path], tmp_path: Path
+) -> None:
+    """Labelled as stored, whatever EXIF says: results that have its id are in that frame."""
+    photo, exif = Image.open(images[0]).convert("RGB"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    photo.save(tmp_path / "turned.png", exif=exif)
+    content = read(shapes / "detection/test.json")
+    (image,) = (entry for entry in content["images"] if entry["file_name"] == images[0].name)
+    content["images"] = [{**image, "id": 77, "file_name": "turned.png"}]
+    content["annotations"] = [
+        {**entry, "image_id": 77} for entry in content["annotations"] if entry["image_id"] == image["id"]
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    own = [
+        *("--set", f"data.detection.test.images={tmp_path}"),
+        *("--set", f"data.detection.test.annotations={tmp_path / 'test.json'}"),
+    ]
+    predict(faster_rcnn, tmp_path / "turned.png", "--out", tmp_path / "out", *own)
+    expected = expected_results(faster_rcnn, tmp_path / "turned.png", read_image(images[0]), 77)
+    assert read(tmp_path / "out/detections.json") == expected
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(
     faster_rcnn: Trained, images: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -182,6 +205,10 @@ def test_patterns_and_folders_are_taken_apart_and_drawn_images_are_no_input(
     found = {result["image_id"]: result["file_name"] for result in read(tmp_path / "out/detections.json")}
     assert found == {number: str(name) for number, name in enumerate(names, start=1)}
     assert {file.name for file in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "a-2.png"}
+    # As a shell expands `*`, and a pattern that matches what is drawn.
+    again = [*sorted(tmp_path.iterdir()), tmp_path / "**/*.[jp][pn]g"]
+    predict(faster_rcnn, *again, "--out", tmp_path / "out")
+    assert {result["file_name"] for result in read(tmp_path / "out/detections.json")} == set(found.values())
 
 
 def test_no_two_drawn_images_share_a_name() -> None:

@@ -96,6 +96,15 @@ def test_a_coco_sets_plan_runs(data: dict[str, list[str]], detnas: Callable[...,
     assert list((here / "runs/mine/fast-dev-run/retrain").glob("*/results.json"))
 
 
+def test_a_plans_commands_can_be_run_as_they_are(
+    data: dict[str, list[str]], detnas: Callable[..., str], here: Path
+) -> None:
+    """Also from a folder with a blank in its name."""
+    detnas("init", "--coco", *data["train"], "--out", "my experiment", "--pretrain", "none", "--no-timing")
+    for command in commands(here / "my experiment/detnas.yaml"):
+        assert command[command.index("-c") + 1] == "my experiment/detnas.yaml"
+
+
 def test_a_voc_sets_plan_runs(shapes: Path, detnas: Callable[..., str], here: Path) -> None:
     for image_set, split in (("train", "train"), ("val", "search"), ("test", "test")):
         write_voc(here / "voc", image_set, shapes / "detection" / split, shapes / f"detection/{split}.json")
