@@ -86,6 +86,17 @@ def test_one_picture_under_two_names_is_told(tmp_path: Path) -> None:
     assert "5.png" in text and "7.png" in text
 
 
+def test_a_film_in_the_test_split_is_no_series_of_training_images(tmp_path: Path) -> None:
+    def film(content: dict[str, Any]) -> None:
+        for entry in content["images"]:
+            entry["file_name"] = f"clip_frame_{entry['file_name']}"
+
+    train, test = coco(tmp_path, "train"), coco(tmp_path, "test", change=film)
+    for file in sorted(Path(test[0]).iterdir()):
+        file.rename(file.with_name(f"clip_frame_{file.name}"))
+    assert not any("one series" in text for text in told(train, test=test))
+
+
 def test_one_file_in_two_splits_is_what_the_steps_refuse(tmp_path: Path) -> None:
     train = coco(tmp_path)
     sources = coco_sources(train, None, train, None)
