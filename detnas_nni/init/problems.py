@@ -23,7 +23,7 @@ FEW_BOXES = 30
 """With fewer boxes of a class its AP says little, and a net hardly learns it."""
 
 _DECODED = 200  # images of a split that are decoded, to find unreadable ones
-_HASHED = 2**20  # bytes of a file that are compared
+_BEGINNING = 2**20  # bytes; files whose beginnings differ are not read further
 _DARK = 64  # of 255; a set whose brightest value is below this is reported
 _AT_ONE = 5  # so many boxes that begin at pixel 1, while none begins at 0, are no accident
 
@@ -80,8 +80,10 @@ def _same_content(found: Look) -> Iterator[Problem]:
     for first, second in combinations(sizes, 2):
         pairs = []
         for size in sizes[first].keys() & sizes[second].keys() - {0}:
-            known = {_digest(file): file for file in sizes[first][size]}
-            for file in sizes[second][size]:
+            beginnings = {_digest(file, _BEGINNING) for file in sizes[first][size]}
+            alike = [file for file in sizes[second][size] if _digest(file, _BEGINNING) in beginnings]
+            known = {_digest(file): file for file in sizes[first][size]} if alike else {}
+            for file in alike:
                 other = known.get(_digest(file))
                 if other is not None and other != file:
                     pairs.append((other, file))
@@ -229,10 +231,13 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, count: int | None = None) -> str:
+    """A file's hash, or that of its first `count` bytes."""
     try:
         with file.open("rb") as stream:
-            return hashlib.sha256(stream.read(_HASHED)).hexdigest()
+            if count is None:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.sha256(stream.read(count)).hexdigest()
     except OSError:
         return str(file)
 

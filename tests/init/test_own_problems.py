@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from detnas_nni.errors import DataError
 from detnas_nni.init.look import describe, look
@@ -84,6 +86,24 @@ def test_one_picture_under_two_names_is_told(tmp_path: Path) -> None:
     (text,) = (text for text in told(train, test=test) if "two names" in text)
     assert text.startswith("1 picture is in train and in test under two names")
     assert "5.png" in text and "7.png" in text
+
+
+def test_pictures_that_only_begin_alike_are_two_pictures(tmp_path: Path) -> None:
+    """Uncompressed pictures are large, and the upper part of a scan is often white."""
+    rows = np.full((800, 500, 3), 255, dtype=np.uint8)
+    train, test = coco(tmp_path, "train"), coco(tmp_path, "test")
+    for pair, name in ((train, "5"), (test, "7")):
+
+        def large(content: dict[str, Any], name: str = name) -> None:
+            content["images"][int(name)].update(file_name=f"{name}.bmp", width=500, height=800)
+
+        edit(pair, large)
+        Image.fromarray(rows).save(Path(pair[0]) / f"{name}.bmp")  # whose first rows are the lowest ones
+        rows[0] = 0
+    assert not any("two names" in text for text in told(train, test=test))
+    shutil.copy(Path(train[0]) / "5.bmp", Path(test[0]) / "7.bmp")
+    (text,) = (text for text in told(train, test=test) if "two names" in text)
+    assert "5.bmp" in text and "7.bmp" in text
 
 
 def test_a_film_in_the_test_split_is_no_series_of_training_images(tmp_path: Path) -> None:
