@@ -170,7 +170,10 @@ def _readings(name: str) -> Iterator[Parts]:
     """The parts of a name, in the ways in which it may be written."""
     plain = name.strip().replace("\\", "/")
     yield _parts(plain)
-    address = urlsplit(plain) if "://" in plain or "?" in plain else None
+    try:
+        address = urlsplit(plain) if "://" in plain or "?" in plain else None
+    except ValueError:  # such as http://[x/a.jpg
+        address = None
     if address is not None:  # Label Studio names local files in the query
         stored = parse_qs(address.query).get("d")
         yield _parts(unquote(stored[0].replace("\\", "/") if stored else address.path))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from detnas_nni.data.formats.dataset import (
     Classes,
@@ -114,8 +114,9 @@ def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any
 
 def _picture(source: Source, file: PurePosixPath, name: str) -> Path | None:
     """Uploads have eight digits and a dash before their names; local files follow `?d=`."""
-    query = parse_qs(urlsplit(name).query).get("d") if "?" in name else None
-    path = query[0] if query else name.split("?")[0]
+    path, _, query = name.partition("?")
+    stored = parse_qs(query).get("d")
+    path = stored[0] if stored else path
     short = re.sub(r"[0-9a-f]{8}-(?=[^/\\]*$)", "", path)
     found = source.pictures.look(path, file.parent) or source.pictures.look(short, file.parent)
     return None if found is None else source.pictures.root / found

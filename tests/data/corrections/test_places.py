@@ -9,9 +9,10 @@ import pytest
 
 from detnas_nni.data.coco import read_coco
 from detnas_nni.data.corrections.places import ImageFiles
+from detnas_nni.data.problems import MISSING
 from detnas_nni.data.records import DetectionSet
 from detnas_nni.errors import DataError
-from tests.data.data_builders import coco_content, write_coco
+from tests.data.data_builders import coco_content, write_coco, write_image
 from tests.data.scenes import told, write_json
 
 
@@ -138,6 +139,18 @@ def test_a_missed_file_is_told_with_the_nearest_and_with_the_folder_that_has_it(
         DataError, match=rf"it is in {tmp_path}, which may be the folder to name.*3 more like it"
     ):
         read_coco(tmp_path / "empty", write_json(file, content))
+
+
+def test_an_address_that_is_none_is_one_missing_picture(tmp_path: Path) -> None:
+    content = coco_content()
+    content["images"][0]["file_name"] = "http://[x/gone.png"
+    folder, file = write_coco(tmp_path, content, images=False)
+    for number in (1, 2, 3):
+        write_image(folder / f"{number}.png")
+    images = read_coco(folder, file, max_bad=2)
+    assert (len(images), images.notes[MISSING]) == (3, 1)
+    (text,) = (text for text in images.problems if "gone.png" in text)
+    assert "images[0]" in text
 
 
 def test_links_that_go_round_are_gone_through_once(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_the_picture_is_found_whatever_the_task_calls_it(name: str, tmp_path: Pa
     assert list(converted(tmp_path / "set", tmp_path / "out").splits["train"]) == ["a.jpg"]
 
 
+def test_an_address_that_is_none_is_one_missing_picture(tmp_path: Path) -> None:
+    picture(tmp_path / "set/images/a.jpg")
+    write(tmp_path / "set/export.json", [task(result()), task(result(), name="http://[x/?d=gone.jpg")])
+    seen = converted(tmp_path / "set", tmp_path / "out")
+    assert list(seen.splits["train"]) == ["a.jpg"]
+    assert "1 picture is missing" in seen.complaints and "http://[x/?d=gone.jpg" in seen.complaints
+
+
 def test_the_short_form_says_the_same(tmp_path: Path) -> None:
     picture(tmp_path / "set/images/a.jpg")
     short = {
