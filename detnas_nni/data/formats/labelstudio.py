@@ -26,6 +26,7 @@ from detnas_nni.data.formats.note import MISSING, OUTLINES, ROTATED, SHAPELESS, 
 from detnas_nni.data.formats.shapes import box_turned_at_its_corner, ellipse
 from detnas_nni.data.formats.source import Source
 from detnas_nni.util.text import show
+from detnas_nni.util.user_files import IMAGE_SUFFIXES
 
 _LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels")
 _SHAPELESS = ("keypointlabels", "brushlabels", "vectorlabels")
@@ -89,7 +90,7 @@ def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any
     """The picture's name and the drawn shapes, of a task or of an entry of JSON-MIN."""
     data = task["data"] if isinstance(task.get("data"), dict) else task
     texts = [data[key] for key in (*_PICTURE_KEYS, *data) if isinstance(data.get(key), str)]
-    name = next((text for text in texts if re.search(r"\.[A-Za-z]{3,4}$", text)), None)
+    name = next((text for text in texts if _names_file(text)), None)
     if data is task:
         found = [item for value in task.values() if isinstance(value, list) for item in value]
         return name, [{"value": item} for item in found if isinstance(item, dict)]
@@ -110,6 +111,12 @@ def _results(task: dict[str, Any], source: Source) -> tuple[str | None, list[Any
         (entry for entry in whole if entry.get("ground_truth") is True), whole[0] if whole else None
     )
     return name, [] if chosen is None else chosen["result"]
+
+
+def _names_file(text: str) -> bool:
+    """Whether a text may be the name of a picture; an address may be signed, a.jpg?X-Amz-Signature=1."""
+    path = text.partition("?")[0].lower()
+    return path.endswith(IMAGE_SUFFIXES) or re.search(r"\.[A-Za-z]{3,4}$", text) is not None
 
 
 def _picture(source: Source, file: PurePosixPath, name: str) -> Path | None:

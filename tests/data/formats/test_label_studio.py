@@ -55,6 +55,7 @@ def test_percents_become_pixels_and_turned_boxes_upright_ones(tmp_path: Path) ->
         "/data/local-files/?d=home/me/set/images/a.jpg",
         "s3://bucket/set/a.jpg",
         "http://localhost:8080/data/upload/3/a.jpg",
+        "https://host/a.jpg?X-Amz-Signature=123",
         "C:\\Users\\me\\a.jpg",
     ],
 )
