@@ -100,11 +100,10 @@ def _lists(source: Source) -> dict[PurePosixPath, str]:
         split = split_of((file.stem,))
         if split is None or not file.name.casefold().startswith(("train", "val", "test")):
             continue
-        for _, line in read_lines(source.root / file):
-            picture = source.pictures.look(line, file.parent)
-            if picture is None:
-                break
-            found[picture] = split
+        names = (line for _, line in read_lines(source.root / file))
+        # Others are notes, or the labels of a picture called train_1.jpg.
+        if any(source.pictures.look(name, file.parent) for name in names):
+            found |= dict.fromkeys(_listed(source, file), split)
     return found
 
 

@@ -84,6 +84,25 @@ def test_lists_of_pictures_are_followed_as_cvat_and_darknet_write_them(tmp_path:
     assert "train.txt: line 2 names './images/train/gone.jpg', which is not below" in seen.complaints
 
 
+def test_a_missing_picture_of_darknets_list_leaves_the_others_in_their_split(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name in "abcdefgh":
+        picture(root / f"data/{name}.jpg")
+        lines(root / f"data/{name}.txt", f"0 {MIDDLE}")
+    (root / "data/d.jpg").rename(root / "data/train_1.jpg")
+    (root / "data/d.txt").rename(root / "data/train_1.txt")  # labels, no list
+    lines(root / "train.txt", *(f"data/{name}.jpg" for name in ("a", "b", "c", "train_1")))
+    lines(root / "valid.txt", *(f"data/{name}.jpg" for name in ("e", "gone", "f", "g", "h")))
+    seen = converted(root, tmp_path / "out")
+    assert {split: list(files) for split, files in seen.splits.items()} == {
+        "train": ["a.jpg", "b.jpg", "c.jpg", "train_1.jpg"],
+        "val": ["e.jpg", "f.jpg", "g.jpg", "h.jpg"],
+    }
+    assert "used for training" not in seen.remarks
+    assert "1 picture is missing" in seen.complaints
+    assert "valid.txt: line 2 names 'data/gone.jpg', which is not below" in seen.complaints
+
+
 def test_labelimg_folders_leave_out_what_has_no_label_yet_unless_it_is_background(tmp_path: Path) -> None:
     root = labelimg(tmp_path / "set")
     seen = converted(root, tmp_path / "out")
