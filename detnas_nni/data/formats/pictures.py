@@ -72,6 +72,7 @@ class Pictures:
 
     def __init__(self, listing: Listing, note: Note) -> None:
         self.root = listing.root
+        self._listing = listing
         self._note = note
         self.files: tuple[PurePosixPath, ...] = tuple(listing.of(*IMAGE_SUFFIXES, ".gif"))
         self._by_name: dict[str, list[PurePosixPath]] = {}
@@ -79,6 +80,11 @@ class Pictures:
         for file in self.files:
             self._by_name.setdefault(_plain(file.name), []).append(file)
             self._by_stem.setdefault(_plain(file.stem), []).append(file)
+
+    @property
+    def folders(self) -> frozenset[PurePosixPath]:
+        """The folders with files in or below them, relative to the root."""
+        return self._listing.folders
 
     def find(
         self,

@@ -115,43 +115,49 @@ def pictures_by_index(
     base = values.get("path")
     if base is not None and not isinstance(base, str):
         raise DataError(f"{file}: `path` is {show(base)}, expected a folder.")
-    count = 0
+    entries = list(_entries(file, values))
+    places = [_pictures_at(source, index, base or "", entry) for _, _, entry in entries]
+    if source.pictures.root != source.root and not any(place is not None for place in places):
+        places = [list(source.pictures.files)] * len(entries)  # the user names one folder with all pictures
+    named: dict[tuple[str, PurePosixPath], None] = {}  # once each: a split's folders may lie in one another
+    for (split, key, entry), found in zip(entries, places, strict=True):
+        if found is None and split == TRAIN:
+            raise DataError(
+                f"{file}: `{key}` is {show(entry)}, which is neither a folder nor a list of pictures "
+                f"below {source.pictures.root}; expected where the training pictures are. Correct it, or "
+                "give the folder that contains them."
+            )
+        if found is None:
+            source.note.say(f"{file}: `{key}` is {show(entry)}, which does not exist; left out")
+            continue
+        named.update(dict.fromkeys((split, picture) for picture in found))
+    if not named:
+        raise DataError(f"{file}: the folders that it names contain no readable picture.")
+    yield from named
+
+
+def _entries(file: Path, values: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The split, the key and the text of each folder or list that a data.yaml names."""
     for split, keys in _KEYS:
         key = next((key for key in keys if values.get(key)), None)
         if key is None:
             continue
-        entries = values[key] if isinstance(values[key], list) else [values[key]]
-        for entry in entries:
+        for entry in values[key] if isinstance(values[key], list) else [values[key]]:
             if not isinstance(entry, str):
                 raise DataError(f"{file}: `{key}` is {show(entry)}, expected a folder or a list of pictures.")
-            found = _pictures_at(source, index, base or "", entry)
-            if found is None and split == TRAIN:
-                raise DataError(
-                    f"{file}: `{key}` is {show(entry)}, which is neither a folder nor a list of pictures "
-                    f"below {source.root}; expected where the training pictures are. Correct it, or give "
-                    "the folder that contains them."
-                )
-            if found is None:
-                source.note.say(f"{file}: `{key}` is {show(entry)}, which does not exist; left out")
-                continue
-            for picture in found:
-                count += 1
-                yield split, picture
-    if not count:
-        raise DataError(f"{file}: the folders that it names contain no readable picture.")
+            yield split, key, entry
 
 
 def _pictures_at(source: Source, index: PurePosixPath, base: str, entry: str) -> list[PurePosixPath] | None:
     """The pictures of a data.yaml's entry, which may be written for another machine, or start with ../."""
-    if source.pictures.root != source.root:
-        return list(source.pictures.files)
+    root = source.pictures.root
     first = next(_readings(base, entry))
     for parts in _readings(base, entry):
         for start in dict.fromkeys((index.parent, PurePosixPath())):
             place = start.joinpath(*parts)
-            if place in source.listing.folders:
+            if place in source.pictures.folders:
                 if parts != first:
-                    source.note.say(f"{source.root / index}: {entry!r:.200} is read as {source.root / place}")
+                    source.note.say(f"{source.root / index}: {entry!r:.200} is read as {root / place}")
                 return [file for file in source.pictures.files if file.is_relative_to(place)]
             if place.suffix.lower() == ".txt" and place in source.listing.files:
                 return _listed(source, place)

@@ -244,6 +244,31 @@ def test_pictures_may_lie_in_another_folder(tmp_path: Path) -> None:
     assert seen.splits["train"] == {"a.png": [("dog", *MIDDLE_BOX)]}
 
 
+@pytest.mark.parametrize("folder", ["elsewhere", "elsewhere/images"])
+def test_pictures_in_another_folder_keep_the_splits_of_the_data_yaml(folder: str, tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    (tmp_path / "elsewhere").mkdir()
+    (root / "images").rename(tmp_path / "elsewhere/images")
+    seen = converted(root, tmp_path / "out", images=tmp_path / folder)
+    assert seen.splits == {
+        "train": {"a.jpg": [("cat", *MIDDLE_BOX)], "b.jpg": [("dog", *MIDDLE_BOX)]},
+        "val": {"c.jpg": [("cat", *MIDDLE_BOX)]},
+    }
+    assert "left out" not in seen.remarks
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_pictures_that_two_entries_of_a_split_name_are_listed_once(apart: bool, tmp_path: Path) -> None:
+    root = ultralytics(tmp_path / "set")
+    write(root / "data.yaml", "train: [images/train, images]\nnames: [cat, dog]\n")
+    if apart:
+        for name in "abc":
+            picture(tmp_path / f"flat/{name}.jpg")
+    seen = converted(root, tmp_path / "out", images=tmp_path / "flat" if apart else None)
+    names = [image["file_name"].rpartition("/")[2] for image in seen.content["train"]["images"]]
+    assert sorted(names) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
 def test_a_tiff_is_as_large_as_people_see_it(tmp_path: Path) -> None:
     """Pillow gives a TIFF's size as it is shown, and that of every other form as it is stored."""
     exif = Image.Exif()
