@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -114,15 +115,26 @@ def seeded_choice(
 
 
 def group_numbers(files: Sequence[Path], groups: Iterable[Iterable[str]]) -> list[int] | None:
-    """The number of each file's group, by file names; None if no two files share one.
+    """The number of each file's group; None if no two files share one.
 
-    Files of the same name in different folders count as one picture: groups name no folders, so that they
-    still hold when the data moves.
+    Args:
+        files: the images.
+        groups: their names, with as many of their folders as tell them apart, so that groups still hold when
+            the data moves. A name is of all files whose paths end in it, except those that a longer one
+            names; groups with a name in common are one.
     """
-    of_name = {name: number for number, group in enumerate(groups) for name in group}
-    numbers, alone = [], len(files) + len(of_name)
+    named = [[PurePosixPath(name).parts for name in group] for group in groups]
+    links = _Links(len(named))
+    of_name: dict[tuple[str, ...], int] = {}
+    for number, group in enumerate(named):
+        for name in group:
+            links.join((of_name.setdefault(name, number), number))
+    lengths = sorted({len(name) for name in of_name}, reverse=True)
+    numbers = []
     for position, file in enumerate(files):
-        numbers.append(of_name.get(file.name, alone + position))
+        ends = (file.parts[-length:] for length in lengths)
+        number = next((of_name[end] for end in ends if end in of_name), None)
+        numbers.append(len(named) + position if number is None else links.root(number))
     return numbers if len(set(numbers)) < len(numbers) else None
 
 
@@ -149,11 +161,31 @@ def read_groups(path: Path) -> list[list[str]]:
     return groups
 
 
-def groups_text(groups: Iterable[Sequence[Path]]) -> str:
-    """A file of groups of images, as `read_groups` takes it."""
-    groups = [[file.name for file in group] for group in groups]
-    lines = ",\n".join(f"  {json.dumps(group, ensure_ascii=False)}" for group in groups)
+def groups_text(groups: Iterable[Sequence[Path]], files: Sequence[Path]) -> str:
+    """A file of groups of images, as `read_groups` takes it.
+
+    Args:
+        groups: the groups.
+        files: all images of the set, which the names have to tell apart.
+    """
+    names = _short_names(files)
+    lines = ",\n".join(
+        f"  {json.dumps([names[file] for file in group], ensure_ascii=False)}" for group in groups
+    )
     return f'{{"groups": [\n{lines}\n]}}\n'
+
+
+def _short_names(files: Sequence[Path]) -> dict[Path, str]:
+    """The files' names, each with only the folders, below the common one, that tell it from the others."""
+    levels = zip(*(file.parent.parts for file in files), strict=False)
+    common = len(list(takewhile(lambda folders: len(set(folders)) == 1, levels)))
+    below = {file: file.parts[common:] for file in files}
+    ends = Counter(parts[at:] for parts in below.values() for at in range(len(parts)))
+    names = {}
+    for file, parts in below.items():
+        unique = (parts[at:] for at in reversed(range(len(parts))) if ends[parts[at:]] == 1)
+        names[file] = str(PurePosixPath(*next(unique, parts)))
+    return names
 
 
 def find_copies(files: Sequence[Path], *, look: bool = True) -> Copies:
@@ -261,7 +293,7 @@ class _Links:
     def join(self, places: Iterable[int]) -> None:
         first, *others = places
         for other in others:
-            self._above[self._root(other)] = self._root(first)
+            self._above[self.root(other)] = self.root(first)
 
     def count(self) -> int:
         """The number of groups of two or more."""
@@ -270,10 +302,11 @@ class _Links:
     def groups(self) -> list[list[int]]:
         found: dict[int, list[int]] = defaultdict(list)
         for place in range(len(self._above)):
-            found[self._root(place)].append(place)
+            found[self.root(place)].append(place)
         return [group for group in found.values() if len(group) > 1]
 
-    def _root(self, place: int) -> int:
+    def root(self, place: int) -> int:
+        """The index that stands for all that belong together with one."""
         while self._above[place] != place:
             self._above[place] = self._above[self._above[place]]
             place = self._above[place]

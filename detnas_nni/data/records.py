@@ -157,7 +157,7 @@ class DetectionSet:
         Args:
             count: how many; fewer are held out if groups of copies do not fit exactly.
             seed: the config's.
-            copies: groups of file names that are held out together.
+            copies: groups of file names, as `group_numbers` takes them, that are held out together.
 
         Raises:
             DataError: `count` is below 1 or leaves nothing for the rest, or every group of copies is larger.

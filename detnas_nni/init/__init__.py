@@ -204,7 +204,8 @@ class Draft:
         if self.derived.pretraining.kind == "imagenet":
             net = Architecture(self.derived.space, LITE[self.derived.space].published_ops)
             texts[STOCK] = json.dumps(net.to_dict(), indent=2) + "\n"
-        if self.derived.holdout and self.derived.found.groups:
-            texts[files.COPIES] = groups_text(self.derived.found.groups)
+        found = self.derived.found
+        if self.derived.holdout and found.groups:
+            texts[files.COPIES] = groups_text(found.groups, [record.file for record in found.train.records])
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)

@@ -140,8 +140,8 @@ def pictures(images: object) -> set[str]:
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_are_held_out_together(tmp_path: Path, seed: int) -> None:
     data = detection(tmp_path, COPIES, holdout=6)
-    groups = find_copies([record.file for record in open_detection(data, seed).whole.records]).groups
-    (tmp_path / "copies.json").write_text(groups_text(groups))
+    files = [record.file for record in open_detection(data, seed).whole.records]
+    (tmp_path / "copies.json").write_text(groups_text(find_copies(files).groups, files))
     splits = open_detection(data.model_copy(update={"copies": tmp_path / "copies.json"}), seed)
     assert (len(splits.search), len(splits.train)) == (6, 18)
     assert len(pictures(splits.search)) == 2 and not pictures(splits.search) & pictures(splits.train)
@@ -160,6 +160,63 @@ def test_groups_that_are_larger_than_the_hold_out_are_an_error(tmp_path: Path) -
     data = detection(tmp_path, COPIES, holdout=6, copies=tmp_path / "copies.json")
     with pytest.raises(DataError, match=r"no group of copies of one picture has 6 images or fewer.*holdout"):
         open_detection(data, seed=0)
+
+
+def rejoined(tmp_path: Path, root: Path, names: list[str], groups: list[list[int]]) -> set[frozenset[str]]:
+    """Groups of images, written in one place and read in another; an image that is alone is a group, too."""
+    files = [tmp_path / "written here" / name for name in names]
+    (tmp_path / "copies.json").write_text(
+        groups_text([[files[at] for at in group] for group in groups], files)
+    )
+    moved = [root / name for name in names]
+    numbers = group_numbers(moved, read_groups(tmp_path / "copies.json"))
+    assert numbers is not None
+    return {
+        frozenset(name for name, own in zip(names, numbers, strict=True) if own == number)
+        for number in numbers
+    }
+
+
+FILMS = [f"seq{film}/frame_{frame:04}.png" for film in range(5) for frame in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (FILMS, [list(range(at, at + 4)) for at in range(0, 20, 4)]),
+        (["x/a_flipped.png", "x/a.png", "y/a.png", "y/a_rot90.png"], [[0, 1], [2, 3]]),
+        (["x/a.png", "x/b.png", "y/a.png"], [[0, 1]]),  # y/a is no copy
+        (["a.png", "b.png", "more/a.png", "more/b.png"], [[0, 1], [2, 3]]),
+        (["x/a.png", "x/b.png", "y/x/a.png", "y/x/b.png"], [[0, 1], [2, 3]]),
+    ],
+)
+def test_groups_stay_as_they_are_where_folders_use_the_same_names(
+    tmp_path: Path, names: list[str], groups: list[list[int]]
+) -> None:
+    alone = set(range(len(names))) - {at for group in groups for at in group}
+    expected = {frozenset(names[at] for at in group) for group in [*groups, *([at] for at in alone)]}
+    for root in (tmp_path / "written here", tmp_path / "moved/there", Path()):
+        assert rejoined(tmp_path, root, names, groups) == expected
+
+
+def test_a_whole_film_is_held_out_where_all_films_number_their_frames_alike(tmp_path: Path) -> None:
+    data = detection(tmp_path, FILMS, holdout=4)
+    files = [record.file for record in open_detection(data, 0).whole.records]
+    (tmp_path / "copies.json").write_text(groups_text(find_copies(files, look=False).groups, files))
+    splits = open_detection(data.model_copy(update={"copies": tmp_path / "copies.json"}), 0)
+    assert len(splits.search) == 4
+    assert len({record.file.parent for record in splits.search.records}) == 1
+
+
+def test_names_need_folders_only_where_others_have_the_same_name(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("set/x/a.jpg", "set/y/a.jpg", "set/y/b.jpg")]
+    assert json.loads(groups_text([files], files)) == {"groups": [["x/a.jpg", "y/a.jpg", "b.jpg"]]}
+
+
+def test_groups_that_have_a_name_in_common_are_one() -> None:
+    files = [Path(name) for name in ("x/a_flipped.jpg", "x/a.jpg", "y/a.jpg", "y/a_rot90.jpg")]
+    numbers = group_numbers(files, [["a_flipped.jpg", "a.jpg"], ["a.jpg", "a_rot90.jpg"]])
+    assert numbers is not None and len(set(numbers)) == 1
 
 
 def test_groups_that_are_alone_change_no_choice() -> None:

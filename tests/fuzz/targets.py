@@ -193,7 +193,7 @@ def voc_folder(folder: Path) -> Target:
 def copies(folder: Path) -> Target:
     """Groups of images that are held out together."""
     file = folder / "copies.json"
-    seeds = (b'{"groups": [["a.jpg", "b.jpg"], ["c.jpg"]]}', b'{"groups": []}')
+    seeds = (b'{"groups": [["a.jpg", "x/b.jpg"], ["c.jpg"]]}', b'{"groups": []}')
 
     def parse(data: bytes) -> None:
         _put(file, data)
