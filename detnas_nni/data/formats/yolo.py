@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from detnas_nni.data.formats.dataset import (
@@ -135,8 +136,7 @@ class _Reader:
     def _label_file(self, picture: PurePosixPath) -> PurePosixPath | None:
         """The label file; first where ultralytics has it: the last `images` in the path becomes `labels`."""
         if self._apart:
-            found = self._by_stem.get(picture.stem, [])
-            return found[0] if len(found) == 1 else None
+            return self._label_of_its_folders(picture)
         name = f"{picture.stem}.txt"
         folder = picture.parent
         places = [folder]
@@ -147,6 +147,13 @@ class _Reader:
                 break
         asked = (str(place / name).casefold() for place in places)  # also Labels/A.TXT
         return next((self._by_folded[path] for path in asked if path in self._by_folded), None)
+
+    def _label_of_its_folders(self, picture: PurePosixPath) -> PurePosixPath | None:
+        """The only label file of that name, or the one whose last folders are the picture's."""
+        found = self._by_stem.get(picture.stem, [])
+        alike = [_common_end(file.parent.parts, picture.parent.parts) for file in found]
+        best = [file for file, length in zip(found, alike, strict=True) if length == max(alike)]
+        return best[0] if len(best) == 1 else None
 
     def _lines(self, file: Path) -> list[tuple[int, str]] | None:
         try:
@@ -230,3 +237,9 @@ class _Reader:
         if len(self._same) < len(self._names.listed):
             note.say(f"{self._names.source} gives several ids the same name; they are one class")
         return {category: name for name, category in self._same.items()}
+
+
+def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of the last folders are the same."""
+    same = (a.casefold() == b.casefold() for a, b in zip(reversed(first), reversed(second), strict=False))
+    return sum(1 for _ in takewhile(bool, same))

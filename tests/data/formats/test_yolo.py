@@ -257,6 +257,18 @@ def test_pictures_in_another_folder_keep_the_splits_of_the_data_yaml(folder: str
     assert "left out" not in seen.remarks
 
 
+def test_pictures_in_another_folder_have_the_labels_of_their_own_folder(tmp_path: Path) -> None:
+    """Where splits number their pictures alike."""
+    root = ultralytics(tmp_path / "set")
+    (root / "images/val/c.jpg").rename(root / "images/val/a.jpg")
+    (root / "labels/val/c.txt").rename(root / "labels/val/a.txt")
+    write(root / "labels/val/a.txt", "1 0.5 0.5 0.5 0.25\n")
+    (root / "images").rename(tmp_path / "elsewhere")
+    seen = converted(root, tmp_path / "out", images=tmp_path / "elsewhere")
+    assert seen.splits["train"]["a.jpg"] == [("cat", *MIDDLE_BOX)]
+    assert seen.splits["val"] == {"a.jpg": [("dog", *MIDDLE_BOX)]}
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_pictures_that_two_entries_of_a_split_name_are_listed_once(apart: bool, tmp_path: Path) -> None:
     root = ultralytics(tmp_path / "set")
