@@ -1,12 +1,14 @@
 """Schedules cut to a time, and what a plan says of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.plan import TooShortError, estimate, fit, hours, make_plan
-from detnas_nni.init.pretraining import choose
+from detnas_nni.init.pretraining import IMAGENET_SPACE, Pretraining, choose
+from detnas_nni.init.timing import Speeds
 from tests.init.own_data import SPEEDS, look_at
 
 
@@ -81,6 +83,21 @@ def test_a_plan_without_a_measurement_has_no_times(derived: Derived) -> None:
     plan = make_plan(derived, derived.schedule(), "e/detnas.yaml", "r", None, [])
     assert plan.seconds is None
     assert not any(" h " in line or "together" in line for line in plan.lines())
+
+
+@pytest.mark.parametrize("speeds", [SPEEDS, None])
+def test_without_a_test_split_a_plan_from_imagenet_compares_with_no_net_alone(
+    speeds: Speeds | None, derived: Derived
+) -> None:
+    def remarks(derived: Derived) -> str:
+        return "\n".join(make_plan(derived, derived.schedule(), "e/detnas.yaml", "r", speeds, []).remarks)
+
+    tested = replace(derived, pretraining=Pretraining("imagenet", "asked for", space=IMAGENET_SPACE))
+    assert "--no-search" in remarks(tested)
+    splits = {name: split for name, split in derived.found.splits.items() if name != "test"}
+    untested = replace(tested, found=replace(derived.found, splits=splits))
+    assert "--no-search" not in remarks(untested)
+    assert "no `retrain`: there is no test split" in remarks(untested)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(36, "0.01 h"), (5400, "1.5 h"), (180_000, "50 h")])
