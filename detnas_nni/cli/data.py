@@ -65,7 +65,7 @@ def add_init(commands: Commands) -> None:
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="auto, cpu or cuda"
     )
-    command.add_argument("--name", type=_name, help="the experiment's name (default: the data folder's)")
+    command.add_argument("--name", type=_name, help="its name (default: --out's, or the data folder's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="default: experiments/NAME")
     command.add_argument("--overwrite", action="store_true", help="replace the folder's files")
 
@@ -93,9 +93,12 @@ def _add_rare(command: argparse.ArgumentParser) -> None:
 def _init(options: argparse.Namespace) -> None:
     from detnas_nni.data.entries import Conventions
     from detnas_nni.init import Request, init
-    from detnas_nni.init.sources import coco_sources, voc_sources
+    from detnas_nni.init.sources import coco_sources, experiment_name, plain_path, voc_sources
 
     _check_init(options)
+    name = options.name
+    if name is None and options.out is not None:  # it is the run folder's, too: two experiments share none
+        name = experiment_name(plain_path(options.out).name)
     if options.path is not None:
         from detnas_nni.init.recognised import recognised_sources
 
@@ -108,15 +111,15 @@ def _init(options: argparse.Namespace) -> None:
             one_based=options.one_based,
             backgrounds=options.backgrounds,
             strict=options.strict,
-            name=options.name,
+            name=name,
             out=options.out,
             overwrite=options.overwrite,
         )
     elif options.coco is not None:
-        sources = coco_sources(options.coco, options.val, options.test, options.name)
+        sources = coco_sources(options.coco, options.val, options.test, name)
     else:
         sources = voc_sources(
-            *(options.voc, options.image_set, options.val, options.test, options.one_based, options.name),
+            *(options.voc, options.image_set, options.val, options.test, options.one_based, name),
             backgrounds=options.backgrounds,
         )
     conventions = Conventions(

@@ -257,6 +257,18 @@ def test_labelled_images_are_what_pretrain_takes(
     detnas("pretrain", "-c", "experiments/mine/detnas.yaml", "--fast-dev-run")
 
 
+def test_experiments_of_one_data_set_have_a_run_folder_each(
+    data: dict[str, list[str]], detnas: Callable[..., str], here: Path
+) -> None:
+    def run_dir(*options: str) -> Path:
+        detnas("init", "--coco", *data["train"], "--no-timing", "--device", "cpu", *options)
+        return load_config(Path(options[1]) / "detnas.yaml").run_dir
+
+    assert run_dir("--out", "experiments/a") == here / "runs/a"
+    assert run_dir("--out", "experiments/b") == here / "runs/b"
+    assert run_dir("--out", "experiments/c", "--name", "mine") == here / "runs/mine"
+
+
 def test_a_folder_that_is_there_is_left_alone(data: dict[str, list[str]], detnas: Callable[..., str]) -> None:
     call = ["init", "--coco", *data["train"], "--no-timing", "--name", "mine", "--device", "cpu"]
     detnas(*call)
