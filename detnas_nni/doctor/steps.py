@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 
 from detnas_nni.config import Config, Finetune, Pretrain
 from detnas_nni.config.reading import load_config
-from detnas_nni.config.run_folder import BEST
+from detnas_nni.config.run_folder import BEST, SUPERNET, finetune_folder, pretrain_folder
 from detnas_nni.cost.limits import latency_table
 from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.stopwatch import device_name
@@ -45,8 +45,14 @@ class TrainingStep:
     """A supernet's training on which a search of the config depends."""
 
     step: str
-    run: TrainingRun
+    folder: Path
     settings: Pretrain | Finetune
+    run: Callable[[Config], TrainingRun]
+    """raises DetNASError if the published weights that it starts from are missing"""
+
+    @property
+    def result(self) -> Path:
+        return self.folder / SUPERNET
 
     def bytes(self, parameters: float) -> float:
         """The most that its folder takes, for a supernet of this many parameters: result and checkpoints of
@@ -64,7 +70,7 @@ def examine_run(config: Config, path: str) -> list[Finding]:
     """
     trainings = [] if is_fixed(config.space.name) else list(_trainings(config))
     return [
-        *(_state(training, path) for training in trainings),
+        *(_state(config, training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
         *_freeze(config),
         *_space(config),
@@ -78,13 +84,18 @@ def _trainings(config: Config) -> Iterator[TrainingStep]:
     detection = config.evaluation.task == "detection" and config.data.detection is not None
     inherits = config.finetune.init == "pretrain" and config.finetune.weights is None
     if config.data.classification is not None and (inherits or not detection):
-        yield TrainingStep("pretrain", pretrain_run(config), config.pretrain)
+        yield TrainingStep("pretrain", pretrain_folder(config), config.pretrain, pretrain_run)
     if detection:
-        yield TrainingStep("finetune", finetune_run(config), config.finetune)
+        yield TrainingStep("finetune", finetune_folder(config), config.finetune, finetune_run)
 
 
-def _state(training: TrainingStep, path: str) -> Finding:
-    run = training.run
+def _state(config: Config, training: TrainingStep, path: str) -> Finding:
+    try:
+        run = training.run(config)
+    except DetNASError:  # which weights are missing is a finding of `_start`
+        begun = "finished" if training.result.exists() else "not finished"
+        text = f"{begun}, in {training.folder}; not compared with the config, as its start is missing"
+        return Finding(training.step, "warning", text, "see finetune.init")
     try:
         if run.result.exists():
             run.is_finished()
@@ -173,7 +184,7 @@ def _latency(config: Config, path: str) -> Iterator[Finding]:
 
 
 def _next(config: Config, path: str, trainings: list[TrainingStep]) -> Finding:
-    unfinished = [training.step for training in trainings if not training.run.result.exists()]
+    unfinished = [training.step for training in trainings if not training.result.exists()]
     best = config.search_dir / BEST
     if unfinished:
         command = f"detnas {unfinished[0]} -c {path}"
@@ -194,8 +205,8 @@ def _disk(config: Config, trainings: list[TrainingStep]) -> Iterator[Finding]:
     parameters = PARAMETERS.get(config.space.name, max(PARAMETERS.values()))
     disks: dict[int, tuple[Path, float]] = {}
     for training in trainings:
-        if not training.run.result.exists():
-            place = existing(training.run.folder)
+        if not training.result.exists():
+            place = existing(training.folder)
             first, before = disks.get(place.stat().st_dev, (place, 0.0))
             disks[place.stat().st_dev] = (first, before + training.bytes(parameters))
     for place, needed in disks.values() or [(existing(config.run_dir), 0.0)]:

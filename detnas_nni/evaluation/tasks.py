@@ -13,6 +13,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import Tensor, nn
 
 from detnas_nni.config import Config
+from detnas_nni.config.run_folder import SUPERNET, finetune_folder, pretrain_folder
 from detnas_nni.data.cache import keep_decoded
 from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import (
@@ -29,7 +30,6 @@ from detnas_nni.errors import DataError
 from detnas_nni.metrics import GroundTruth, coco_box_ap, official_coco_box_ap, top1, voc_map
 from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze
 from detnas_nni.models.hardware import prepare
-from detnas_nni.training.runs import finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER
 from detnas_nni.util.progress import watched
 
@@ -188,7 +188,7 @@ class DetectionTask(Task):
         measured = EvaluationDataset(self._images, transform, max_bad_images=limit)
         super().__init__(config, training, measured)
         self.kind = config.detector.name
-        self.checkpoint = finetune_run(config).result
+        self.checkpoint = finetune_folder(config) / SUPERNET
         self.classes = splits.train.classes
         self._coco = official_coco_box_ap if official else coco_box_ap
         self._reports = 1 if official else config.evaluation.intermediate_results
@@ -256,7 +256,7 @@ class ClassificationTask(Task):
         images = splits.search if split == "search" else splits.test
         measured = ClassificationDataset(images, transform, max_bad_images=limit, replace_bad=False)
         super().__init__(config, training, measured)
-        self.checkpoint = pretrain_run(config).result
+        self.checkpoint = pretrain_folder(config) / SUPERNET
         self.classes = splits.train.classes
 
     def build(self) -> ClassifierSpace:

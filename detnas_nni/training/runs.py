@@ -223,8 +223,13 @@ def imagenet_start(config: Config) -> Published | None:
 
 def supernet_weights(config: Config) -> Path:
     """The supernet that a search takes its weights from. Raises CheckpointError if it is not there."""
-    run = finetune_run(config) if config.evaluation.task == "detection" else pretrain_run(config)
-    if not run.result.exists():
-        step = "finetune" if config.evaluation.task == "detection" else "pretrain"
-        raise CheckpointError(f"{run.result}: there is no supernet yet; run `detnas {step}` first")
-    return run.result
+    if config.evaluation.task == "detection":
+        step, data, folder = "finetune", "data.detection", finetune_folder(config)
+    else:
+        step, data, folder = "pretrain", "data.classification", pretrain_folder(config)
+    config.require(data)
+    # Not from the run, whose identity needs the published weights that a training may have started from.
+    result = folder / SUPERNET
+    if not result.exists():
+        raise CheckpointError(f"{result}: there is no supernet yet; run `detnas {step}` first")
+    return result

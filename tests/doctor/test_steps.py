@@ -70,6 +70,19 @@ def test_named_weights_are_opened(make_config, supernets, tmp_path):
     assert "there are no weights" in only(examine_run(missing, "my.yaml"), "finetune.weights").text
 
 
+def test_published_weights_that_are_missing_are_a_finding_of_their_own(make_config, trained_run, tmp_path):
+    start = {"init": "imagenet", "weights": str(tmp_path / "gone.pth")}
+    for run, state, step in (
+        (tmp_path / "new", "not finished", "finetune"),
+        (trained_run, "finished", "search"),
+    ):
+        found = examine_run(make_config(run, space={"name": "lite0"}, finetune=start), "my.yaml")
+        assert only(found, "finetune.init").status == "problem"
+        assert "gone.pth: there is no such file" in only(found, "finetune.init").text
+        assert only(found, "finetune").text.startswith(f"{state}, in {run}/finetune")
+        assert only(found, "next step").text == f"detnas {step} -c my.yaml"
+
+
 def test_the_run_is_looked_at_in_a_process_of_its_own(write_config, tmp_path, packages_first):
     path = write_config(tmp_path / "detnas.yaml")
     found = experiment.steps(path, ["pretrain.steps=77"])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError, DataError
+from detnas_nni.evaluation.tasks import open_task
 from detnas_nni.training.distributed import World
 from detnas_nni.training.runs import (
     TrainingRun,
@@ -208,6 +209,17 @@ def test_the_supernet_of_a_search_is_that_of_its_task(
     assert supernet_weights(make_config(supernets)) == supernets / "finetune/supernet.pt"
     classification = make_config(supernets, evaluation={"task": "classification"})
     assert supernet_weights(classification) == supernets / "pretrain/supernet.pt"
+
+
+def test_a_trained_supernet_does_without_the_published_weights_that_it_started_from(
+    supernets: Path, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    gone = {"init": "imagenet", "weights": str(tmp_path / "gone.pth")}
+    config = make_config(supernets, space={"name": "lite0"}, finetune=gone)
+    assert supernet_weights(config) == supernets / "finetune/supernet.pt"
+    assert open_task(config).checkpoint == supernets / "finetune/supernet.pt"
+    with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such file"):
+        finetune_run(config)
 
 
 def test_a_supernet_that_is_not_trained_yet_says_which_step_to_run(
