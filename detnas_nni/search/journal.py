@@ -209,8 +209,18 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
         del search["objectives"]
     # Candidates are not calibrated where the supernet was frozen.
     freeze = config.finetune.freeze if config.evaluation.task == "detection" else 0
-    frozen = {"freeze": freeze} if freeze else {}
-    return {"config": config.fingerprint(*_SECTIONS, search=search, **frozen), "supernet": supernet}
+    trained = {"freeze": freeze} if freeze else {}
+    if config.evaluation.finetune_iterations:
+        trained["candidates"] = _fine_tuning(config)
+    return {"config": config.fingerprint(*_SECTIONS, search=search, **trained), "supernet": supernet}
+
+
+def _fine_tuning(config: Config) -> dict[str, Any]:
+    """What a candidate's fine-tuning depends on besides `evaluation`; most searches have none."""
+    values = config.finetune.model_dump(include={"batch_size", "momentum"})
+    if config.evaluation.task == "classification":
+        values |= config.pretrain.model_dump(include={"dropout", "label_smoothing"})
+    return values
 
 
 def _limits(config: Config, constraint: dict[str, Any]) -> dict[str, Any]:

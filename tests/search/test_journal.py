@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path, search_identity
 from tests.search.searching import BLOCKS, tiny
 
 
@@ -219,3 +219,19 @@ def test_a_file_system_without_room_leaves_whole_lines_alone(tmp_path):
         assert Journal(path).evaluations == [evaluation(number) for number in range(count)]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+# Which searches are the same.
+
+
+def test_candidates_that_are_fine_tuned_otherwise_are_another_search(make_config, tmp_path):
+    def identity(task, iterations, **sections):
+        evaluation = {"task": task, "finetune_iterations": iterations}
+        return search_identity(make_config(tmp_path / "run", evaluation=evaluation, **sections), "hash")
+
+    changes = [{"finetune": {"batch_size": 5}}, {"finetune": {"momentum": 0.5}}]
+    of_a_classifier = [{"pretrain": {"label_smoothing": 0.3}}, {"pretrain": {"dropout": 0.3}}]
+    for task, matters in (("detection", changes), ("classification", changes + of_a_classifier)):
+        for change in changes + of_a_classifier:
+            assert identity(task, 0) == identity(task, 0, **change)
+            assert (identity(task, 2) != identity(task, 2, **change)) == (change in matters)
