@@ -241,6 +241,10 @@ def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> N
     results = read_document(path) if path.exists() and not fresh else {}
     if measured.items() <= results.items():
         _log.info("%s exists, for these weights; delete it to measure them again", path)
+        searched = _search_metrics(net.source)  # maybe another search's, or the first that there are
+        if searched is not None and searched != results["search"]:
+            results["search"] = searched
+            write_json(path, results)
     else:
         results = {
             **architecture.to_dict(cost=counts(architecture)),

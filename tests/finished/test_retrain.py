@@ -408,6 +408,21 @@ def test_a_result_that_is_lost_is_measured_again_without_a_training(
     assert files(folder(run_dir) / "detector") == weights
 
 
+def test_the_metrics_of_the_search_are_those_of_the_file_that_was_given_last(
+    run_dir: Path, final: Final, net: Path
+) -> None:
+    best, config = run_dir / "search/best_architecture.json", final(run_dir)
+    (results,) = retrain(config, [net])  # which no search has measured
+    assert read(results)["search"] is None
+    for fitness in (0.25, 0.125):
+        NET.save(best, metrics={"default": fitness})
+        retrain(config, [best])
+        assert read(results)["search"] == {"default": fitness}
+        assert read(best.with_suffix(".results.json")) == read(results)
+    retrain(config, [net])
+    assert read(results)["search"] == {"default": 0.125}
+
+
 def test_another_metric_is_measured_without_a_training(run_dir: Path, final: Final, net: Path) -> None:
     weights = files(folder(run_dir) / "detector")
     retrain(final(run_dir, evaluation={"metric": "voc"}), [net])
