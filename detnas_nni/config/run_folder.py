@@ -4,7 +4,8 @@
         pretrain/                    supernet.pt; training.json, checkpoints/, tensorboard/
         finetune/                    the same
         search/                      journal.jsonl, search.json, owner.json, decoded/, best_architecture.json,
-                                     best_within_….json, front.json, front/ with trained members;
+                                     best_architecture_rank_2.json, best_within_….json, front.json,
+                                     front/ with trained members;
                                      for NNI's trials proposals/, trials/, outcomes/, heartbeats/
         samples/                     random_00.json, random_01.json, …
         retrain/NAME/                results.json
@@ -99,10 +100,28 @@ def member_file(search_dir: Path, ops: Sequence[int]) -> Path:
     return search_dir / "front" / f"{'-'.join(map(str, ops))}.json"
 
 
-def within_file(search_dir: Path, limits: Mapping[str, float]) -> Path:
-    """The file of the best architecture within a budget."""
-    budget = "_".join(f"{key}_{limit:.10g}" for key, limit in limits.items())
-    return search_dir / f"best_within_{budget}.json"
+def best_file(search_dir: Path, rank: int = 1) -> Path:
+    """The file of a search's best architecture, or of that of another rank."""
+    return search_dir / (BEST if rank == 1 else f"best_architecture_rank_{rank}.json")
+
+
+def within_file(
+    search_dir: Path, limits: Mapping[str, float], rank: int = 1, latency_table: str | None = None
+) -> Path:
+    """The file of the best architecture within a budget, or of that of another rank.
+
+    Args:
+        search_dir: the search's folder.
+        limits: the budget.
+        rank: 1 for the best.
+        latency_table: the fingerprint of the table that a limit in ms refers to; None for the search's own.
+    """
+    parts = [f"{key}_{limit:.10g}" for key, limit in limits.items()]
+    if latency_table is not None:
+        parts.append(f"table_{latency_table[:8]}")
+    if rank > 1:
+        parts.append(f"rank_{rank}")
+    return search_dir / f"best_within_{'_'.join(parts)}.json"
 
 
 def sample_file(run_dir: Path, number: int) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config.run_folder import BEST, SEARCH, sample_file
+from detnas_nni.config.run_folder import SEARCH, best_file, sample_file
 from detnas_nni.cost.limits import FeasibleSet, feasible_set
 from detnas_nni.errors import ConstraintError, EvaluationError, UsageError
 from detnas_nni.search.journal import Evaluation, Journal
@@ -28,7 +28,8 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
         config: the search's config.
         journal: its journal; the search may have ended or still be running.
         rank: 1 for the best, 2 for the second best, and so on.
-        out: the file; `best_architecture.json` in the search's folder if None.
+        out: the file; if None `best_architecture.json` in the search's folder, for another rank than 1
+            `best_architecture_rank_N.json`.
 
     Raises:
         EvaluationError: the journal has fewer finished evaluations.
@@ -38,7 +39,7 @@ def export_best(config: Config, journal: Journal, *, rank: int = 1, out: Path | 
         raise EvaluationError(
             f"{journal.path}: {len(ranked)} finished evaluations, so there is no rank {rank}"
         )
-    path = out or config.search_dir / BEST
+    path = out or best_file(config.search_dir, rank)
     save_evaluation(config, journal, ranked[-1], path)
     return path
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from detnas_nni.config import Config
 from detnas_nni.config.run_folder import within_file
@@ -40,7 +41,8 @@ def export_within(
         limits: the largest `macs`, `params` and `latency_ms` allowed.
         rank: 1 for the best within them, 2 for the second best, and so on.
         latency_table: of the device that `latency_ms` refers to; the search's own if None.
-        out: the file; `best_within_….json` in the search's folder if None.
+        out: the file; if None `best_within_….json` in the search's folder, whose name has the limits, the
+            rank if it is not 1, and part of the table's fingerprint unless that is the search's own.
 
     Raises:
         EvaluationError: none, or fewer than `rank`, are within the limits; the message names the nearest.
@@ -48,8 +50,15 @@ def export_within(
         UsageError: a limit on latency, and no latency is known.
     """
     finished = journal.best(len(journal))
+    provenance: dict[str, Any] = {"within": dict(limits)}
+    file, fingerprint = None, None
     if "latency_ms" in limits:
-        finished = _timed(config, finished, latency_table)
+        file = _table_file(config, finished, latency_table)
+    if file is not None:
+        table = read_latency_table(file, space=config.space.name, options=config.space.options)
+        finished = [replace(e, cost={**e.cost, "latency_ms": table.predict(e.ops) / 1000}) for e in finished]
+        fingerprint = table.fingerprint
+        provenance["latency_table"] = {"file": str(file), "fingerprint": fingerprint}
     within = [e for e in finished if all(e.cost[key] <= limit for key, limit in limits.items())]
     budget = describe(limits)
     if len(within) < rank:
@@ -66,8 +75,8 @@ def export_within(
             "search with search.strategy: pareto, or with search.constraint near that budget, would",
             *(len(near), len(finished), budget),
         )
-    path = out or within_file(config.search_dir, limits)
-    save_evaluation(config, journal, within[rank - 1], path, within=dict(limits))
+    path = out or within_file(config.search_dir, limits, rank, fingerprint)
+    save_evaluation(config, journal, within[rank - 1], path, **provenance)
     return path
 
 
@@ -89,15 +98,15 @@ def _nearest(finished: Sequence[Evaluation], limits: Mapping[str, float]) -> str
     return f"; the nearest has {costs} (ops {','.join(map(str, nearest.ops))})"
 
 
-def _timed(config: Config, finished: Sequence[Evaluation], table: Path | None) -> list[Evaluation]:
-    """The evaluations with their latency: by the given table, else the search's own, else the config's."""
+def _table_file(config: Config, finished: Sequence[Evaluation], table: Path | None) -> Path | None:
+    """The table that latencies are read from: the given one, else the config's; None for a search that knows
+    them."""
     if table is None and all("latency_ms" in e.cost for e in finished):
-        return list(finished)
+        return None
     table = table or config.search.constraint.latency_table
     if table is None:
         raise UsageError(
             "--within latency_ms: this search had no latency table; measure one on the target device "
             "(`detnas latency`), and pass it as --latency-table"
         )
-    latency = read_latency_table(table, space=config.space.name, options=config.space.options)
-    return [replace(e, cost={**e.cost, "latency_ms": latency.predict(e.ops) / 1000}) for e in finished]
+    return table

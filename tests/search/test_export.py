@@ -67,6 +67,13 @@ def test_the_second_best_is_the_second_best(session, tmp_path, rank, op):
     assert not (session.folder / "best_architecture.json").exists()
 
 
+def test_another_rank_leaves_the_best_where_it_is(session):
+    best = export_best(session.config, session.journal)
+    second = export_best(session.config, session.journal, rank=2)
+    assert second == session.folder / "best_architecture_rank_2.json"
+    assert [json.loads(path.read_text())["ops"][0] for path in (best, second)] == [2, 3]
+
+
 def test_a_rank_that_was_not_evaluated_is_refused(session):
     with pytest.raises(EvaluationError, match=r"journal\.jsonl: 3 finished .* there is no rank 4"):
         export(session, rank=4)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +161,29 @@ def test_milliseconds_may_be_asked_of_a_search_that_knew_none(run, tmp_path):
     fast = [e for e in run[1].best(60) if by_hand().predict(e.ops) <= limit * 1000]
     assert found["ops"] == list(fast[0].ops) != list(run[1].best()[0].ops)
     assert found["cost"]["latency_ms"] == by_hand().predict(found["ops"]) / 1000
+
+
+def test_every_rank_and_every_table_has_a_file_of_its_own(run, tmp_path):
+    config, journal = run
+    tables = {"a": by_hand(), "b": replace(by_hand(), rest_us=by_hand().rest_us + 1)}
+    files = [export_within(config, journal, {"macs": 1e9}, rank=rank) for rank in (1, 2)]
+    for name, table in tables.items():
+        file = tmp_path / f"{name}.json"
+        table.save(file)
+        for rank in (1, 2):
+            files.append(export_within(config, journal, {"latency_ms": 1e3}, rank=rank, latency_table=file))
+            provenance = json.loads(files[-1].read_text())["provenance"]
+            assert provenance["latency_table"] == {"file": str(file), "fingerprint": table.fingerprint}
+    short = {name: table.fingerprint[:8] for name, table in tables.items()}
+    assert [path.name for path in files] == [
+        "best_within_macs_1000000000.json",
+        "best_within_macs_1000000000_rank_2.json",
+        *(
+            f"best_within_latency_ms_1000_table_{short[name]}{rank}.json"
+            for name in tables
+            for rank in ("", "_rank_2")
+        ),
+    ]
 
 
 def test_without_any_table_milliseconds_are_refused_with_the_way_to_one(run):
