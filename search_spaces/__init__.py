@@ -8,6 +8,7 @@ loaded when a trunk is built.
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "STAGES",
     "Choice",
     "SpaceError",
+    "all_options",
     "build_trunk",
     "costs",
     "is_fixed",
@@ -62,6 +64,11 @@ def build_trunk(space: str, **options: Any) -> "nn.Module":
     from search_spaces import trunk
 
     return trunk.build_trunk(space, **options)
+
+
+def all_options(space: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """A trunk's options with a built-in trunk's default filled in, which a config may leave out."""
+    return {**({"shuffle": "interleave"} if space in SIZES else {}), **options}
 
 
 @lru_cache(maxsize=32)

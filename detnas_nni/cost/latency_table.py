@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detnas_nni.errors import LatencyError
 from detnas_nni.util.files import write_json
-from search_spaces import layout
+from search_spaces import all_options, layout
 
 TORCH = "torch"
 """Eager torch, as a runtime."""
@@ -179,7 +179,7 @@ def read_latency_table(
     made_for = file.conditions
     if made_for.space != space:
         raise _refused(path, f"for the space {made_for.space!r}, but {space!r} is needed")
-    if options is not None and made_for.options != options:
+    if options is not None and all_options(space, made_for.options) != all_options(space, options):
         raise _refused(
             path, f"for a trunk with the options {made_for.options}, but {dict(options)} are needed"
         )

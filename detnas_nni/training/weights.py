@@ -16,7 +16,7 @@ from detnas_nni.errors import ArchitectureError, CheckpointError
 from detnas_nni.training.tensors import load_tensors, write_tensors
 from detnas_nni.util.files import replace_file
 from detnas_nni.util.text import show
-from search_spaces import BUILT_IN, SIZES
+from search_spaces import BUILT_IN, all_options
 
 CLASSIFIER = "classifier"
 """The kind of a classifier's weights; a detector's kind is its name."""
@@ -104,17 +104,14 @@ class Weights:
         """Whether the classes are mere numbers, as in the authors' weights: then only their order counts."""
         return self.info.classes == tuple(map(str, range(len(self.info.classes))))
 
-    def _all_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A trunk's options with a built-in trunk's default filled in, which a config may leave out."""
-        return {**({"shuffle": "interleave"} if self.info.space in SIZES else {}), **options}
-
     def expect(self, **fields: Any) -> None:
         """Raise CheckpointError if a field of `info` is not what the config says."""
+        space = self.info.space
         for name, expected in fields.items():
             found = getattr(self.info, name)
             if name == "classes" and self._has_no_class_names and len(found) == len(expected):
                 continue
-            if name == "options" and self._all_options(found) == self._all_options(expected):
+            if name == "options" and all_options(space, found) == all_options(space, expected):
                 continue
             if found != expected:
                 raise CheckpointError(

@@ -102,6 +102,15 @@ def test_a_file_that_does_not_fit_is_refused_by_name_and_key(tmp_path, change, m
         read_latency_table(path, space="tiny", options={})
 
 
+def test_a_default_that_is_spelled_out_is_no_other_option(tmp_path):
+    spelled_out = {"shuffle": "interleave"}
+    for measured, wanted in (({}, spelled_out), (spelled_out, {})):
+        by_hand(options=measured).save(tmp_path / "latency.json")
+        read_latency_table(tmp_path / "latency.json", space="tiny", options=wanted)
+        with pytest.raises(LatencyError, match=r"but \{'shuffle': 'even_odd'\} are needed"):
+            read_latency_table(tmp_path / "latency.json", space="tiny", options={"shuffle": "even_odd"})
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'"x"', b"[" * 10_000, b" " * 1_000_001])
 def test_a_file_that_is_no_table_is_refused(tmp_path, content):
     path = tmp_path / "latency.json"
