@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from detnas_nni.architecture import Ops
-from detnas_nni.cost.latency_check import checked, draw_apart, typical
+from detnas_nni.cost.latency_check import checked, draw_apart, expect_rounds, typical
 from detnas_nni.cost.latency_table import Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, device_name, no_garbage_collection
 from detnas_nni.errors import LatencyError, UsageError
@@ -166,9 +166,10 @@ def measure_deployed(
         seed: for the architectures.
 
     Raises:
-        UsageError: a fixed net; a runtime or provider that is not installed.
+        UsageError: a fixed net; too few rounds; a runtime or provider that is not installed.
         LatencyError: the runtime cannot run a part of the trunk.
     """
+    expect_rounds(rounds)
     options, threads = dict(options or {}), torch.get_num_threads()
     trunk = ChangingTrunk(space, options, resolution, "cpu")
     runner = Runner(runtime, threads)

@@ -16,7 +16,7 @@ from detnas_nni.architecture import Ops
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import LATENCY
 from detnas_nni.cost.deployed import measure_deployed
-from detnas_nni.cost.latency_check import checked, draw_apart, typical
+from detnas_nni.cost.latency_check import checked, draw_apart, expect_rounds, typical
 from detnas_nni.cost.latency_table import TORCH, Conditions, LatencyTable
 from detnas_nni.cost.stopwatch import ChangingTrunk, Laps, Stopwatch, device_name, no_garbage_collection
 from detnas_nni.errors import UsageError
@@ -26,7 +26,6 @@ _log = logging.getLogger(__name__)
 
 
 _WARM_UP = 3  # rounds that do not count: libraries choose their kernels, caches fill
-_FEWEST_ROUNDS = 4  # so that a net that is set aside is measured twice
 _CHECKED_EVERY = 2  # a net that is set aside is measured in every second round
 
 
@@ -68,8 +67,7 @@ def measure_latency(
 
     Raises `UsageError` for a fixed net or too few rounds, and `SpaceError` like `search_spaces.build_trunk`.
     """
-    if rounds < _FEWEST_ROUNDS:
-        raise UsageError(f"{rounds} rounds: at least {_FEWEST_ROUNDS} are needed")
+    expect_rounds(rounds)
     device, options = torch.device(device), dict(options or {})
     trunk = ChangingTrunk(space, options, resolution, device)
     measured = _measure(trunk, resolution, batch_size, rounds, check, np.random.default_rng(seed))

@@ -10,9 +10,17 @@ import numpy as np
 
 from detnas_nni.architecture import Ops
 from detnas_nni.cost.latency_table import Check, LatencyTable
+from detnas_nni.errors import UsageError
 
 _SET_ASIDE_OF = 100  # at most one of this many architectures of a space is set aside
 _QUANTILE = 0.2
+_FEWEST_ROUNDS = 4  # so that a net that is set aside is measured twice, even in every second round only
+
+
+def expect_rounds(rounds: int) -> None:
+    """Raise UsageError if a measurement of so few rounds cannot be checked."""
+    if rounds < _FEWEST_ROUNDS:
+        raise UsageError(f"{rounds} rounds: at least {_FEWEST_ROUNDS} are needed")
 
 
 def draw_apart(sizes: Sequence[int], check: int, rng: np.random.Generator) -> list[Ops]:

@@ -124,6 +124,12 @@ def test_on_the_command_line(foreign_trunks, tmp_path, monkeypatch, capsys):
     assert f"  runtime onnxruntime {onnxruntime.__version__}\n" in capsys.readouterr().out
 
 
+def test_too_few_rounds_are_refused_before_anything_is_exported(foreign_trunks, monkeypatch):
+    monkeypatch.setattr("detnas_nni.cost.deployed.exported", None)
+    with pytest.raises(UsageError, match="1 rounds: at least 4"):
+        measure_deployed(SPACE, resolution=32, rounds=1)
+
+
 def test_a_provider_that_is_not_there_is_named(foreign_trunks, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(
