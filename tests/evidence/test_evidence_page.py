@@ -174,6 +174,17 @@ def test_a_variant_is_compared_with_the_standard_in_the_supernets_that_have_it(
     assert cells[4].startswith("-1.667 [")
 
 
+def test_a_variant_that_gives_all_nets_the_same_fitness_is_named_without_an_order(
+    ranked: Path, pen: Callable[[Path], Any]
+) -> None:
+    nets = drawn(read_study(ranked).parts["small"])
+    pen(ranked).fitness("s0", dict.fromkeys(nets, 0.0), "reset-alone")
+    pen(ranked).fitness("s0", dict(zip(nets, (0.4, 0.3, 0.2, 0.1), strict=True)), "top-1")
+    text = text_of(ranked)
+    assert "BN reset, not recalibrated: all nets have the same fitness, 0.000 in s0, so no order" in text
+    assert "All nets have the same fitness with: BN reset, not recalibrated." in text
+
+
 def test_starts_are_told_apart_only_where_their_seeds_do_not_overlap(
     ranked: Path, pen: Callable[[Path], Any]
 ) -> None:

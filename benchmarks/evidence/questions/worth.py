@@ -64,6 +64,7 @@ def worth(evidence: Evidence) -> Answer:
         ]
         for variant in variants
     ]
+    without = _without_order(evidence)
     standard = mean_tau(_standard(evidence, evidence.supernets), [test_ap(net) for net in evidence.trained])
     body = "\n".join(
         [
@@ -72,12 +73,15 @@ def worth(evidence: Evidence) -> Answer:
             "by net, in the supernets that both were measured in.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
+            *(f"\n{sentence}" for sentence in without.values()),
         ]
     )
     image = intervals(
         {variant.name: variant.change for variant in variants}, "change of τ against the standard", zero=True
     )
     summary = f"Parts on {evidence.name}, change of τ against the standard: {_clauses(variants)}."
+    if without:
+        summary += f" All nets have the same fitness with: {', '.join(map(_meaning, without))}."
     return Answer(title, summary, body, {f"evidence-worth-{evidence.name}.svg": image})
 
 
@@ -96,6 +100,24 @@ def _variants(evidence: Evidence) -> Iterator[_Variant]:
     for variant in evidence.part.supernet_variants:
         places = {name: (f"{name}-{variant}", SEARCH) for name in evidence.supernets}
         yield from _variant(evidence, variant, places)
+
+
+def _without_order(evidence: Evidence) -> dict[str, str]:
+    """A sentence for each protocol that gives all nets of a supernet the same fitness."""
+    found = {}
+    for protocol in evidence.part.protocols:
+        lines = {
+            name: evidence.fitness(evidence.trained, name, protocol) or [] for name in evidence.supernets
+        }
+        values = {name: {line["fitness"] for line in of} for name, of in lines.items() if len(of) > 1}
+        same = [f"{number(min(of))} in {name}" for name, of in values.items() if len(of) == 1]
+        if same:
+            keys = raw("fitness", f"{evidence.name}/fitness/s*/{protocol}/")
+            where = ", ".join(same)
+            found[protocol] = (
+                f"{_meaning(protocol)}: all nets have the same fitness, {where}, so no order ({keys})."
+            )
+    return found
 
 
 def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]]) -> Iterator[_Variant]:
