@@ -29,7 +29,7 @@ def add_init(commands: Commands) -> None:
         _init,
         "write an experiment for your own data",
         "Check your data, say what is wrong with it, and write an experiment's folder that fits it, this "
-        "machine and your time. docs/data.md has options that are rarely needed.",
+        "machine and your time. docs/data.md has a few more options.",
         "detnas init --coco images train.json --test images test.json --hours 8",
     )
     command.usage = "detnas init (PATH | --coco IMAGES FILE | --voc DIR) [--hours H] …"
