@@ -222,9 +222,10 @@ def _ranking_clause(figures: Figures, ranking: Ranking, measure: str) -> str:
         return f"cannot tell how well the search ranks: all {nets} have the same {measure} or fitness"
     numbers = f"τ {tau.value:.2f}, 95 % interval {tau.low:.2f} to {tau.high:.2f}, {nets}"
     if ranking == "cannot tell":
+        chance = f"is within ±{figures.no_relation:.2f}" if figures.no_relation < 1 else "may be anything"
         return (
-            f"cannot tell whether the search ranks better than chance ({numbers}; without any relation τ is "
-            f"within ±{figures.no_relation:.2f})"
+            f"cannot tell whether the search ranks better than chance ({numbers}; without any relation τ "
+            f"{chance})"
         )
     seeds = figures.between_seeds
     ceiling = "" if seeds is None else f"; another seed of the same nets agrees at τ {seeds.value:.2f}"
