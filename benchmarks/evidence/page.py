@@ -34,6 +34,11 @@ the same nets trained on their own. This page says how far that held in our meas
 of it concerns the space `tiny`, small images and schedules of minutes on a CPU. Whether it holds for ImageNet
 and COCO has not been measured here.
 
+All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper. With
+schedules this short that is a handicap, which [own-data.md](own-data.md#from-random-weights) measures: the
+classifier's convolutions have grown so large that the detector's training hardly moves them. So the AP here is
+lower than these nets can reach, and what a search finds after a start without that handicap is not known yet.
+
 ## In short
 """
 
