@@ -36,8 +36,8 @@ and COCO has not been measured here.
 
 All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper. With
 schedules this short that is a handicap, which [own-data.md](own-data.md#from-random-weights) measures: the
-classifier's convolutions have grown so large that the detector's training hardly moves them. So the AP here is
-lower than these nets can reach, and what a search finds after a start without that handicap is not known yet.
+classifier's convolutions have grown so large that the detector's training hardly moves them. So the AP here
+is lower than these nets can reach, and what a search finds without that handicap is not known yet.
 
 ## In short
 """
