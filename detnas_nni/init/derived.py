@@ -139,6 +139,17 @@ class Derived:
         """Whether the detector around the trunk is narrow, for a CPU."""
         return self.space == "tiny" or (self.pretraining.kind == "imagenet" and not self.machine.gpus)
 
+    @property
+    def final_start(self) -> str:
+        """`retrain.init`: where the final net's detector starts.
+
+        After a short pre-training, as on crops on a CPU, its convolutions have become too large for the steps
+        of the detector's training to move them; from random weights AP was higher by half.
+        """
+        if not self.search:
+            return "imagenet"
+        return "scratch" if self.pretraining.kind == "crops" and self.space == "tiny" else "supernet"
+
     @cached_property
     def input(self) -> InputSize:
         found, limits = self.found, _GPU if self.machine.gpus else _CPU

@@ -93,7 +93,8 @@ def test_a_coco_sets_plan_runs(data: dict[str, list[str]], detnas: Callable[...,
     assert len(open_detection(config.data.detection, 0).search) == config.data.detection.holdout == 5
     run_all(file, detnas)
     assert [command[0] for command in commands(file)] == ["data", "pretrain", "finetune", "search", "retrain"]
-    assert list((here / "runs/mine/fast-dev-run/retrain").glob("*/results.json"))
+    assert commands(file)[-1][-2:] == ["--init", config.retrain.init] == ["--init", "scratch"]
+    assert list((here / "runs/mine/fast-dev-run/retrain").glob("*-scratch/results.json"))
 
 
 def test_a_plans_commands_can_be_run_as_they_are(
