@@ -22,6 +22,7 @@ import nni
 import numpy as np
 from nni.nas.evaluator import Evaluator
 from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.strategy.base import Strategy
 
 from detnas_nni.architecture import Architecture, Ops
 from detnas_nni.config import Config, load_config
@@ -64,9 +65,15 @@ def volumes(points: list[tuple[float, float]], least: int, greatest: int) -> lis
 def run(config: Config, evaluator: KnownEvaluator) -> list[tuple[float, float]]:
     """Negative fitness and MACs of each candidate, in the order of their proposal."""
     feasible = feasible_set(config)
-    strategy, engine = build_strategy(config, feasible), SequentialExecutionEngine()
+    models = searched(build_strategy(config, feasible), config, evaluator)
+    return [(-model.metric, feasible.table.cost(model.ops).macs) for model in models]
+
+
+def searched(strategy: Strategy, config: Config, evaluator: KnownEvaluator) -> list[CandidateModel]:
+    """The candidates of a whole search, measured, in the order of their proposal."""
+    engine = SequentialExecutionEngine()
     strategy(candidate_space(config.space.name, evaluator), engine)
-    return [(-model.metric, feasible.table.cost(model.ops).macs) for model in engine.list_models()]
+    return list(engine.list_models())
 
 
 def main() -> None:

@@ -27,21 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nni.nas.execution import SequentialExecutionEngine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import OneHotEncoder
 
-from benchmarks.fronts import KnownEvaluator
+from benchmarks.fronts import KnownEvaluator, searched
 from detnas_nni.architecture import Ops
 from detnas_nni.audit.statistics import mean_interval, sign_flip_test, tau_b
 from detnas_nni.config import load_config
 from detnas_nni.cost.limits import feasible_set
 from detnas_nni.search.evolution import DetNASEvolution
 from detnas_nni.search.proposing import Proposer
-from detnas_nni.search.space import CandidateModel, candidate_space
+from detnas_nni.search.space import CandidateModel
 from detnas_nni.util.seeding import generator
 from search_spaces import layout
 
@@ -128,9 +127,7 @@ def main() -> None:
             else:
                 model = MODELS[name]
                 strategy = ScreenedEvolution(proposer, model, times=options.times, at_random=0.25, **numbers)
-            engine = SequentialExecutionEngine()
-            strategy(candidate_space(config.space.name, evaluator), engine)
-            fitness = [model.metric for model in engine.list_models()]
+            fitness = [model.metric for model in searched(strategy, config, evaluator)]
             curves[name].append(np.maximum.accumulate(fitness).round(5).tolist())
             if isinstance(strategy, ScreenedEvolution):
                 order[name] += strategy.order

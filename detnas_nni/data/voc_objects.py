@@ -89,9 +89,8 @@ def _degrees(entry: Element) -> float:
     angle = number(entry.findtext("robndbox/angle"))
     if angle is None or entry.find("bndbox") is not None:
         return 0.0
-    return math.degrees(
-        math.remainder(angle, math.tau)
-    )  # within a turn: degrees of a huge angle are infinite
+    # Within a turn: the degrees of a huge angle are infinite.
+    return math.degrees(math.remainder(angle, math.tau))
 
 
 def _marks(entry: Element) -> Mapping[str, Any]:

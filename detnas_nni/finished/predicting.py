@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config, Hardware
 from detnas_nni.config.run_folder import DETECTIONS, predictions_folder
 from detnas_nni.data.images import BadImageError, read_image
-from detnas_nni.data.records import DetectionSet, ImageRecord
+from detnas_nni.data.records import ImageRecord
 from detnas_nni.data.splits import DetectionSplits
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.finished.nets import FinishedDetector
@@ -100,10 +100,11 @@ def predict(
     detector = net.to(device)
     data = None if config is None else config.data.detection
     upright = data is None or data.exif != "stored"
-    records = {record.file.resolve(): record for split in _splits(splits) for record in split.records}
+    known = records_by_file(splits)
+    records = {file: record for split in known for file, record in split.items()}
     results: list[dict[str, Any]] = []
     unreadable: list[Path] = []
-    for image_id, file, name in zip(image_ids(files, splits), files, drawn_names(files), strict=True):
+    for image_id, file, name in zip(image_ids(files, known), files, drawn_names(files), strict=True):
         try:
             image = _read(file, records.get(file.resolve()), upright)
         except BadImageError as error:
@@ -126,19 +127,27 @@ def _read(file: Path, record: ImageRecord | None, upright: bool) -> Tensor:
     return read_image(file, record.size, upright=record.upright)
 
 
-def image_ids(files: Sequence[Path], splits: DetectionSplits | None) -> list[int | str]:
-    """The annotation file's own ids if all images are in one split of the config, else numbers from 1."""
-    for split in _splits(splits):
-        known = {record.file.resolve(): record.own_id for record in split.records}
-        own = [known.get(file.resolve()) for file in files]
+def image_ids(files: Sequence[Path], known: Sequence[Mapping[Path, ImageRecord]]) -> list[int | str]:
+    """The annotation file's own ids if all images are in one split of the config, else numbers from 1.
+
+    Args:
+        files: the images.
+        known: those of each split, as `records_by_file` gives them.
+    """
+    places = [file.resolve() for file in files]
+    for split in known:
+        own = [split[place].own_id if place in split else None for place in places]
         if None not in own and len(set(own)) == len(own):
             return own
     return list(range(1, len(files) + 1))
 
 
-def _splits(splits: DetectionSplits | None) -> list[DetectionSet]:
+def records_by_file(splits: DetectionSplits | None) -> list[dict[Path, ImageRecord]]:
+    """The images of the test split, of the search split and of all training images, by their real paths."""
     found = [] if splits is None else [splits.test, splits.search, splits.whole]
-    return [split for split in found if split is not None]
+    return [
+        {record.file.resolve(): record for record in split.records} for split in found if split is not None
+    ]
 
 
 @torch.no_grad()

@@ -38,7 +38,7 @@ from detnas_nni.training.distributed import World, barrier, joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.pretrained import Published, published, published_supernet
-from detnas_nni.training.runs import TrainingRun, supernet_weights
+from detnas_nni.training.runs import TrainingRun, imagenet_start, supernet_weights
 from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
 from detnas_nni.util.files import write_json
@@ -125,8 +125,7 @@ class _FinalNet:
     @property
     def _published(self) -> Published:
         """Those of the supernet's start, if that is from ImageNet, too; the installed ones otherwise."""
-        tuning = self.config.finetune
-        return published(self.config.space.name, tuning.weights if tuning.init == "imagenet" else None)
+        return imagenet_start(self.config) or published(self.config.space.name)
 
     @property
     def folder(self) -> Path:

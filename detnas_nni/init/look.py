@@ -57,9 +57,13 @@ class Look:
     @cached_property
     def groups(self) -> list[list[Path]]:
         """Groups of training images of the same picture that are small enough to hold out together."""
+        return [group for group in self.training_groups if 1 < len(group) <= len(self.train) / 2]
+
+    @cached_property
+    def training_groups(self) -> list[list[Path]]:
+        """The training images of each group of copies, maybe none or one."""
         training = {record.file for record in self.train.records}
-        groups = [[file for file in group if file in training] for group in self.copies.groups]
-        return [group for group in groups if 1 < len(group) <= len(self.train) / 2]
+        return [[file for file in group if file in training] for group in self.copies.groups]
 
     def corrected(self) -> list[str]:
         """Lines about what was read differently from how it is written, and other remarks."""

@@ -118,9 +118,7 @@ def _copies(found: Look) -> Iterator[Problem]:
             f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or not "
             "at all (copies.json, data.detection.copies)"
         )
-    training = {record.file for record in found.train.records}
-    series = [[file for file in group if file in training] for group in found.copies.groups]
-    large = [group for group in series if len(group) > len(found.train) / 2]
+    large = [group for group in found.training_groups if len(group) > len(found.train) / 2]
     if large and held_out:
         yield Problem(
             f"{len(large[0]):,} of {len(found.train):,} training images are one series by name or "

@@ -15,7 +15,7 @@ from detnas_nni.data.images import read_image
 from detnas_nni.data.splits import open_detection
 from detnas_nni.finished.exporting import export
 from detnas_nni.finished.nets import FinishedDetector
-from detnas_nni.finished.predicting import coco_results, detect, drawn_names, image_ids
+from detnas_nni.finished.predicting import coco_results, detect, drawn_names, image_ids, records_by_file
 from detnas_nni.finished.sources import load_net, save_net
 from tests.data.data_builders import coco_content, write_coco
 from tests.finished.conftest import Trained
@@ -223,12 +223,12 @@ def test_images_of_a_split_have_the_ids_of_its_annotation_file(tmp_path: Path) -
         entry["id"] = annotation["image_id"] = own
     images, annotations = write_coco(tmp_path, content)
     data = DetectionData(train=CocoSplit(images=images, annotations=annotations), holdout=1)
-    splits = open_detection(data, seed=0)
+    known = records_by_file(open_detection(data, seed=0))
     files = [images / f"{number}.png" for number in (2, 0)]
-    assert image_ids(files, splits) == [uuids[2], uuids[0]]
+    assert image_ids(files, known) == [uuids[2], uuids[0]]
     assert (
-        image_ids([*files, tmp_path / "other.png"], splits)
-        == image_ids([*files, files[0]], None)
+        image_ids([*files, tmp_path / "other.png"], known)
+        == image_ids([*files, files[0]], records_by_file(None))
         == [1, 2, 3]
     )
 
