@@ -97,7 +97,7 @@ _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
 # Keys added after the first trainings, and the values that those used. A training with the same values is the
 # same training, so that older folders and checkpoints can still be resumed.
-_LATER = {"sampling": "uniform", "average_last": None, "freeze": 0}
+_LATER = {"sampling": "uniform", "average_last": None, "freeze": 0, "rescale": False}
 
 Sampling = Literal["uniform", "balanced", "fair"]
 
@@ -189,6 +189,13 @@ class Finetune(Training):
         ge=0,
         description="keep the stem and this many first stages of the trunk as they start, including BN "
         "statistics: 1 to 4 in the built-in spaces, 0 for none; for few images and a trained start",
+    )
+    rescale: bool = Field(
+        False,
+        description="give every convolution before a BN of the trunk the norm of freshly drawn weights, "
+        "where the training starts from others: the net computes the same, but steps change it as fast as "
+        "one that starts from nothing; for a start from a short pre-training, which leaves large weights "
+        "(docs/own-data.md) [R: no]",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps at which lr drops [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")

@@ -31,7 +31,7 @@ from detnas_nni.cost.table import counts
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
 from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.evaluation.tasks import Metrics
-from detnas_nni.models import DetectorSpace, check_freeze
+from detnas_nni.models import check_freeze
 from detnas_nni.search.best import versions
 from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.training.distributed import World, barrier, joined
@@ -39,7 +39,6 @@ from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.pretrained import Published, published, published_supernet
 from detnas_nni.training.runs import TrainingRun, imagenet_start, supernet_weights
-from detnas_nni.training.tensors import fill
 from detnas_nni.training.weights import CLASSIFIER, Weights, file_hash, load_weights
 from detnas_nni.util.files import write_json
 
@@ -211,23 +210,15 @@ def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
     if not run.is_finished(fresh):
         job = DetectionJob(config, retraining.finetune or config.finetune, whole=retraining.held_out)
         weights = net.starting_weights()
-        start = None if weights is None else partial(_start, weights, job)
+        if weights is not None:
+            _log.info("the detector starts from %s", weights.path)
+        start = None if weights is None else partial(job.start_from, weights)
         train(job, run, world, net=net.architecture, start_from=start, fresh=fresh)
     results = net.folder / RESULTS
     if world.is_main:
         _write_results(net, results, run.result, fresh)
     barrier()
     return results
-
-
-def _start(weights: Weights, job: DetectionJob, model: DetectorSpace) -> None:
-    """Load weights into a detector: all of those of the same detector, only the trunk of any other net."""
-    _log.info("the detector starts from %s", weights.path)
-    if weights.info.kind == job.kind:
-        weights.expect(classes=job.classes)
-        fill(model, weights.state, weights.path)
-    else:
-        fill(model.trunk, weights.trunk_state, weights.path)
 
 
 def _write_results(net: _FinalNet, path: Path, detector: Path, fresh: bool) -> None:

@@ -1,10 +1,13 @@
-"""Batch normalisation in a net: its momentum for training, and its folding for a net in eval mode."""
+"""Batch normalisation in a net: its momentum, the scale of the convolutions before it, and its folding."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -25,6 +28,31 @@ def set_bn_momentum(module: nn.Module, momentum: float | None) -> None:
             layer.momentum = momentum
 
 
+@contextmanager
+def scale_of_drawn_weights(net: nn.Module) -> Iterator[None]:
+    """Bring the weights that a net is given in this context to the scale of those that it has before.
+
+    A convolution before BN has a scale without meaning: BN divides by it. But a step of SGD turns a large
+    weight less than a small one, as if the learning rate were lower by the square of the norm (arXiv
+    1706.05350). So every convolution directly before BN in an `nn.Sequential` gets the Frobenius norm back
+    that it was drawn with, and the BN its statistics to match: the net computes the same, up to BN's ε.
+    Other convolutions keep their scale, and so does one whose weights are zero.
+    """
+    drawn = {conv: conv.weight.detach().norm() for _, _, conv, _ in _convs_before_norms(net)}
+    yield
+    with torch.no_grad():
+        for _, _, conv, norm in _convs_before_norms(net):
+            loaded = conv.weight.norm()
+            if not loaded:
+                continue
+            scale = drawn[conv] / loaded
+            conv.weight *= scale
+            if conv.bias is not None:
+                conv.bias *= scale
+            norm.running_mean *= scale
+            norm.running_var *= scale**2
+
+
 def fold_batch_norm(net: nn.Module) -> int:
     """Fold every BN directly after a convolution in an `nn.Sequential`, in place; return their number.
 
@@ -36,18 +64,25 @@ def fold_batch_norm(net: nn.Module) -> int:
     """
     if net.training:
         raise ValueError("BN is folded in eval mode; the net is in training mode")
+    pairs = list(_convs_before_norms(net))
+    for parent, (name, following), conv, norm in pairs:
+        parent._modules[name] = fuse_conv_bn_eval(conv, norm)
+        parent._modules[following] = nn.Identity()
+    return len(pairs)
+
+
+_Pair = tuple[nn.Sequential, tuple[str, str], nn.Conv2d, _BatchNorm | FrozenBatchNorm]
+
+
+def _convs_before_norms(net: nn.Module) -> Iterator[_Pair]:
+    """Every convolution with a BN that sees its output alone: where they are, their names there, and both."""
     uses = Counter(module for parent in net.modules() for module in parent._modules.values())
-    folded = 0
     for parent in net.modules():
         if not isinstance(parent, nn.Sequential) or type(parent).forward is not nn.Sequential.forward:
             continue
-        names = list(parent._modules)
-        for name, following in pairwise(names):
-            conv, norm = parent._modules[name], parent._modules[following]
+        for names in pairwise(parent._modules):
+            conv, norm = (parent._modules[name] for name in names)
             if not (isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm | FrozenBatchNorm)):
                 continue
             if uses[conv] == uses[norm] == 1 and norm.track_running_stats:
-                parent._modules[name] = fuse_conv_bn_eval(conv, norm)
-                parent._modules[following] = nn.Identity()
-                folded += 1
-    return folded
+                yield parent, names, conv, norm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch.nn.functional as F
@@ -18,9 +19,11 @@ from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, Tra
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
 from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze, set_bn_momentum
+from detnas_nni.models.batchnorm import scale_of_drawn_weights
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.distributed import World
-from detnas_nni.training.weights import CLASSIFIER
+from detnas_nni.training.tensors import fill
+from detnas_nni.training.weights import CLASSIFIER, Weights
 
 _log = logging.getLogger(__name__)
 
@@ -163,6 +166,18 @@ class DetectionJob(Job[cfg.Finetune]):
         model = DetectorSpace(space.name, len(self.classes), self.config.detector, space.options)
         freeze(model.trunk, self.settings.freeze, space=space.name)
         return model
+
+    def start_from(self, weights: Weights, model: DetectorSpace) -> None:
+        """Copy weights into a detector: all of those of the same detector, only the trunk of any other net.
+
+        Raises CheckpointError if they do not fit.
+        """
+        with scale_of_drawn_weights(model.trunk) if self.settings.rescale else nullcontext():
+            if weights.info.kind == self.kind:
+                weights.expect(classes=self.classes)
+                fill(model, weights.state, weights.path)
+            else:
+                fill(model.trunk, weights.trunk_state, weights.path)
 
     def losses(
         self, model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]]]
