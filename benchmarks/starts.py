@@ -6,7 +6,7 @@ Every arm gets the same CPU time, on which its steps are planned as `detnas init
 are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
 the detector's trainings. Each line has the time that was really used, including the test split's evaluation.
 
-- `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from random weights;
+- `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from the supernet's weights;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
   MACs, retrained from the supernet's weights;
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of

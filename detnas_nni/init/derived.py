@@ -141,14 +141,8 @@ class Derived:
 
     @property
     def final_start(self) -> str:
-        """`retrain.init`: where the final net's detector starts.
-
-        After a short pre-training, as on crops on a CPU, its convolutions have become too large for the steps
-        of the detector's training to move them; from random weights AP was higher by half.
-        """
-        if not self.search:
-            return "imagenet"
-        return "scratch" if self.pretraining.kind == "crops" and self.space == "tiny" else "supernet"
+        """`retrain.init`: where the final net's detector starts."""
+        return "supernet" if self.search else "imagenet"
 
     @cached_property
     def input(self) -> InputSize:

@@ -61,7 +61,6 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
 
 _FINAL_STARTS = {
     "supernet": "quick; the paper's `classification` first trains a classifier from scratch",
-    "scratch": "after crops better than the supernet's weights (docs/own-data.md, From random weights)",
     "imagenet": "the published net is trained alone",
 }
 
@@ -148,6 +147,10 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
+    if derived.pretraining.trains:
+        tree["rescale"] = Value(
+            True, "a short pre-training leaves weights too large to be trained further (docs/own-data.md)"
+        )
     milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
     return (
         tree

@@ -51,8 +51,9 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     assert run.searches is searched
     if share is not None:
         assert config.search.constraint.max_macs == int(share * MACS)
-    from_scratch = arm in ("crops", "random")
-    assert config.retrain.init == ("scratch" if from_scratch else "supernet" if searched else "imagenet")
+    alone = "scratch" if arm == "random" else "imagenet"
+    assert config.retrain.init == ("supernet" if searched else alone)
+    assert config.finetune.rescale is (arm == "crops")
 
 
 def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
