@@ -34,10 +34,10 @@ the same nets trained on their own. This page says how far that held in our meas
 of it concerns the space `tiny`, small images and schedules of minutes on a CPU. Whether it holds for ImageNet
 and COCO has not been measured here.
 
-All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper. With
-schedules this short that is a handicap, which [own-data.md](own-data.md#from-random-weights) measures: the
-classifier's convolutions have grown so large that the detector's training hardly moves them. So the AP here
-is lower than these nets can reach, and what a search finds without that handicap is not known yet.
+All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper, and
+from its weights at the scale of freshly drawn ones, which is not in the paper: after so short a pre-training
+AP is much lower without ([own-data.md](own-data.md#the-scale-of-the-start)). In question e the supernets were
+also trained without.
 
 ## In short
 """

@@ -192,10 +192,10 @@ class Finetune(Training):
     )
     rescale: bool = Field(
         False,
-        description="give every convolution before a BN of the trunk the norm of freshly drawn weights, "
-        "where the training starts from others: the net computes the same, but steps change it as fast as "
-        "one that starts from nothing; for a start from a short pre-training, which leaves large weights "
-        "(docs/own-data.md) [R: no]",
+        description="where the training starts from other weights than drawn ones, give every convolution of "
+        "the trunk that is directly before a BN in an `nn.Sequential` the norm of drawn ones: the net "
+        "computes the same, but steps change it as fast as one that starts from nothing. For a start from a "
+        "short pre-training, which leaves large weights (docs/own-data.md) [R: no]",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps at which lr drops [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")

@@ -137,6 +137,11 @@ def _pretrain(derived: Derived, schedule: Schedule) -> Tree:
     return tree | _writing(steps)
 
 
+_LONG_PRETRAINING = 30_000
+"""Steps, a tenth of the paper's, from which weights are left as they are; where that begins to be better has
+not been measured."""
+
+
 def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree:
     images, batch, steps = derived.train_images, derived.finetune_batch, schedule.finetune
     of = 8 if derived.is_small_net else 16
@@ -147,7 +152,7 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
-    if derived.pretraining.trains:
+    if derived.pretraining.trains and schedule.pretrain < _LONG_PRETRAINING:
         tree["rescale"] = Value(
             True, "a short pre-training leaves weights too large to be trained further (docs/own-data.md)"
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -29,28 +29,39 @@ def set_bn_momentum(module: nn.Module, momentum: float | None) -> None:
 
 
 @contextmanager
-def scale_of_drawn_weights(net: nn.Module) -> Iterator[None]:
+def scale_of_drawn_weights(net: nn.Module) -> Iterator[int]:
     """Bring the weights that a net is given in this context to the scale of those that it has before.
 
     A convolution before BN has a scale without meaning: BN divides by it. But a step of SGD turns a large
     weight less than a small one, as if the learning rate were lower by the square of the norm (arXiv
     1706.05350). So every convolution directly before BN in an `nn.Sequential` gets the Frobenius norm back
-    that it was drawn with, and the BN its statistics to match: the net computes the same, up to BN's ε.
-    Other convolutions keep their scale, and so does one whose weights are zero.
+    that it was drawn with, and the BN statistics and γ to match: in eval mode the net computes the same. In
+    training mode it does up to BN's ε, which counts only where a channel hardly varies.
+
+    Other convolutions keep their scale, those before a frozen BN among them, which no step reaches, and so
+    does one whose norm is zero or not finite, before or after.
+
+    Yields the number of convolutions that this is done to.
     """
-    drawn = {conv: conv.weight.detach().norm() for _, _, conv, _ in _convs_before_norms(net)}
-    yield
+    pairs = [pair for pair in _convs_before_norms(net) if isinstance(pair[-1], _BatchNorm)]
+    drawn = [conv.weight.detach().norm() for *_, conv, _ in pairs]
+    yield len(pairs)
     with torch.no_grad():
-        for _, _, conv, norm in _convs_before_norms(net):
-            loaded = conv.weight.norm()
-            if not loaded:
-                continue
-            scale = drawn[conv] / loaded
-            conv.weight *= scale
-            if conv.bias is not None:
-                conv.bias *= scale
-            norm.running_mean *= scale
-            norm.running_var *= scale**2
+        for (*_, conv, norm), wanted in zip(pairs, drawn, strict=True):
+            scale = wanted / conv.weight.norm()
+            if 0 < scale**2 < torch.inf:
+                _rescale(conv, norm, scale)
+
+
+def _rescale(conv: nn.Conv2d, norm: _BatchNorm, scale: Tensor) -> None:
+    conv.weight *= scale
+    if conv.bias is not None:
+        conv.bias *= scale
+    if norm.affine:  # as ε is not scaled
+        ratio = (scale**2 * norm.running_var + norm.eps) / (norm.running_var + norm.eps)
+        norm.weight *= ratio.sqrt() / scale
+    norm.running_mean *= scale
+    norm.running_var *= scale**2
 
 
 def fold_batch_norm(net: nn.Module) -> int:
@@ -77,12 +88,33 @@ _Pair = tuple[nn.Sequential, tuple[str, str], nn.Conv2d, _BatchNorm | FrozenBatc
 def _convs_before_norms(net: nn.Module) -> Iterator[_Pair]:
     """Every convolution with a BN that sees its output alone: where they are, their names there, and both."""
     uses = Counter(module for parent in net.modules() for module in parent._modules.values())
+    weights = Counter(id(module.weight) for module in net.modules() if isinstance(module, nn.Conv2d))
     for parent in net.modules():
         if not isinstance(parent, nn.Sequential) or type(parent).forward is not nn.Sequential.forward:
             continue
         for names in pairwise(parent._modules):
             conv, norm = (parent._modules[name] for name in names)
-            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm | FrozenBatchNorm)):
+            if not (_is_plain_conv(conv) and _is_plain_norm(norm)):
                 continue
-            if uses[conv] == uses[norm] == 1 and norm.track_running_stats:
+            if uses[conv] == uses[norm] == weights[id(conv.weight)] == 1:
                 yield parent, names, conv, norm
+
+
+def _is_plain_conv(layer: nn.Module) -> bool:
+    """Whether its output is linear in a weight that is a parameter; a subclass may normalise it first."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and type(layer).forward is nn.Conv2d.forward
+        and type(layer)._conv_forward is nn.Conv2d._conv_forward
+        and "weight" in layer._parameters
+    )
+
+
+def _is_plain_norm(layer: nn.Module) -> bool:
+    """Whether it is a BN with running statistics, and nothing else; a subclass may add an activation."""
+    plain = (_BatchNorm.forward, FrozenBatchNorm.forward)
+    return (
+        isinstance(layer, _BatchNorm | FrozenBatchNorm)
+        and type(layer).forward in plain
+        and layer.track_running_stats
+    )

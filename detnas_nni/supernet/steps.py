@@ -9,14 +9,14 @@ from pathlib import Path
 from detnas_nni.config import Config
 from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.table import cost_table
-from detnas_nni.models import check_freeze
+from detnas_nni.models import DetectorSpace, check_freeze
 from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.pretrained import published_supernet
 from detnas_nni.training.runs import finetune_run, imagenet_start, pretrain_run
-from detnas_nni.training.weights import CLASSIFIER, Weights, load_weights
+from detnas_nni.training.weights import CLASSIFIER, load_weights
 
 
 def pretrain(config: Config, *, fresh: bool = False) -> Path:
@@ -61,16 +61,12 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
         if not run.is_finished(fresh):
             check_searchable(config)
             job = DetectionJob(config, config.finetune)
-            weights = _starting_weights(config)
-            start = None if weights is None else partial(job.start_from, weights)
+            start = None if config.finetune.init == "scratch" else partial(_inherit_trunk, config, job)
             train(job, run, world, net=path_sampler(config, "finetune"), start_from=start, fresh=fresh)
     return run.result
 
 
-def _starting_weights(config: Config) -> Weights | None:
-    """A classification supernet to take the trunk from; None for a start from random weights."""
-    if config.finetune.init == "scratch":
-        return None
+def _inherit_trunk(config: Config, job: DetectionJob, model: DetectorSpace) -> None:
     start = imagenet_start(config)
     if start is None:
         weights = load_weights(config.finetune.weights or pretrain_run(config).result)
@@ -79,4 +75,4 @@ def _starting_weights(config: Config) -> Weights | None:
         weights = published_supernet(start)
         _log.info("the trunk starts from %s (%s): %s", start.source, start.licence, start.path)
     weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
-    return weights
+    job.start_from(weights, model)

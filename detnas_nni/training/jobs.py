@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch.nn.functional as F
 from nni.nas.nn.pytorch import ModelSpace
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from detnas_nni import config as cfg
@@ -18,6 +18,7 @@ from detnas_nni.data.datasets import ImageDataset
 from detnas_nni.data.loaders import ClassificationDataset, DetectionDataset, TrainBatches, train_loader
 from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
+from detnas_nni.errors import ConfigError
 from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze, set_bn_momentum
 from detnas_nni.models.batchnorm import scale_of_drawn_weights
 from detnas_nni.models.hardware import uses_gpu
@@ -170,14 +171,34 @@ class DetectionJob(Job[cfg.Finetune]):
     def start_from(self, weights: Weights, model: DetectorSpace) -> None:
         """Copy weights into a detector: all of those of the same detector, only the trunk of any other net.
 
-        Raises CheckpointError if they do not fit.
+        Raises:
+            CheckpointError: they do not fit.
+            ConfigError: they are to be rescaled, but the trunk has nothing to rescale.
         """
-        with scale_of_drawn_weights(model.trunk) if self.settings.rescale else nullcontext():
+        with self._scale(model.trunk):
             if weights.info.kind == self.kind:
                 weights.expect(classes=self.classes)
                 fill(model, weights.state, weights.path)
             else:
                 fill(model.trunk, weights.trunk_state, weights.path)
+
+    @contextmanager
+    def _scale(self, trunk: nn.Module) -> Iterator[None]:
+        """Where weights that the trunk is given get their scale: as they are, or as the config says."""
+        if not self.settings.rescale:
+            yield
+            return
+        with scale_of_drawn_weights(trunk) as rescaled:
+            if not rescaled:
+                raise ConfigError(
+                    f"finetune.rescale is true, but in the trunk of {self.config.space.name!r} no BN that is "
+                    "trained directly follows a convolution in an nn.Sequential; set it to false"
+                )
+            yield
+        convolutions = sum(isinstance(module, nn.Conv2d) for module in trunk.modules())
+        _log.info(
+            "%d of the trunk's %d convolutions start at the scale of drawn weights", rescaled, convolutions
+        )
 
     def losses(
         self, model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]]]

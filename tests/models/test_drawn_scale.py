@@ -1,6 +1,7 @@
 """Weights at the scale of drawn ones: the net computes the same, and steps turn it as fast as a fresh one."""
 
-from collections import OrderedDict
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -50,12 +51,13 @@ def fixed(op: int) -> ClassifierSpace:
 def test_the_net_computes_the_same_with_weights_of_the_drawn_scale(mode: str, op: int) -> None:
     torch.manual_seed(0)
     drawn, reference = fixed(op), fixed(op)
-    for layer in (*drawn.modules(), *reference.modules()):
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eps = 1e-12  # to which alone the scale matters
+    if mode == "train":
+        for layer in (*drawn.modules(), *reference.modules()):
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = 1e-12  # to which alone the scale matters there
     norms = {name: tensor.norm() for name, tensor in convolutions(drawn.trunk).items()}
     reference.load_state_dict(enlarged(reference, FACTOR))
-    with scale_of_drawn_weights(drawn.trunk):
+    with scale_of_drawn_weights(drawn.trunk) as rescaled:
         drawn.load_state_dict(reference.state_dict())
     images = torch.rand(4, 3, 64, 64) * 255
     torch.manual_seed(1)
@@ -63,8 +65,22 @@ def test_the_net_computes_the_same_with_weights_of_the_drawn_scale(mode: str, op
     torch.manual_seed(1)  # of the dropout
     torch.testing.assert_close(getattr(drawn, mode)()(images), expected, rtol=1e-3, atol=1e-5)
     # All of the trunk's convolutions stand before a BN.
+    assert rescaled == len(norms) > 0
     for name, tensor in convolutions(drawn.trunk).items():
         torch.testing.assert_close(tensor.norm(), norms[name], rtol=1e-5, atol=0)
+
+
+@torch.no_grad()
+def test_channels_that_hardly_vary_are_scaled_by_a_bn_of_a_large_epsilon_as_before() -> None:
+    torch.manual_seed(0)
+    drawn, given = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=1e-3)).eval() for _ in range(2))
+    given[0].weight *= 5
+    given[1].running_var.uniform_(0, 1e-4)
+    images = torch.rand(2, 3, 8, 8)
+    with scale_of_drawn_weights(drawn):
+        drawn.load_state_dict(given.state_dict())
+    torch.testing.assert_close(drawn(images), given(images), rtol=1e-4, atol=1e-4)
+    assert drawn[0].weight.norm() < given[0].weight.norm() / 2
 
 
 @torch.no_grad()
@@ -83,32 +99,79 @@ def test_every_candidate_of_a_block_gets_its_own_scale() -> None:
 
 
 @torch.no_grad()
-def test_frozen_stages_compute_what_they_computed() -> None:
+def test_frozen_stages_keep_their_weights_to_the_bit() -> None:
     torch.manual_seed(0)
-    drawn, reference = fixed(0), fixed(0)
-    state = enlarged(reference, FACTOR)
-    reference.load_state_dict(state)
-    freeze(drawn.trunk, 2, space="tiny")
-    with scale_of_drawn_weights(drawn.trunk):
-        drawn.load_state_dict(state)
-    images = torch.rand(4, 3, 64, 64) * 255
-    torch.testing.assert_close(drawn.eval()(images), reference.eval()(images), rtol=1e-2, atol=1e-3)
+    net = fixed(0)
+    state = enlarged(net, FACTOR)
+    freeze(net.trunk, 2, space="tiny")
+    with scale_of_drawn_weights(net.trunk):
+        net.load_state_dict(state)
+    kept = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, state[name])}
+    frozen = {
+        name
+        for name in state
+        if name.startswith(("trunk.stem", "trunk.stages.stage1", "trunk.stages.stage2"))
+    }
+    assert frozen and frozen <= kept
+    assert not any(name.endswith("running_var") for name in kept - frozen if name.startswith("trunk"))
 
 
+def plain() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+class Standardised(nn.Conv2d):
+    """Whatever its weight's scale, its output is the same."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight / self.weight.norm(), self.bias)
+
+
+def sharing() -> nn.Sequential:
+    first, second = plain(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    first[0] = nn.Conv2d(4, 4, 3)
+    first[0].weight = second[0].weight
+    return nn.Sequential(first, second)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)),
+        lambda: nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4)),
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)),
+        sharing,
+    ],
+    ids=[
+        "no BN next to it",
+        "a weight that is normalised",
+        "a weight that is made of others",
+        "a shared weight",
+    ],
+)
 @torch.no_grad()
-def test_convolutions_without_a_norm_and_those_of_zeros_stay_as_they_are() -> None:
+def test_what_cannot_be_rescaled_stays_as_it_is(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(3, 4, 3),
-            norm=nn.BatchNorm2d(4),
-            alone=nn.Conv2d(4, 4, 3),
-            act=nn.ReLU(),
-            between=nn.BatchNorm2d(4),
-        )
-    )
+    net = build()
     given = {name: tensor * 2 for name, tensor in net.state_dict().items()}
-    given["conv.weight"] = torch.zeros_like(given["conv.weight"])
-    with scale_of_drawn_weights(net):
+    with scale_of_drawn_weights(net) as rescaled:
         net.load_state_dict(given)
+    assert rescaled == 0
     assert all(torch.equal(tensor, given[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("drawn", "given"),
+    [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-25), (1.0, 1e25), (1.0, math.nan)],
+    ids=["zeros are given", "zeros are drawn", "too small", "too large", "not a number"],
+)
+@torch.no_grad()
+def test_a_norm_that_gives_no_scale_leaves_the_weights_as_they_are(drawn: float, given: float) -> None:
+    torch.manual_seed(0)
+    net = plain()
+    net[0].weight *= drawn
+    state = {**net.state_dict(), "0.weight": torch.randn(4, 3, 3, 3) * given}
+    with scale_of_drawn_weights(net):
+        net.load_state_dict(state)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor.nan_to_num(), state[name].nan_to_num())

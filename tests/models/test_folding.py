@@ -72,6 +72,16 @@ class Attributes(nn.Module):
         return self.conv(self.norm(x))
 
 
+class NormAndActivation(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).relu()
+
+
+class Doubling(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * 2
+
+
 def used_twice() -> nn.Module:
     conv = nn.Conv2d(3, 3, 1)
     return nn.Sequential(conv, nn.BatchNorm2d(3), conv)
@@ -89,8 +99,14 @@ def with_something_between() -> nn.Module:
         used_twice,
         with_something_between,
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), NormAndActivation(3)),
+        lambda: nn.Sequential(Doubling(3, 3, 1), nn.BatchNorm2d(3)),
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3)),
     ],
-    ids=["forward of its own", "attributes", "used twice", "not neighbours", "no statistics"],
+    ids=[
+        *("forward of its own", "attributes", "used twice", "not neighbours", "no statistics"),
+        *("a BN that does more", "a convolution that does more", "a weight that is made of others"),
+    ],
 )
 @torch.no_grad()
 def test_what_may_run_otherwise_is_left_as_it_is(build) -> None:

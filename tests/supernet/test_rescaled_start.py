@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.errors import CheckpointError
+from detnas_nni.errors import CheckpointError, ConfigError
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.supernet.steps import finetune
+from detnas_nni.training.jobs import DetectionJob
 from detnas_nni.training.runs import finetune_run
 from detnas_nni.training.weights import Weights, load_weights
 
@@ -77,6 +78,17 @@ def test_the_final_net_starts_with_the_supernets_directions_at_the_drawn_scale(
     head = "detector.roi_heads.box_head.0.0.weight"
     if start == "supernet":
         assert torch.equal(found.state[head], expected.state[head])
+
+
+def test_a_trunk_with_nothing_to_rescale_is_refused(
+    pretrained: Path, make_config: Callable[..., Config]
+) -> None:
+    config = make_config(pretrained, finetune={**STANDING, "rescale": True})
+    job = DetectionJob(config, config.finetune)
+    model = job.build()
+    model.detector.backbone.trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())  # no BN at all
+    with pytest.raises(ConfigError, match=r"finetune\.rescale is true, but in the trunk of 'tiny' no BN"):
+        job.start_from(load_weights(pretrained / "pretrain/supernet.pt"), model)
 
 
 def test_a_run_of_before_the_key_was_there_goes_on_and_one_with_another_value_does_not(
