@@ -35,9 +35,9 @@ of it concerns the space `tiny`, small images and schedules of minutes on a CPU.
 and COCO has not been measured here.
 
 All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper, and
-from its weights at the scale of freshly drawn ones, which is not in the paper: after so short a pre-training
-AP is much lower without ([own-data.md](own-data.md#the-scale-of-the-start)). In question e the supernets were
-also trained without.
+with `finetune.rescale`, which is not in the paper: in trainings this short AP is much lower without
+([concepts.md](concepts.md#a-supernet-and-one-path-per-step)). In question e the supernets were also trained
+without.
 
 ## In short
 """

@@ -192,10 +192,10 @@ class Finetune(Training):
     )
     rescale: bool = Field(
         False,
-        description="where the training starts from other weights than drawn ones, give every convolution of "
-        "the trunk that is directly before a BN in an `nn.Sequential` the norm of drawn ones: the net "
-        "computes the same, but steps change it as fast as one that starts from nothing. For a start from a "
-        "short pre-training, which leaves large weights (docs/own-data.md) [R: no]",
+        description="give every convolution of the trunk that is directly before a BN in an `nn.Sequential` "
+        "the norm √(filters / fan_in) before the first step: the net computes the same, but SGD changes all "
+        "of them at one pace, whatever scale they were drawn with or a pre-training has left them at; for "
+        "short trainings (docs/own-data.md) [R: no]",
     )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps at which lr drops [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")

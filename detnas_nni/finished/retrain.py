@@ -212,7 +212,7 @@ def _retrain(net: _FinalNet, world: World, fresh: bool) -> Path:
         weights = net.starting_weights()
         if weights is not None:
             _log.info("the detector starts from %s", weights.path)
-        start = None if weights is None else partial(job.start_from, weights)
+        start = partial(job.start_from, weights)
         train(job, run, world, net=net.architecture, start_from=start, fresh=fresh)
     results = net.folder / RESULTS
     if world.is_main:

@@ -138,8 +138,8 @@ def _pretrain(derived: Derived, schedule: Schedule) -> Tree:
 
 
 _LONG_PRETRAINING = 30_000
-"""Steps, a tenth of the paper's, from which weights are left as they are; where that begins to be better has
-not been measured."""
+"""Steps, a tenth of the paper's, from which the weights' scale is left as it is; where that begins to be
+better has not been measured."""
 
 
 def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree:
@@ -152,9 +152,10 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
-    if derived.pretraining.trains and schedule.pretrain < _LONG_PRETRAINING:
+    own = derived.pretraining.trains or derived.pretraining.kind == "none"
+    if own and schedule.pretrain < _LONG_PRETRAINING:
         tree["rescale"] = Value(
-            True, "a short pre-training leaves weights too large to be trained further (docs/own-data.md)"
+            True, "in short trainings weights move little as they are drawn (docs/own-data.md)"
         )
     milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
     return (

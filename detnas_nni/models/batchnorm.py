@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -28,29 +28,29 @@ def set_bn_momentum(module: nn.Module, momentum: float | None) -> None:
             layer.momentum = momentum
 
 
-@contextmanager
-def scale_of_drawn_weights(net: nn.Module) -> Iterator[int]:
-    """Bring the weights that a net is given in this context to the scale of those that it has before.
+@torch.no_grad()
+def rescale(net: nn.Module) -> int:
+    """Give every convolution before BN a norm with which SGD changes all of them at one pace, in place.
 
     A convolution before BN has a scale without meaning: BN divides by it. But a step of SGD turns a large
     weight less than a small one, as if the learning rate were lower by the square of the norm (arXiv
-    1706.05350). So every convolution directly before BN in an `nn.Sequential` gets the Frobenius norm back
-    that it was drawn with, and the BN statistics and γ to match: in eval mode the net computes the same. In
-    training mode it does up to BN's ε, which counts only where a channel hardly varies.
+    1706.05350). So every convolution directly before BN in an `nn.Sequential` gets the Frobenius norm of
+    weights with a standard deviation of 1 / fan_in: √(filters / fan_in), where fan_in is the number of
+    weights in a filter. The BN's statistics and γ are made to match: in eval mode the net computes the same.
+    In training mode it does up to BN's ε, which counts only where a channel hardly varies.
 
     Other convolutions keep their scale, those before a frozen BN among them, which no step reaches, and so
-    does one whose norm is zero or not finite, before or after.
+    does one whose norm is zero or not finite.
 
-    Yields the number of convolutions that this is done to.
+    Returns the number of convolutions before such a BN.
     """
     pairs = [pair for pair in _convs_before_norms(net) if isinstance(pair[-1], _BatchNorm)]
-    drawn = [conv.weight.detach().norm() for *_, conv, _ in pairs]
-    yield len(pairs)
-    with torch.no_grad():
-        for (*_, conv, norm), wanted in zip(pairs, drawn, strict=True):
-            scale = wanted / conv.weight.norm()
-            if 0 < scale**2 < torch.inf:
-                _rescale(conv, norm, scale)
+    for *_, conv, norm in pairs:
+        fan_in = conv.weight[0].numel()
+        scale = math.sqrt(len(conv.weight) / fan_in) / conv.weight.norm()
+        if 0 < scale**2 < torch.inf:
+            _rescale(conv, norm, scale)
+    return len(pairs)
 
 
 def _rescale(conv: nn.Conv2d, norm: _BatchNorm, scale: Tensor) -> None:

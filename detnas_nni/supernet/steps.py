@@ -16,7 +16,7 @@ from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
 from detnas_nni.training.pretrained import published_supernet
 from detnas_nni.training.runs import finetune_run, imagenet_start, pretrain_run
-from detnas_nni.training.weights import CLASSIFIER, load_weights
+from detnas_nni.training.weights import CLASSIFIER, Weights, load_weights
 
 
 def pretrain(config: Config, *, fresh: bool = False) -> Path:
@@ -61,12 +61,20 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
         if not run.is_finished(fresh):
             check_searchable(config)
             job = DetectionJob(config, config.finetune)
-            start = None if config.finetune.init == "scratch" else partial(_inherit_trunk, config, job)
-            train(job, run, world, net=path_sampler(config, "finetune"), start_from=start, fresh=fresh)
+            start, paths = partial(_start, config, job), path_sampler(config, "finetune")
+            train(job, run, world, net=paths, start_from=start, fresh=fresh)
     return run.result
 
 
-def _inherit_trunk(config: Config, job: DetectionJob, model: DetectorSpace) -> None:
+def _start(config: Config, job: DetectionJob, model: DetectorSpace) -> None:
+    """Load what the trunk starts from only now, so that it is not kept while the supernet is trained."""
+    job.start_from(_starting_weights(config), model)
+
+
+def _starting_weights(config: Config) -> Weights | None:
+    """A classification supernet to take the trunk from; None for a start from random weights."""
+    if config.finetune.init == "scratch":
+        return None
     start = imagenet_start(config)
     if start is None:
         weights = load_weights(config.finetune.weights or pretrain_run(config).result)
@@ -75,4 +83,4 @@ def _inherit_trunk(config: Config, job: DetectionJob, model: DetectorSpace) -> N
         weights = published_supernet(start)
         _log.info("the trunk starts from %s (%s): %s", start.source, start.licence, start.path)
     weights.expect_supernet(kind=CLASSIFIER, space=config.space.name, options=config.space.options)
-    job.start_from(weights, model)
+    return weights

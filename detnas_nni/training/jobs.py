@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from detnas_nni.data.splits import open_classification, open_detection
 from detnas_nni.data.transforms import classification_train, detection_train
 from detnas_nni.errors import ConfigError
 from detnas_nni.models import ClassifierSpace, DetectorSpace, freeze, set_bn_momentum
-from detnas_nni.models.batchnorm import scale_of_drawn_weights
+from detnas_nni.models.batchnorm import rescale
 from detnas_nni.models.hardware import uses_gpu
 from detnas_nni.training.distributed import World
 from detnas_nni.training.tensors import fill
@@ -168,37 +167,32 @@ class DetectionJob(Job[cfg.Finetune]):
         freeze(model.trunk, self.settings.freeze, space=space.name)
         return model
 
-    def start_from(self, weights: Weights, model: DetectorSpace) -> None:
-        """Copy weights into a detector: all of those of the same detector, only the trunk of any other net.
+    def start_from(self, weights: Weights | None, model: DetectorSpace) -> None:
+        """Give a detector the weights that its training starts from, at the scale that the config says.
+
+        All of those of the same detector, only the trunk of any other net; None for those that were drawn.
 
         Raises:
             CheckpointError: they do not fit.
             ConfigError: they are to be rescaled, but the trunk has nothing to rescale.
         """
-        with self._scale(model.trunk):
-            if weights.info.kind == self.kind:
-                weights.expect(classes=self.classes)
-                fill(model, weights.state, weights.path)
-            else:
-                fill(model.trunk, weights.trunk_state, weights.path)
+        if weights is not None and weights.info.kind == self.kind:
+            weights.expect(classes=self.classes)
+            fill(model, weights.state, weights.path)
+        elif weights is not None:
+            fill(model.trunk, weights.trunk_state, weights.path)
+        if self.settings.rescale:
+            self._rescale(model.trunk)
 
-    @contextmanager
-    def _scale(self, trunk: nn.Module) -> Iterator[None]:
-        """Where weights that the trunk is given get their scale: as they are, or as the config says."""
-        if not self.settings.rescale:
-            yield
-            return
-        with scale_of_drawn_weights(trunk) as rescaled:
-            if not rescaled:
-                raise ConfigError(
-                    f"finetune.rescale is true, but in the trunk of {self.config.space.name!r} no BN that is "
-                    "trained directly follows a convolution in an nn.Sequential; set it to false"
-                )
-            yield
+    def _rescale(self, trunk: nn.Module) -> None:
+        found = rescale(trunk)
+        if not found:
+            raise ConfigError(
+                f"finetune.rescale is true, but in the trunk of {self.config.space.name!r} no BN that is "
+                "trained directly follows a convolution in an nn.Sequential; set it to false"
+            )
         convolutions = sum(isinstance(module, nn.Conv2d) for module in trunk.modules())
-        _log.info(
-            "%d of the trunk's %d convolutions start at the scale of drawn weights", rescaled, convolutions
-        )
+        _log.info("%d of the trunk's %d convolutions are rescaled", found, convolutions)
 
     def losses(
         self, model: ModelSpace, batch: tuple[list[Tensor], list[dict[str, Tensor]]]

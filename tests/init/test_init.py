@@ -93,7 +93,7 @@ def test_a_coco_sets_plan_runs(data: dict[str, list[str]], detnas: Callable[...,
     assert len(open_detection(config.data.detection, 0).search) == config.data.detection.holdout == 5
     run_all(file, detnas)
     assert [command[0] for command in commands(file)] == ["data", "pretrain", "finetune", "search", "retrain"]
-    assert config.finetune.rescale  # after a pre-training that is short
+    assert config.finetune.rescale
     assert commands(file)[-1][-2:] == ["--init", config.retrain.init] == ["--init", "supernet"]
     assert list((here / "runs/mine/fast-dev-run/retrain").glob("*-supernet/results.json"))
 
@@ -116,7 +116,7 @@ def test_a_voc_sets_plan_runs(shapes: Path, detnas: Callable[..., str], here: Pa
     assert "proposed, as only" in printed  # too few crops
     file = here / "experiments/voc/detnas.yaml"
     config = load_config(file)
-    assert (config.finetune.init, config.finetune.rescale) == ("scratch", False)
+    assert (config.finetune.init, config.finetune.rescale) == ("scratch", True)
     assert config.data.detection.train[0].one_based
     assert [command[0] for command in commands(file)] == ["finetune", "search", "retrain"]
     run_all(file, detnas)

@@ -1,4 +1,4 @@
-"""`finetune.rescale`: a training that starts from trained weights starts at the scale of fresh ones."""
+"""`finetune.rescale`: whatever a training starts from, it starts at one scale."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -13,7 +13,6 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.errors import CheckpointError, ConfigError
 from detnas_nni.finished.retrain import retrain
-from detnas_nni.supernet.inherit import weights_of_path
 from detnas_nni.supernet.steps import finetune
 from detnas_nni.training.jobs import DetectionJob
 from detnas_nni.training.runs import finetune_run
@@ -35,49 +34,46 @@ def convolutions(weights: Weights) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.trunk_state.items() if tensor.dim() == 4}
 
 
-def assert_turned_alike_and_scaled(
-    found: Mapping[str, Tensor], start: Mapping[str, Tensor], drawn: Mapping[str, Tensor]
-) -> None:
-    """The directions of the start, the norms of the drawn weights."""
-    assert found.keys() == start.keys() == drawn.keys() and found
+def assert_rescaled(found: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+    """The directions of the start, at the scale of weights with a standard deviation of 1 / fan_in."""
+    assert found.keys() == start.keys() and found
     for name, tensor in found.items():
-        torch.testing.assert_close(tensor.norm(), drawn[name].norm(), rtol=1e-4, atol=0)
-        scaled = start[name] * (drawn[name].norm() / start[name].norm())
-        torch.testing.assert_close(tensor, scaled, rtol=1e-4, atol=1e-6)
-    # The test would show nothing if the start had the scale of drawn weights already.
-    assert any(abs(start[name].norm() / drawn[name].norm() - 1) > 1e-3 for name in start)
+        norm = (len(tensor) / tensor[0].numel()) ** 0.5
+        torch.testing.assert_close(tensor, start[name] * norm / start[name].norm(), rtol=1e-4, atol=1e-6)
+    # The test would show nothing if the start had this scale already.
+    assert any(not torch.allclose(found[name], start[name], rtol=1e-2) for name in start)
 
 
-def test_the_supernet_starts_with_the_pretrained_directions_at_the_drawn_scale(
-    pretrained: Path, make_config: Callable[..., Config], tmp_path: Path
+@pytest.mark.parametrize("init", ["pretrain", "scratch"])
+def test_the_supernet_starts_rescaled_whatever_it_starts_from(
+    init: str, pretrained: Path, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    start = load_weights(pretrained / "pretrain/supernet.pt")
-    found = load_weights(finetune(make_config(pretrained, finetune={**STANDING, "rescale": True})))
-    scratch = make_config(tmp_path / "scratch", finetune={**STANDING, "init": "scratch"})
-    drawn = load_weights(finetune(scratch))
-    assert_turned_alike_and_scaled(convolutions(found), convolutions(start), convolutions(drawn))
+    def started(folder: str, **section: Any) -> dict[str, Tensor]:
+        run_dir = shutil.copytree(pretrained, tmp_path / folder)
+        settings = {**STANDING, "init": init, **section}
+        return convolutions(load_weights(finetune(make_config(run_dir, finetune=settings))))
+
+    assert_rescaled(started("rescaled", rescale=True), started("as it is"))
 
 
-@pytest.mark.parametrize("start", ["supernet", "pretrain"])
-def test_the_final_net_starts_with_the_supernets_directions_at_the_drawn_scale(
+@pytest.mark.parametrize("start", ["supernet", "pretrain", "scratch"])
+def test_the_final_net_starts_rescaled_whatever_it_starts_from(
     start: str, trained_run: Path, make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     NET.save(tmp_path / "net.json")
-    file = trained_run / ("finetune" if start == "supernet" else "pretrain") / "supernet.pt"
+    file = trained_run / "pretrain/supernet.pt"
+    given = {"weights": str(file)} if start == "pretrain" else {"init": start}
 
-    def started(run_dir: Path, **section: Any) -> Weights:
-        settings = {"finetune": {**STANDING, "rescale": True}, **section}
-        (results,) = retrain(make_config(run_dir, retrain=settings), [tmp_path / "net.json"])
+    def started(**section: Any) -> Weights:
+        config = make_config(trained_run, retrain={"finetune": {**STANDING, **section}, **given})
+        (results,) = retrain(config, [tmp_path / "net.json"], fresh=True)
         return load_weights(results.parent / "detector/net.pt")
 
-    given = {"init": "supernet"} if start == "supernet" else {"weights": str(file)}
-    found, drawn = started(trained_run, **given), started(trained_run, init="scratch")
-    expected = weights_of_path(load_weights(file), NET)
-    assert_turned_alike_and_scaled(convolutions(found), convolutions(expected), convolutions(drawn))
+    found, as_it_is = started(rescale=True), started()
+    assert_rescaled(convolutions(found), convolutions(as_it_is))
     # The detector around the trunk is not touched.
     head = "detector.roi_heads.box_head.0.0.weight"
-    if start == "supernet":
-        assert torch.equal(found.state[head], expected.state[head])
+    assert torch.equal(found.state[head], as_it_is.state[head])
 
 
 def test_a_trunk_with_nothing_to_rescale_is_refused(
@@ -88,7 +84,7 @@ def test_a_trunk_with_nothing_to_rescale_is_refused(
     model = job.build()
     model.detector.backbone.trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())  # no BN at all
     with pytest.raises(ConfigError, match=r"finetune\.rescale is true, but in the trunk of 'tiny' no BN"):
-        job.start_from(load_weights(pretrained / "pretrain/supernet.pt"), model)
+        job.start_from(None, model)
 
 
 def test_a_run_of_before_the_key_was_there_goes_on_and_one_with_another_value_does_not(

@@ -31,7 +31,7 @@ _MEANING = {
     "balanced": "balanced path sampling in the detector",
     "fair": "fair path sampling in the detector, a quarter of the updates",
     "averaged": "weights averaged over the last quarter of the steps",
-    "not-rescaled": "pre-trained weights not rescaled before the detector",
+    "not-rescaled": "weights not rescaled before the detector",
 }
 
 

@@ -1,7 +1,7 @@
-"""Weights at the scale of drawn ones: the net computes the same, and steps turn it as fast as a fresh one."""
+"""Rescaled weights: the net computes the same, and every convolution before BN has the norm of 1 / fan_in."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.models import ClassifierSpace, freeze
-from detnas_nni.models.batchnorm import scale_of_drawn_weights
+from detnas_nni.models.batchnorm import rescale
 from search_spaces import CANDIDATES, layout
 
 CLASSES = 3
@@ -45,42 +45,48 @@ def fixed(op: int) -> ClassifierSpace:
         return ClassifierSpace("tiny", CLASSES)
 
 
+def assert_norms(convolutions: Mapping[str, torch.Tensor]) -> None:
+    assert convolutions
+    for tensor in convolutions.values():
+        filters, inputs, height, width = tensor.shape
+        expected = (filters / (inputs * height * width)) ** 0.5
+        torch.testing.assert_close(tensor.norm().item(), expected, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize("op", range(len(CANDIDATES)), ids=CANDIDATES)
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @torch.no_grad()
-def test_the_net_computes_the_same_with_weights_of_the_drawn_scale(mode: str, op: int) -> None:
+def test_the_net_computes_the_same(mode: str, op: int) -> None:
     torch.manual_seed(0)
-    drawn, reference = fixed(op), fixed(op)
+    net, reference = fixed(op), fixed(op)
     if mode == "train":
-        for layer in (*drawn.modules(), *reference.modules()):
+        for layer in (*net.modules(), *reference.modules()):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps = 1e-12  # to which alone the scale matters there
-    norms = {name: tensor.norm() for name, tensor in convolutions(drawn.trunk).items()}
     reference.load_state_dict(enlarged(reference, FACTOR))
-    with scale_of_drawn_weights(drawn.trunk) as rescaled:
-        drawn.load_state_dict(reference.state_dict())
+    net.load_state_dict(reference.state_dict())
+    rescaled = rescale(net.trunk)
     images = torch.rand(4, 3, 64, 64) * 255
     torch.manual_seed(1)
     expected = getattr(reference, mode)()(images)
     torch.manual_seed(1)  # of the dropout
-    torch.testing.assert_close(getattr(drawn, mode)()(images), expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(getattr(net, mode)()(images), expected, rtol=1e-3, atol=1e-5)
     # All of the trunk's convolutions stand before a BN.
-    assert rescaled == len(norms) > 0
-    for name, tensor in convolutions(drawn.trunk).items():
-        torch.testing.assert_close(tensor.norm(), norms[name], rtol=1e-5, atol=0)
+    assert rescaled == len(convolutions(net.trunk))
+    assert_norms(convolutions(net.trunk))
 
 
 @torch.no_grad()
-def test_channels_that_hardly_vary_are_scaled_by_a_bn_of_a_large_epsilon_as_before() -> None:
+def test_channels_that_hardly_vary_before_a_bn_of_a_large_epsilon_come_out_as_before() -> None:
     torch.manual_seed(0)
-    drawn, given = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=1e-3)).eval() for _ in range(2))
-    given[0].weight *= 5
-    given[1].running_var.uniform_(0, 1e-4)
+    net, reference = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=1e-3)).eval() for _ in range(2))
+    reference[0].weight *= 5
+    reference[1].running_var.uniform_(0, 1e-4)
     images = torch.rand(2, 3, 8, 8)
-    with scale_of_drawn_weights(drawn):
-        drawn.load_state_dict(given.state_dict())
-    torch.testing.assert_close(drawn(images), given(images), rtol=1e-4, atol=1e-4)
-    assert drawn[0].weight.norm() < given[0].weight.norm() / 2
+    net.load_state_dict(reference.state_dict())
+    assert rescale(net) == 1
+    torch.testing.assert_close(net(images), reference(images), rtol=1e-4, atol=1e-4)
+    assert net[0].weight.norm() < reference[0].weight.norm() / 2
 
 
 @torch.no_grad()
@@ -88,14 +94,12 @@ def test_every_candidate_of_a_block_gets_its_own_scale() -> None:
     torch.manual_seed(0)
     space = ClassifierSpace("tiny", CLASSES)
     assert sum(isinstance(module, LayerChoice) for module in space.modules()) == len(layout("tiny"))
-    norms = {name: tensor.norm() for name, tensor in convolutions(space.trunk).items()}
-    other = ClassifierSpace("tiny", CLASSES).state_dict()
-    with scale_of_drawn_weights(space.trunk):
-        space.load_state_dict({name: tensor * 3 for name, tensor in other.items()})
+    before = {name: tensor.clone() for name, tensor in convolutions(space.trunk).items()}
+    assert rescale(space.trunk) == len(before)
+    assert_norms(convolutions(space.trunk))
     for name, tensor in convolutions(space.trunk).items():
-        torch.testing.assert_close(tensor.norm(), norms[name], rtol=1e-5, atol=0)
-        direction = other[f"trunk.{name}"]
-        torch.testing.assert_close(tensor / tensor.norm(), direction / direction.norm(), rtol=1e-4, atol=1e-6)
+        direction = before[name] / before[name].norm()
+        torch.testing.assert_close(tensor / tensor.norm(), direction, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -104,14 +108,11 @@ def test_frozen_stages_keep_their_weights_to_the_bit() -> None:
     net = fixed(0)
     state = enlarged(net, FACTOR)
     freeze(net.trunk, 2, space="tiny")
-    with scale_of_drawn_weights(net.trunk):
-        net.load_state_dict(state)
+    net.load_state_dict(state)
+    rescale(net.trunk)
     kept = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, state[name])}
-    frozen = {
-        name
-        for name in state
-        if name.startswith(("trunk.stem", "trunk.stages.stage1", "trunk.stages.stage2"))
-    }
+    prefixes = ("trunk.stem", "trunk.stages.stage1", "trunk.stages.stage2")
+    frozen = {name for name in state if name.startswith(prefixes)}
     assert frozen and frozen <= kept
     assert not any(name.endswith("running_var") for name in kept - frozen if name.startswith("trunk"))
 
@@ -128,8 +129,7 @@ class Standardised(nn.Conv2d):
 
 
 def sharing() -> nn.Sequential:
-    first, second = plain(), nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
-    first[0] = nn.Conv2d(4, 4, 3)
+    first, second = (nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
     first[0].weight = second[0].weight
     return nn.Sequential(first, second)
 
@@ -142,36 +142,24 @@ def sharing() -> nn.Sequential:
         lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4)),
         sharing,
     ],
-    ids=[
-        "no BN next to it",
-        "a weight that is normalised",
-        "a weight that is made of others",
-        "a shared weight",
-    ],
+    ids=["no BN next to it", "a weight that is normalised", "a weight made of others", "a shared weight"],
 )
 @torch.no_grad()
 def test_what_cannot_be_rescaled_stays_as_it_is(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     net = build()
-    given = {name: tensor * 2 for name, tensor in net.state_dict().items()}
-    with scale_of_drawn_weights(net) as rescaled:
-        net.load_state_dict(given)
-    assert rescaled == 0
-    assert all(torch.equal(tensor, given[name]) for name, tensor in net.state_dict().items())
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert rescale(net) == 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("drawn", "given"),
-    [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-25), (1.0, 1e25), (1.0, math.nan)],
-    ids=["zeros are given", "zeros are drawn", "too small", "too large", "not a number"],
-)
+@pytest.mark.parametrize("size", [0.0, 1e-25, 1e25, math.nan])
 @torch.no_grad()
-def test_a_norm_that_gives_no_scale_leaves_the_weights_as_they_are(drawn: float, given: float) -> None:
+def test_a_norm_that_gives_no_scale_leaves_the_weights_as_they_are(size: float) -> None:
     torch.manual_seed(0)
     net = plain()
-    net[0].weight *= drawn
-    state = {**net.state_dict(), "0.weight": torch.randn(4, 3, 3, 3) * given}
-    with scale_of_drawn_weights(net):
-        net.load_state_dict(state)
+    net[0].weight *= size
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    rescale(net)
     for name, tensor in net.state_dict().items():
-        assert torch.equal(tensor.nan_to_num(), state[name].nan_to_num())
+        assert torch.equal(tensor.nan_to_num(), before[name].nan_to_num())
