@@ -59,7 +59,10 @@ def _step(title: str, command: Sequence[str]) -> None:
     print(f"\n== {title}\n   $ {shlex.join(command)}", flush=True)
     bin_folder = Path(sys.executable).parent
     program, *arguments = command
-    start = [sys.executable, "-m", "detnas_nni.cli"] if program == "detnas" else [str(bin_folder / program)]
+    # -P: this folder has a search_spaces, which an editable install's module of that name would lose to.
+    start = (
+        [sys.executable, "-P", "-m", "detnas_nni.cli"] if program == "detnas" else [str(bin_folder / program)]
+    )
     env = {
         **os.environ,
         # The trials are started as `detnas trial`.
