@@ -1,7 +1,7 @@
 """Which start a new experiment gets if the user names none: ImageNet weights if their steps fit.
 
-A net that starts from ImageNet weights is ahead of one that starts from crops by more than a search can make
-up (docs/own-data.md), but each of its steps costs many times as much. So both are measured here.
+Each step from ImageNet weights costs many times as much as one from crops, so both are measured here. Which gives
+the better net in equal time has been measured with one seed only (docs/own-data.md).
 """
 
 from __future__ import annotations

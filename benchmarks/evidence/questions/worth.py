@@ -28,6 +28,7 @@ _MEANING = {
     "top-1": "top-1 in the pre-trained supernet, no detector",
     "half": "half the supernet's steps in the detector",
     "double": "twice the supernet's steps in the detector",
+    "quadruple": "four times the supernet's steps in the detector",
     "balanced": "balanced path sampling in the detector",
     "fair": "fair path sampling in the detector, a quarter of the updates",
     "averaged": "weights averaged over the last quarter of the steps",
