@@ -1,7 +1,7 @@
 """Which start a new experiment gets if the user names none: ImageNet weights if their steps fit.
 
-Each step from ImageNet weights costs many times as much as one from crops, so both are measured here. Which gives
-the better net in equal time has been measured with one seed only (docs/own-data.md).
+Each step from ImageNet weights costs many times as much as one from crops, so both are measured here. Which
+gives the better net in equal time has been measured with one seed only (docs/own-data.md).
 """
 
 from __future__ import annotations
