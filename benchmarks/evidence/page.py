@@ -34,10 +34,9 @@ the same nets trained on their own. This page says how far that held in our meas
 of it concerns the space `tiny`, small images and schedules of minutes on a CPU. Whether it holds for ImageNet
 and COCO has not been measured here.
 
-All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper, and
-with `finetune.rescale`, which is not in the paper: in trainings this short AP is much lower without
-([concepts.md](concepts.md#a-supernet-and-one-path-per-step)). In question e the supernets were also trained
-without.
+All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper. All
+start with `finetune.rescale`, which is not in the paper: in trainings this short AP is much lower without
+([concepts.md](concepts.md#a-supernet-and-one-path-per-step)).
 
 ## In short
 """

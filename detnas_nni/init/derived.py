@@ -139,11 +139,6 @@ class Derived:
         """Whether the detector around the trunk is narrow, for a CPU."""
         return self.space == "tiny" or (self.pretraining.kind == "imagenet" and not self.machine.gpus)
 
-    @property
-    def final_start(self) -> str:
-        """`retrain.init`: where the final net's detector starts."""
-        return "supernet" if self.search else "imagenet"
-
     @cached_property
     def input(self) -> InputSize:
         found, limits = self.found, _GPU if self.machine.gpus else _CPU

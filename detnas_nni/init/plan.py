@@ -101,8 +101,7 @@ def make_plan(
         ("search", f"detnas search -c {config}", f"{candidates} candidates"),
         (
             "retrain",
-            f"detnas retrain -c {config} --arch {run_dir}/search/best_architecture.json "
-            f"--init {derived.final_start}",
+            f"detnas retrain -c {config} --arch {run_dir}/search/best_architecture.json --init supernet",
             f"{schedule.finetune} steps, then AP on the test split",
         ),
     ]

@@ -54,15 +54,14 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
     tree["search"] = _search(schedule) | _limit(derived)
-    tree["retrain"] = {"init": Value(derived.final_start, _FINAL_STARTS[derived.final_start])}
+    why = "quick; the paper's `classification` first trains a classifier from scratch"
+    tree["retrain"] = {
+        "init": Value("supernet", why)
+        if derived.search
+        else Value("imagenet", "the published net is trained alone")
+    }
     tree["hardware"] = _hardware(derived)
     return tree
-
-
-_FINAL_STARTS = {
-    "supernet": "quick; the paper's `classification` first trains a classifier from scratch",
-    "imagenet": "the published net is trained alone",
-}
 
 
 def _space(derived: Derived) -> Tree:

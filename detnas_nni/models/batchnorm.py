@@ -88,7 +88,7 @@ _Pair = tuple[nn.Sequential, tuple[str, str], nn.Conv2d, _BatchNorm | FrozenBatc
 def _convs_before_norms(net: nn.Module) -> Iterator[_Pair]:
     """Every convolution with a BN that sees its output alone: where they are, their names there, and both."""
     uses = Counter(module for parent in net.modules() for module in parent._modules.values())
-    weights = Counter(id(module.weight) for module in net.modules() if isinstance(module, nn.Conv2d))
+    parameters = Counter(id(one) for module in net.modules() for one in module._parameters.values())
     for parent in net.modules():
         if not isinstance(parent, nn.Sequential) or type(parent).forward is not nn.Sequential.forward:
             continue
@@ -96,7 +96,7 @@ def _convs_before_norms(net: nn.Module) -> Iterator[_Pair]:
             conv, norm = (parent._modules[name] for name in names)
             if not (_is_plain_conv(conv) and _is_plain_norm(norm)):
                 continue
-            if uses[conv] == uses[norm] == weights[id(conv.weight)] == 1:
+            if uses[conv] == uses[norm] == parameters[id(conv.weight)] == 1:
                 yield parent, names, conv, norm
 
 
@@ -112,7 +112,7 @@ def _is_plain_conv(layer: nn.Module) -> bool:
 
 def _is_plain_norm(layer: nn.Module) -> bool:
     """Whether it is a BN with running statistics, and nothing else; a subclass may add an activation."""
-    plain = (_BatchNorm.forward, FrozenBatchNorm.forward)
+    plain = (_BatchNorm.forward, nn.SyncBatchNorm.forward, FrozenBatchNorm.forward)
     return (
         isinstance(layer, _BatchNorm | FrozenBatchNorm)
         and type(layer).forward in plain

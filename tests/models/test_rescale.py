@@ -23,7 +23,7 @@ def enlarged(net: nn.Module, factor: float) -> dict[str, torch.Tensor]:
     """The net's state as if the convolutions before BN had grown in a training; it computes the same."""
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d) and name != "alone":
+        if isinstance(module, nn.Conv2d):
             state[f"{name}.weight"] *= factor
             if module.bias is not None:
                 state[f"{name}.bias"] += 0.5

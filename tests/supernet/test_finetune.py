@@ -32,13 +32,6 @@ def data(shapes: Path, tmp_path: Path) -> Path:
     return shutil.copytree(shapes, tmp_path / "data")
 
 
-@pytest.fixture
-def pretrained(supernets: Path, tmp_path: Path) -> Path:
-    """A run's folder with the classification supernet alone."""
-    shutil.copytree(supernets / "pretrain", tmp_path / "run/pretrain")
-    return tmp_path / "run"
-
-
 def weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The convolutions, which no zero keeps from standing still."""
     return {name: tensor for name, tensor in state.items() if tensor.dim() == 4}

@@ -1,6 +1,5 @@
 """`finetune.freeze`: the first stages stay, to the bit, as the training found them; the others do not."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ FROZEN = ("stem.", "stages.stage1.", "stages.stage2.")
 # Weight decay that moves whatever it reaches, at every step.
 FREEZE = {"freeze": 2, "weight_decay": 0.1, "bias_weight_decay": 0.1, "steps": 6, "checkpoint_every": 1}
 PATH = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
-
-
-@pytest.fixture
-def pretrained(supernets: Path, tmp_path: Path) -> Path:
-    """A run's folder with the classification supernet alone."""
-    shutil.copytree(supernets / "pretrain", tmp_path / "run/pretrain")
-    return tmp_path / "run"
 
 
 def frozen(state: dict[str, Tensor]) -> set[str]:

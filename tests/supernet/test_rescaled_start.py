@@ -23,13 +23,6 @@ STANDING = {"steps": 1, "lr": 1e-30, "weight_decay": 0.0}
 NET = Architecture("tiny", (0, 1, 2, 3, 0, 1, 2, 3, 0))
 
 
-@pytest.fixture
-def pretrained(supernets: Path, tmp_path: Path) -> Path:
-    """A run's folder with the classification supernet alone."""
-    shutil.copytree(supernets / "pretrain", tmp_path / "run/pretrain")
-    return tmp_path / "run"
-
-
 def convolutions(weights: Weights) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in weights.trunk_state.items() if tensor.dim() == 4}
 
