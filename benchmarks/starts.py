@@ -5,6 +5,8 @@
 Every arm gets the same CPU time, on which its steps are planned as `detnas init` plans them: a few of them
 are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
 the detector's trainings. Each line has the time that was really used, including the test split's evaluation.
+The three searches in lite0 are alike until the limit counts, so one supernet serves them; its time is counted
+in each of them.
 
 - `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from the supernet's weights;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
@@ -51,7 +53,7 @@ from detnas_nni.init.look import look
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
 from detnas_nni.init.sources import Sources, coco_sources
-from detnas_nni.init.timing import Speeds, measure
+from detnas_nni.init.timing import measure
 from detnas_nni.init.write import Places
 from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet.steps import finetune, pretrain
@@ -59,6 +61,7 @@ from search_spaces import LITE
 from search_spaces.sizes import LITE_CANDIDATES
 
 _LINES = "lines.jsonl"
+_PLAN = "plan.json"
 _HALF = LITE_CANDIDATES.index("mbconv_3x3_half")
 
 ARMS = (
@@ -84,6 +87,11 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.out / f"{self.arm}-{self.seed}-{self.minutes:g}min"
+
+    @property
+    def supernet(self) -> Path:
+        """The folder of the supernet's training, the same for all limits on a search's MACs."""
+        return self.out / f"{self.arm.partition('-')[0]}-{self.seed}-{self.minutes:g}min-supernet"
 
     @property
     def searches(self) -> bool:
@@ -112,6 +120,7 @@ class Run:
     def config(self, schedule: Schedule) -> Config:
         derived = self.derived
         config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
+        config = config.model_copy(update={"finetune_dir": self.supernet})
         if not self.searches:
             init = "scratch" if self.arm == "random" else "imagenet"
             return config.model_copy(update={"retrain": config.retrain.model_copy(update={"init": init})})
@@ -143,25 +152,50 @@ def narrowed(max_macs: int) -> Ops:
     return tuple(ops)
 
 
-def planned(run: Run) -> tuple[Schedule, Speeds]:
-    """The schedule that fills the run's time, and the CPU seconds on which the plan is based."""
-    derived, limit = run.derived, 60 * run.minutes
-    wanted = derived.schedule()
-    speeds = measure(run.config(wanted), crops=run.arm == "crops", clock=time.process_time)
-    speeds = replace(speeds, start=0.0)  # all steps run in one process
-    schedule, _ = fit(derived, wanted, speeds, limit)
-    left = limit - sum(estimate(derived, schedule, speeds).values())
-    trainings = 2 if run.searches else 1
-    more = max(0, int(left / trainings / speeds.finetune.step))
-    return replace(schedule, finetune=schedule.finetune + more), speeds
+@dataclass(frozen=True)
+class Plan:
+    """The schedule that fills a run's time.
+
+    Attributes:
+        schedule: its steps.
+        step: CPU seconds of a step of the detector's training, as measured for the plan.
+        supernet: CPU seconds that its supernet took; None if it has not been trained.
+    """
+
+    schedule: Schedule
+    step: float
+    supernet: float | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> Plan:
+        """The plan of the supernet that another run has trained, or a new one."""
+        file = run.supernet / _PLAN
+        if run.arm.startswith("search") and file.exists():
+            known = json.loads(file.read_text())
+            return cls(**(known | {"schedule": Schedule(**known["schedule"])}))
+        derived, limit = run.derived, 60 * run.minutes
+        wanted = derived.schedule()
+        speeds = measure(run.config(wanted), crops=run.arm == "crops", clock=time.process_time)
+        speeds = replace(speeds, start=0.0)  # all steps run in one process
+        schedule, _ = fit(derived, wanted, speeds, limit)
+        left = limit - sum(estimate(derived, schedule, speeds).values())
+        trainings = 2 if run.searches else 1
+        more = max(0, int(left / trainings / speeds.finetune.step))
+        schedule = replace(schedule, finetune=schedule.finetune + more, least=None)
+        return cls(schedule, round(speeds.finetune.step, 4))
+
+    def save(self, run: Run) -> None:
+        (run.supernet / _PLAN).write_text(json.dumps(asdict(self)))
 
 
 def done(run: Run) -> dict[str, Any]:
     """Do a run from its beginning and return its line."""
     shutil.rmtree(run.folder, ignore_errors=True)
     commit = _commit()
-    schedule, speeds = planned(run)
-    config, seconds = run.config(schedule), {}
+    plan = Plan.of(run)
+    config, seconds = run.config(plan.schedule), {}
+    if plan.supernet is None:
+        shutil.rmtree(run.supernet, ignore_errors=True)
     if run.arm == "crops":
         with _cpu(seconds, "crops"):
             images = open_detection(config.data.detection, config.seed).train
@@ -169,8 +203,12 @@ def done(run: Run) -> dict[str, Any]:
         with _cpu(seconds, "pretrain"):
             pretrain(config)
     if run.searches:
-        with _cpu(seconds, "finetune"):
-            finetune(config)
+        if plan.supernet is None:
+            with _cpu(seconds, "finetune"):
+                finetune(config)
+            replace(plan, supernet=seconds["finetune"]).save(run)
+        else:
+            seconds["finetune"] = plan.supernet
         with _cpu(seconds, "search"):
             net = search_in_process(config)
     else:
@@ -188,9 +226,9 @@ def done(run: Run) -> dict[str, Any]:
         "test": {"AP": measured.pop("default"), **measured},
         "ops": document["ops"],
         "backbone_macs": document["cost"]["backbone_macs"],
-        "schedule": {key: value for key, value in asdict(schedule).items() if key != "least"},
+        "schedule": {key: value for key, value in asdict(plan.schedule).items() if key != "least"},
         "candidates": config.search.evaluations if run.searches else 0,
-        "cpu_seconds_a_step": round(speeds.finetune.step, 4),
+        "cpu_seconds_a_step": plan.step,
         "cpu_seconds": {**seconds, "together": round(sum(seconds.values()), 1)},
         "weights": document["start"],
         "commit": commit,
