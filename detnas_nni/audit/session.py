@@ -102,8 +102,7 @@ def audit(config: Config, request: AuditRequest, say: Say = print) -> Path:
         ConfigError: there is no test split, or no data to train the classifiers with.
         UsageError: too few nets, too little time, or too few GPUs.
     """
-    config.require("data.detection")
-    config.require("data.detection.test")
+    config.require_detection_test()
     search = Journal(journal_path(config.search_dir))
     candidates = _candidates(config, search)
     nets = request.nets or max(LEAST, min(NETS, len(candidates)))

@@ -106,7 +106,7 @@ class DetectionData(_GrownSection):
     A split is one source, or a list of sources. docs/data.md says how ambiguous annotations are read.
     """
 
-    LATER = frozenset({"copies", "exif", "box_form", "box_units", "crowds"})
+    LATER = frozenset({"copies", "exif", "box_form", "box_units", "crowds", "test_holdout"})
 
     format: Literal["coco", "voc"] = Field("coco", description="the format of the annotations")
     train: Sources = Field(description="the training split")
@@ -115,10 +115,15 @@ class DetectionData(_GrownSection):
     holdout: Positive = Field(
         5_000, description="without `search`: images held out of `train`, by the seed [P: 5k of trainval35k]"
     )
+    test_holdout: Positive | None = Field(
+        None,
+        description="without `test`: images held out of `train` for the reported AP, the same for every "
+        "seed; nothing is trained on them",
+    )
     copies: ConfigPath | None = Field(
         None,
         description="a JSON file of groups of image files that show the same picture (augmented copies, "
-        "tiles, frames of a video), which `holdout` keeps together; `detnas init` writes it",
+        "tiles, frames of a video), which hold-outs keep together; `detnas init` writes it",
     )
     classes: tuple[str, ...] | None = Field(None, description="class names; by default those of `train`")
     flip: Fraction = Field(0.5, description="chance of a horizontal flip in training [R]")
@@ -157,6 +162,17 @@ class DetectionData(_GrownSection):
             if not all(isinstance(source, expected) for source in getattr(self, name) or ()):
                 raise ValueError(f"format is {self.format}, so `{name}` needs the keys {keys}")
         return self
+
+    @model_validator(mode="after")
+    def _one_test_split(self) -> DetectionData:
+        if self.test is not None and self.test_holdout is not None:
+            raise ValueError("`test` names a split, so `test_holdout` has no meaning; leave one of them out")
+        return self
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are images for the reported AP."""
+        return self.test is not None or self.test_holdout is not None
 
 
 class Data(_GrownSection):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from detnas_nni.config.data_sections import Data
+from detnas_nni.config.data_sections import Data, DetectionData
 from detnas_nni.config.own_parts import KnownOrOwn
 from detnas_nni.config.section import ConfigPath, Fraction, Name, Positive, PositiveFloat, Section
 from detnas_nni.errors import ConfigError
@@ -528,3 +528,13 @@ class Config(Section):
             if value is None:
                 raise ConfigError(f"the config has no `{key}`, which this step needs")
         return value
+
+    def require_detection_test(self) -> DetectionData:
+        """The section `data.detection`; ConfigError if it is missing, or lacks a test split."""
+        data: DetectionData = self.require("data.detection")
+        if not data.has_test:
+            raise ConfigError(
+                "the config has neither `data.detection.test` nor `data.detection.test_holdout`: this step "
+                "needs images to measure the final net on"
+            )
+        return data

@@ -164,7 +164,7 @@ class DetectionSet:
         """
         if not 1 <= count < len(self):
             raise DataError(
-                f"{self.name}: {count} images to hold out for the search split, expected 1 to "
+                f"{self.name}: {count} images to hold out, expected 1 to "
                 f"{len(self) - 1} of its {len(self)} images."
             )
         # The key has no folder, so that the split does not change when the data moves, but it has the id, as
@@ -175,8 +175,8 @@ class DetectionSet:
         if not held:
             raise DataError(
                 f"{self.name}: no group of copies of one picture has {count} images or fewer, so none can "
-                "be held out as a whole; raise data.detection.holdout, or name a search split of other "
-                "pictures."
+                "be held out as a whole; hold out more (data.detection.holdout, test_holdout), or name a "
+                "split of other pictures."
             )
         rest = sorted(set(range(len(self))) - set(held))
         return (

@@ -28,6 +28,9 @@ LISTED_ELSEWHERE = Kind(
     corrects=False,
 )
 
+TEST_SEED = 0
+"""Of a held-out test split, whatever the config's seed: results of different seeds are to be compared."""
+
 
 @dataclass(frozen=True)
 class DetectionSplits:
@@ -38,18 +41,22 @@ class DetectionSplits:
     test: DetectionSet | None
     whole: DetectionSet
     """the training split including what was held out of it: what a final net is trained on"""
-    held_out: bool = False
-    """whether `search` was held out of the training split"""
+    held_out: frozenset[str] = frozenset()
+    """which of `search` and `test` were held out of the training split"""
 
     @property
     def leaks(self) -> str:
         """A sentence if names indicate that copies of held-out pictures are trained on; else empty."""
-        return _leaks(self.train, self.search) if self.held_out else ""
+        if "test" in self.held_out and self.test is not None:
+            found = _leaks(self.whole, self.test, "reported AP", "test")
+            if found:
+                return found
+        return _leaks(self.train, self.search, "search's AP", "search") if "search" in self.held_out else ""
 
     def told(self) -> Iterator[str]:
         """A line for each kind of correction in each split, and one if the hold-out is flawed."""
         for name, split in (("train", self.whole), ("search", self.search), ("test", self.test)):
-            if split is not None and not (name == "search" and self.held_out):
+            if split is not None and name not in self.held_out:
                 yield from (f"{name}: {correction.text}" for correction in split.corrections)
         leaks = self.leaks
         if leaks:
@@ -76,8 +83,9 @@ def open_detection(
 ) -> DetectionSplits:
     """Read and check every detection split.
 
-    If there is no search split, `holdout` images are held out of the training split by the seed, as
-    the paper holds 5k out of trainval35k. No image is in two splits, or in two sources of a split.
+    If there is no test split, `test_holdout` images are held out of the training split, if the config says
+    so. If there is no search split, `holdout` of the rest are held out by the seed, as the paper holds 5k
+    out of trainval35k. No image is in two splits, or in two sources of a split.
 
     Args:
         data: the config's section. `max_bad_annotations` applies to each source.
@@ -90,7 +98,7 @@ def open_detection(
     Raises DataError.
     """
     conventions = replace(conventions_of(data), strict=strict, scan=scan)
-    whole = train = _read(data.train, data.classes, data.max_bad_annotations, conventions)
+    train = _read(data.train, data.classes, data.max_bad_annotations, conventions)
     following = conventions.following(train)
 
     def other(sources: cfg.Sources | None) -> DetectionSet | None:
@@ -99,10 +107,14 @@ def open_detection(
         return _read(sources, train.classes, data.max_bad_annotations, following, lenient=True)
 
     search, test = other(data.search), other(data.test)
+    copies = () if data.copies is None else read_groups(data.copies)
+    held_out = {name for name, split in (("search", search), ("test", test)) if split is None}
     if test is not None:
         check_disjoint(train, test)
+    elif data.test_holdout is not None:
+        train, test = train.hold_out(data.test_holdout, TEST_SEED, copies)
+    whole = train
     if search is None:
-        copies = () if data.copies is None else read_groups(data.copies)
         train, search = train.hold_out(data.holdout, seed, copies)
     else:
         check_disjoint(train, search)
@@ -113,7 +125,7 @@ def open_detection(
         return split if max_images is None else _first_trainable(split, max_images, data.train_difficult)
 
     return DetectionSplits(
-        kept(train), kept(search), None if test is None else kept(test), kept(whole), data.search is None
+        kept(train), kept(search), None if test is None else kept(test), kept(whole), frozenset(held_out)
     )
 
 
@@ -247,7 +259,7 @@ def _common_classes(parts: Sequence[DetectionSet], listed: bool) -> list[str]:
     return first + sorted(names - set(first))
 
 
-def _leaks(train: DetectionSet, held: DetectionSet) -> str:
+def _leaks(train: DetectionSet, held: DetectionSet, what: str, split: str) -> str:
     """A sentence if the names of the images indicate that the hold-out separates copies of a picture."""
     files = [record.file for record in (*train.records, *held.records)]
     groups = [group for group in by_name(files) if len(group) <= len(files) / 2]
@@ -257,9 +269,8 @@ def _leaks(train: DetectionSet, held: DetectionSet) -> str:
     first = ", ".join(files[place].name for place in parted[0][:2])
     return (
         f"the held-out images are not independent of the training images: by name {len(parted):,} groups of "
-        f"copies (augmented ones, tiles, frames) are in both, such as {first}; so the search's AP is too "
-        "high. Name a search split, or a file of groups in data.detection.copies, as `detnas init` writes "
-        "it"
+        f"copies (augmented ones, tiles, frames) are in both, such as {first}; so the {what} is too high. "
+        f"Name a {split} split, or a file of groups in data.detection.copies, as `detnas init` writes it"
     )
 
 

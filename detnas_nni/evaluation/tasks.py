@@ -171,14 +171,12 @@ class DetectionTask(Task):
             are not reported. A search's fitness is equal, and fast to compute.
 
     Raises:
-        ConfigError: there is no `data.detection`, or no `data.detection.test` to measure on.
+        ConfigError: there is no `data.detection`, or it has no test split to measure on.
         DataError: a split is missing or damaged.
     """
 
     def __init__(self, config: Config, split: Split = "search", *, official: bool = False) -> None:
-        data = config.require("data.detection")
-        if split == "test":
-            config.require("data.detection.test")
+        data = config.require("data.detection") if split == "search" else config.require_detection_test()
         splits = open_detection(data, config.seed, config.data.max_images, strict=config.data.strict)
         transform, limit = detection_eval(), config.data.max_bad_images
         training = DetectionDataset(

@@ -67,8 +67,7 @@ def retrain(config: Config, architectures: Sequence[Path], *, fresh: bool = Fals
         ConfigError: there is no test split to measure on, or no data to train the classifier with.
         CheckpointError: the weights to start from are missing or do not fit.
     """
-    config.require("data.detection")
-    config.require("data.detection.test")
+    config.require_detection_test()
     nets = [_FinalNet.of(config, path) for path in architectures]
     for net in nets:  # for all of them, before days of training the first
         net.check_start()

@@ -13,12 +13,11 @@ import yaml
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config, parse_config
-from detnas_nni.data.copies import groups_text
 from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived, Machine, Schedule
-from detnas_nni.init.look import Look, describe, look
+from detnas_nni.init.look import MIN_IMAGES, Look, describe, look
 from detnas_nni.init.plan import STOCK, Plan, fit, make_plan
 from detnas_nni.init.pretraining import Pretraining, choose
 from detnas_nni.init.problems import problems
@@ -28,8 +27,6 @@ from search_spaces import LITE, search_space_json
 
 if TYPE_CHECKING:
     from detnas_nni.init.timing import Speeds
-
-_MIN_IMAGES = 10  # training images; with fewer a search cannot tell candidates apart
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,8 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         say("How the annotations were read (docs/data.md)")
     for line in corrected:
         say(f"  - {line}")
+    if not request.search and "test" not in found.splits:
+        raise UsageError("--no-search trains a net to be measured on a test split; pass --test")
     told = problems(found, sources)
     say("What may be wrong with it" if told else "Nothing wrong was found with it")
     for problem in told:
@@ -98,9 +97,9 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     refused = [problem.text for problem in told if problem.refused]
     if refused:
         raise DataError(f"the steps would refuse this data: {refused[0]}")
-    if len(found.train) < _MIN_IMAGES:
+    if len(found.train) < MIN_IMAGES:
         raise DataError(
-            f"{found.train.name}: {len(found.train)} training images; with fewer than {_MIN_IMAGES} a "
+            f"{found.train.name}: {len(found.train)} training images; with fewer than {MIN_IMAGES} a "
             "supernet learns nothing, and a search cannot tell candidates apart"
         )
     places, limit = files.Places(out, sources.name), None if request.hours is None else 3600 * request.hours
@@ -125,7 +124,7 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
 
 
 def _expect_no_other_start(request: Request) -> None:
-    """UsageError if there is no published net to train, or nothing to measure it on."""
+    """UsageError if there is no published net to train."""
     others = {
         f"--pretrain {request.pretrain}": request.pretrain not in (None, "imagenet"),
         "--classification": request.classification is not None,
@@ -136,8 +135,6 @@ def _expect_no_other_start(request: Request) -> None:
             raise UsageError(
                 "--no-search trains a published net alone, from its ImageNet weights; leave out " + option
             )
-    if "test" not in request.sources.splits:
-        raise UsageError("--no-search trains a net to be measured on a test split; pass --test")
 
 
 def _start(
@@ -205,7 +202,7 @@ class Draft:
             net = Architecture(self.derived.space, LITE[self.derived.space].published_ops)
             texts[STOCK] = json.dumps(net.to_dict(), indent=2) + "\n"
         found = self.derived.found
-        if self.derived.holdout and found.groups:
-            texts[files.COPIES] = groups_text(found.groups, [record.file for record in found.train.records])
+        if self.derived.holds_out and found.groups:
+            texts[files.COPIES] = found.groups_text
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)

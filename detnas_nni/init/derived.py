@@ -96,7 +96,6 @@ class Schedule:
         return max(4, self.evaluations // self.generations)
 
 
-_HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
 _MOST_CALIBRATION = {"tiny": 576, "lite0": 576}  # experiments/quickstart; else 4,000 [R]
 
 # GPU memory in GB that an image of 800x1333 pixels takes in training: two thirds of what ResNet-50 FPN is
@@ -150,16 +149,17 @@ class Derived:
         scales = resize_scales(self.found.image_size_per_box, self.input.min_size, self.input.max_size)
         return np.sqrt(self.found.box_sizes.prod(axis=1)) * scales
 
-    @cached_property
+    @property
     def holdout(self) -> int:
         """Training images held out to guide the search; 0 if there is a search split."""
         if "search" in self.found.splits:
             return 0
-        share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(self.found.train))))
-        grouped = sum(map(len, self.found.groups))
-        # If every image has copies: at least those of one picture.
-        least = min(map(len, self.found.groups)) if grouped == len(self.found.train) else 1
-        return max(share, least)
+        return self.found.share_held_out
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether images are held out of those that the user trains on, for the search or for the test."""
+        return bool(self.holdout or self.found.test_holdout)
 
     @property
     def train_images(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,15 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from detnas_nni.data.copies import Copies, find_copies
+from detnas_nni.data.copies import Copies, find_copies, groups_text
 from detnas_nni.data.crops import usable
 from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord
-from detnas_nni.data.splits import read_source
+from detnas_nni.data.splits import TEST_SEED, read_source
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources
 
+MIN_IMAGES = 10
+"""Training images; with fewer a search cannot tell candidates apart."""
+
+_LEAST_TESTED = 5  # images; the AP of fewer says nothing
 _ANY_NUMBER = 2**31  # of mistakes: here they are counted and reported
+_HOLDOUT_SHARE, _MOST_HELD_OUT = 0.2, 5000  # [P: 5k]
 
 # COCO's limits between small, medium and large, square pixels: https://cocodataset.org/#detection-eval
 _SMALL, _MEDIUM = 32**2, 96**2
@@ -32,14 +38,19 @@ class Look:
     Attributes:
         splits: by name, train first.
         conventions: how their annotations were read.
+        copies: the groups of images, over all splits, that show the same picture.
+        test_holdout: how many images to hold out of what the user trains on, for the test split; 0 if there
+            is one, or too few images for it.
     """
 
     splits: dict[str, DetectionSet]
-    conventions: Conventions = DEFAULT
+    conventions: Conventions
+    copies: Copies
+    test_holdout: int = 0
 
     @property
     def train(self) -> DetectionSet:
-        """The training split, including the images that will be held out of it."""
+        """The training split, including the images that will guide the search, but none of the test split."""
         return self.splits["train"]
 
     @cached_property
@@ -50,20 +61,53 @@ class Look:
         }
 
     @cached_property
-    def copies(self) -> Copies:
-        """The groups of images, over all splits, that show the same picture."""
-        return find_copies([record.file for split in self.splits.values() for record in split.records])
+    def pool(self) -> list[Path]:
+        """The images that hold-outs are taken from."""
+        tested = self.splits["test"].records if self.test_holdout else ()
+        return [record.file for record in (*self.train.records, *tested)]
 
     @cached_property
     def groups(self) -> list[list[Path]]:
-        """Groups of training images of the same picture that are small enough to hold out together."""
-        return [group for group in self.training_groups if 1 < len(group) <= len(self.train) / 2]
+        """Groups of images of the same picture that hold-outs keep together; of the pool, at most half."""
+        return [group for group in self.groups_in(self.pool) if len(group) <= len(self.pool) / 2]
+
+    def groups_in(self, files: Sequence[Path]) -> list[list[Path]]:
+        """What each group of copies has among some images, if at least two."""
+        there = set(files)
+        groups = ([file for file in group if file in there] for group in self.copies.groups)
+        return [group for group in groups if len(group) > 1]
+
+    @property
+    def groups_text(self) -> str:
+        """The file of the groups that hold-outs keep together, as the config's `copies` names it."""
+        return groups_text(self.groups, self.pool)
 
     @cached_property
-    def training_groups(self) -> list[list[Path]]:
-        """The training images of each group of copies, maybe none or one."""
-        training = {record.file for record in self.train.records}
-        return [[file for file in group if file in training] for group in self.copies.groups]
+    def share_held_out(self) -> int:
+        """A fifth of the training images, or more if groups of copies need it."""
+        training = [record.file for record in self.train.records]
+        groups = [group for group in self.groups_in(training) if len(group) <= len(training) / 2]
+        share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(training))))
+        # If every image has copies: at least those of one picture.
+        least = min(map(len, groups)) if sum(map(len, groups)) == len(training) else 1
+        return max(share, least)
+
+    def with_test_split(self) -> Look:
+        """The same with a test split, held out of the training images if there is none; not out of few."""
+        count = self.share_held_out
+        if "test" in self.splits or count < _LEAST_TESTED or len(self.train) - count < MIN_IMAGES:
+            return self
+        groups = json.loads(self.groups_text)["groups"]
+        train, test = self.train.hold_out(count, TEST_SEED, groups)
+        train = replace(train, name=self.train.name)
+        # What was wrong with the annotations is told once.
+        test = replace(test, dropped={}, notes={}, problems=(), corrections=())
+        splits = {**self.splits, "train": train, "test": test}
+        if not all(
+            any(record.trainable().any() for record in splits[name].records) for name in ("train", "test")
+        ):
+            return self
+        return replace(self, splits=splits, test_holdout=count)
 
     def corrected(self) -> list[str]:
         """Lines about what was read differently from how it is written, and other remarks."""
@@ -122,7 +166,7 @@ class Look:
 
 
 def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
-    """Read the splits; mistakes in them are counted, not raised.
+    """Read the splits, hold a test split out if there is none; mistakes in them are counted, not raised.
 
     Args:
         sources: where the splits are.
@@ -141,10 +185,11 @@ def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
                 splits[name] = read_source(
                     sources.splits[name], train.classes, _ANY_NUMBER, following, lenient=True
                 )
-    found = Look(splits, conventions)
+    copies = find_copies([record.file for split in splits.values() for record in split.records])
+    found = Look(splits, conventions, copies)
     if not len(found.box_sizes):
         raise DataError(f"{train.name}: there is no box to train on. {_why_none(train)}")
-    return found
+    return found.with_test_split()
 
 
 def _why_none(train: DetectionSet) -> str:
@@ -190,6 +235,17 @@ def describe(found: Look) -> list[str]:
     )
     per_image = found.boxes_per_image
     lines.append(f"boxes per image   median {np.median(per_image):.0f}, max {per_image.max()}")
+    if found.test_holdout:
+        lines.append(
+            f"there is neither a val nor a test split: {len(found.splits['test']):,} of the images are set "
+            "apart for the final number (data.detection.test_holdout), and nothing is trained on them; "
+            "--test names others"
+        )
+    elif "test" not in found.splits:
+        lines.append(
+            "there is neither a val nor a test split, and too little data to set some apart: `detnas "
+            "retrain`, which trains the final net, needs images to measure it on; pass --test"
+        )
     return lines
 
 

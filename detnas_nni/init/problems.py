@@ -109,22 +109,23 @@ def _copies(found: Look) -> Iterator[Problem]:
             f"(augmented ones, tiles, frames of a video, or pictures that look alike), such as {shown[0]} "
             f"and {shown[1]}: the AP on {names[-1]} is not of unseen pictures; split by picture"
         )
-    held_out = "search" not in found.splits
+    held_out = "search" not in found.splits or found.test_holdout > 0
     if found.groups and held_out:
         images = sum(map(len, found.groups))
         yield Problem(
-            f"{images:,} training images are copies in {_count(len(found.groups), 'group', 'groups')} of one "
+            f"{images:,} images are copies in {_count(len(found.groups), 'group', 'groups')} of one "
             "picture each (augmented copies, tiles, frames, or pictures that look alike), such as "
             f"{' and '.join(file.name for file in found.groups[0][:2])}; each group is held out whole or not "
             "at all (copies.json, data.detection.copies)"
         )
-    large = [group for group in found.training_groups if len(group) > len(found.train) / 2]
+    large = [group for group in found.groups_in(found.pool) if len(group) > len(found.pool) / 2]
     if large and held_out:
+        purpose = "the search and for the test" if found.test_holdout else "the search"
         yield Problem(
-            f"{len(large[0]):,} of {len(found.train):,} training images are one series by name or "
-            f"appearance, such as {' and '.join(file.name for file in large[0][:2])}, so the images held "
-            "out for the search are not independent of those trained on: its AP is too high. Name a search "
-            "split of other pictures: --val together with --test"
+            f"{len(large[0]):,} of {len(found.pool):,} images are one series by name or appearance, such as "
+            f"{' and '.join(file.name for file in large[0][:2])}, so the images held out for {purpose} are "
+            "not independent of those trained on: the AP is too high. Name splits of other pictures: --val "
+            "together with --test"
         )
 
 

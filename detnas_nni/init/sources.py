@@ -22,7 +22,7 @@ class Sources:
         form: coco or voc.
         train: what is trained on.
         search: what guides the search; if None, images are held out of `train`.
-        test: what the final net is measured on; None if there is none.
+        test: what the final net is measured on; if None, images are held out of `train`.
         chosen: sentences on what was chosen where the user did not say.
         name: a name for the experiment.
         told: problems with them that were found so far.
@@ -148,11 +148,6 @@ def _settled(
             "search is guided by images held out of the training images"
         )
         val, test = None, val
-    if test is None:
-        chosen.append(
-            "there is neither a val nor a test split: `detnas retrain`, which trains the final net, needs "
-            "images to measure it on; pass --test"
-        )
     return Sources(form, train, val, test, tuple(chosen), name)
 
 

@@ -118,6 +118,11 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
     detection: Tree = {"format": Value(sources.form)}
     for name, split in sources.splits.items():
         detection[name] = Value(_source(split, places))
+    if found.test_holdout:
+        detection["test_holdout"] = Value(
+            found.test_holdout,
+            "images set apart for the reported AP, as you named none: a fifth, at most 5,000; not trained on",
+        )
     if derived.holdout:
         detection["holdout"] = Value(
             derived.holdout, "training images set apart to guide the search: a fifth, at most 5,000 [P]"
@@ -134,11 +139,11 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
         value = getattr(found.conventions, key)
         if value != getattr(DEFAULT, key):
             detection[key] = Value(value, "as you said")
-    if derived.holdout and found.groups:
+    if derived.holds_out and found.groups:
         detection["copies"] = Value(
             COPIES,
-            f"{len(found.groups):,} groups of images that show one picture each, which the hold-out keeps "
-            "together",
+            f"{len(found.groups):,} group{'s'[: len(found.groups) != 1]} of images of one picture each, "
+            "which hold-outs keep together",
         )
     tree["detection"] = detection
     if found.conventions.strict:

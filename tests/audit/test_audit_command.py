@@ -152,7 +152,7 @@ def test_if_every_training_fails_it_gives_up_with_what_the_last_one_said(
     [
         (["--nets", 1], {}, 2, "--nets 1: a rank correlation needs at least 3 nets"),
         (["--nets", 9], {}, 1, "--nets 9: the search has 3 candidates with a result; pass --nets 3, or let"),
-        ([], {"data": {"detection": {"test": None}}}, 2, "no `data.detection.test`"),
+        ([], {"data": {"detection": {"test": None}}}, 2, "neither `data.detection.test`"),
         (
             [],
             {"finetune": {"lr": 0.5}},

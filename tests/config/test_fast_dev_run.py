@@ -163,7 +163,7 @@ def test_every_strategy_can_be_tried(strategy: str, detnas: Callable[..., str], 
         ("finetune", {"data": {"detection": {"search": None, "holdout": 24}}}, 1, "24 images to hold out"),
         ("finetune", {"data": {"detection": {"test": {"images": "/gone"}}}}, 1, "/gone"),
         ("sample", {"search": {"constraint": {"max_macs": 1}}}, 1, "the lowest MACs are"),
-        ("retrain", {"data": {"detection": {"test": None}}}, 2, "no `data.detection.test`"),
+        ("retrain", {"data": {"detection": {"test": None}}}, 2, "neither `data.detection.test`"),
     ],
 )
 def test_an_error_of_the_config_or_the_data_comes_out(

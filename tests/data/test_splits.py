@@ -240,3 +240,31 @@ def test_a_search_split_of_its_own_stays_out_of_every_training(shapes: Path) -> 
     )
     splits = open_detection(detection(train, search=search), seed=0)
     assert files(splits.whole) == files(splits.train)
+
+
+def test_a_held_out_test_split_is_the_same_for_every_seed_and_in_no_training(shapes: Path) -> None:
+    split = CocoSplit(images=shapes / "detection/train", annotations=shapes / "detection/train.json")
+    data = detection(split, holdout=5, test_holdout=4)
+    opened = [open_detection(data, seed=seed) for seed in (0, 1)]
+    assert files(opened[0].test) == files(opened[1].test)
+    assert files(opened[0].search) != files(opened[1].search)
+    for splits in opened:
+        assert [len(part) for part in (splits.test, splits.search, splits.train)] == [4, 5, 15]
+        assert set(files(splits.whole)) == {*files(splits.train), *files(splits.search)}
+        assert not set(files(splits.whole)) & set(files(splits.test))
+    whole = {name for part in (opened[0].whole, opened[0].test) for name in files(part)}
+    assert len(whole) == 24
+
+
+def test_a_test_split_is_named_or_held_out(shapes: Path) -> None:
+    split = CocoSplit(images=shapes / "detection/train", annotations=shapes / "detection/train.json")
+    with pytest.raises(ValueError, match="`test_holdout` has no meaning"):
+        detection(split, test=split, test_holdout=4)
+
+
+def test_a_test_split_whose_copies_are_trained_on_is_told(tmp_path: Path) -> None:
+    content = coco_content(12)
+    for number, entry in enumerate(content["images"]):
+        entry["file_name"] = f"p{number // 2}_jpg.rf.{number % 2}.png"
+    splits = open_detection(detection(coco(tmp_path, content), holdout=1, test_holdout=3), seed=0)
+    assert "so the reported AP is too high. Name a test split" in splits.leaks

@@ -522,7 +522,7 @@ def refused(final: Final, tmp_path: Path) -> Callable[..., str]:
 
 def test_without_a_test_split_nothing_is_trained(refused: Callable[..., str], net: Path) -> None:
     without_test = {"data": {"detection": {"test": None}}}
-    assert "no `data.detection.test`" in refused(ConfigError, [net], **without_test)
+    assert "neither `data.detection.test`" in refused(ConfigError, [net], **without_test)
     assert "no `data.detection`" in refused(ConfigError, [net], data={"detection": None})
 
 

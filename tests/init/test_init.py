@@ -142,15 +142,29 @@ def test_the_search_space_is_the_configs(data: dict[str, list[str]], detnas: Cal
     assert written == json.loads((root / "search_spaces/tiny.json").read_text())
 
 
-def test_without_a_test_split_there_is_no_retrain_and_that_is_said(
-    data: dict[str, list[str]], detnas: Callable[..., str]
+def test_without_a_test_split_images_are_set_apart_for_it(
+    data: dict[str, list[str]], detnas: Callable[..., str], here: Path
 ) -> None:
     printed = detnas("init", "--coco", *data["train"], "--no-timing", "--name", "mine", "--device", "cpu")
-    assert "no `retrain`: there is no test split" in printed
-    assert [command[0] for command in commands(Path("experiments/mine/detnas.yaml"))] == [
-        "finetune",
-        "search",
-    ]
+    assert "5 of the images are set apart for the final number" in printed
+    file = here / "experiments/mine/detnas.yaml"
+    splits = open_detection(load_config(file).data.detection, 0)
+    assert [len(split) for split in (splits.train, splits.search, splits.test)] == [15, 4, 5]
+    run_all(file, detnas)
+    assert [command[0] for command in commands(file)] == ["finetune", "search", "retrain"]
+    (results,) = (here / "runs/mine/fast-dev-run/retrain").glob("*/results.json")
+    assert "AP50" in json.loads(results.read_text())["detection"]
+
+
+def test_with_too_few_images_for_a_test_split_there_is_no_retrain(
+    tmp_path: Path, detnas: Callable[..., str]
+) -> None:
+    printed = detnas("init", "--coco", *coco(tmp_path, "train"), "--no-timing", "--device", "cpu")
+    assert "too little data to set some apart" in printed and "no `retrain`" in printed
+    (file,) = Path("experiments").glob("*/detnas.yaml")
+    assert "test_holdout" not in file.read_text()
+    error = detnas("init", "--coco", *coco(tmp_path, "train"), "--no-timing", "--no-search", status=2)
+    assert "pass --test" in error
 
 
 def test_every_derived_value_says_from_what(data: dict[str, list[str]], detnas: Callable[..., str]) -> None:
@@ -329,7 +343,6 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
         ("--coco {train} --pretrain folder", 2, "--pretrain folder needs --classification DIR"),
         ("--coco {train} --no-search --pretrain crops", 2, "; leave out --pretrain crops"),
         ("--coco {train} --no-search --supernet b", 2, "; leave out --supernet"),
-        ("--coco {train} --no-search", 2, "--no-search trains a net to be measured on a test split"),
     ],
 )
 def test_a_bad_call_is_one_line_and_writes_nothing(

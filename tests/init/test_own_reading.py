@@ -181,29 +181,34 @@ def named(root: Path, name: str, names: list[str]) -> list[str]:
 
 
 def test_copies_are_held_out_together_and_it_is_said(tmp_path: Path, detnas: Detnas) -> None:
-    names = [f"{picture}_jpg.rf.{copy}.png" for picture in "abcdef" for copy in "xyz"]
+    names = [f"{picture}_jpg.rf.{copy}.png" for picture in "abcdefgh" for copy in "wxyz"]
     printed = detnas("--coco", *named(tmp_path, "train", names))
-    assert "18 training images are copies in 6 groups of one picture each" in printed
+    assert "32 images are copies in 8 groups of one picture each" in printed
     config = load_config("experiments/mine/detnas.yaml")
     assert config.data.detection.copies == Path("experiments/mine/copies.json").resolve()
     splits = open_detection(config.data.detection, config.seed)
-    held, rest = ({record.file.name[0] for record in part.records} for part in (splits.search, splits.train))
-    assert len(splits.search) == 3 and not held & rest
+    pictures = [
+        {record.file.name[0] for record in part.records}
+        for part in (splits.train, splits.search, splits.test)
+    ]
+    assert [len(of_split) for of_split in pictures] == [6, 1, 1]
+    assert set.union(*pictures) == set("abcdefgh")
 
 
 def test_copies_that_look_alike_are_found_whatever_they_are_named(tmp_path: Path, detnas: Detnas) -> None:
     pair = named(tmp_path, "train", [f"{number}.png" for number in range(12)])
     with Image.open(Path(pair[0]) / "4.png") as picture:
         picture.point(lambda value: value // 2 + 60).save(Path(pair[0]) / "9.png")
-    assert "2 training images are copies in 1 group of" in detnas("--coco", *pair)
+    assert "2 images are copies in 1 group of" in detnas("--coco", *pair)
     assert json.loads(Path("experiments/mine/copies.json").read_text()) == {"groups": [["4.png", "9.png"]]}
 
 
 def test_one_series_that_no_hold_out_can_part_is_told(tmp_path: Path, detnas: Detnas) -> None:
     printed = detnas(
-        "--coco", *named(tmp_path, "train", [f"clip_frame_{number}.png" for number in range(12)])
+        "--coco", *named(tmp_path, "train", [f"clip_frame_{number}.png" for number in range(30)])
     )
-    assert "12 of 12 training images are one series" in printed and "Name a search split" in printed
+    assert "30 of 30 images are one series" in printed
+    assert "held out for the search and for the test are not independent" in printed
 
 
 def test_copies_in_two_splits_are_told(tmp_path: Path) -> None:

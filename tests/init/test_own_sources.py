@@ -36,10 +36,6 @@ def test_a_val_split_alone_is_kept_for_the_final_number_and_that_is_said(tmp_pat
     assert "no search may see" in sources.chosen[0]
 
 
-def test_a_test_split_that_is_missing_is_said(tmp_path: Path) -> None:
-    assert "pass --test" in coco_sources(coco(tmp_path), None, None, None).chosen[0]
-
-
 @pytest.mark.parametrize(
     ("there", "found"),
     [
