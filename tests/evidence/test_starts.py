@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     alone = "scratch" if arm == "random" else "imagenet"
     assert config.retrain.init == ("supernet" if searched else alone)
     assert config.finetune.rescale is (arm == "crops")
+    supernets = {other for other in ARMS if other.startswith("search")} if arm.startswith("search") else {arm}
+    others = {other: replace(run, arm=other).config(run.derived.schedule()) for other in supernets}
+    assert {other.finetune_dir for other in others.values()} == {config.finetune_dir}
 
 
 def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
