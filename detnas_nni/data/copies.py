@@ -10,7 +10,7 @@ import json
 import re
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import takewhile
@@ -87,7 +87,11 @@ class Copies:
 
 
 def seeded_choice(
-    keys: Sequence[str], count: int, seed: int, groups: Sequence[int] | None = None
+    keys: Sequence[str],
+    count: int,
+    seed: int,
+    groups: Sequence[int] | None = None,
+    has: Sequence[Collection[int]] = (),
 ) -> list[int]:
     """Positions of `count` of the `keys` (unique), chosen by `seed`, in ascending order.
 
@@ -100,17 +104,26 @@ def seeded_choice(
         seed: the config's.
         groups: the number of each key's group, whose members are chosen together or not at all; then fewer
             than `count` may be chosen, and none if every group is larger.
+        has: the classes of each key; the last key or group with a class is not chosen.
     """
     ranked = sorted(range(len(keys)), key=lambda position: derive_seed(seed, "hold-out", keys[position]))
-    if groups is None:
+    if groups is None and not has:
         return sorted(ranked[:count])
     members: dict[int, list[int]] = defaultdict(list)
     for position in ranked:
-        members[groups[position]].append(position)
+        members[position if groups is None else groups[position]].append(position)
+    classes = [
+        {name for position in together for name in has[position]} if has else set()
+        for together in members.values()
+    ]
+    left = Counter(name for of_group in classes for name in of_group)
     chosen: list[int] = []
-    for together in members.values():  # in the order of each group's first member
-        if len(chosen) + len(together) <= count:
+    for together, of_group in zip(
+        members.values(), classes, strict=True
+    ):  # as their first members are ranked
+        if len(chosen) + len(together) <= count and all(left[name] > 1 for name in of_group):
             chosen += together
+            left.subtract(of_group)
     return sorted(chosen)
 
 
@@ -168,14 +181,14 @@ def groups_text(groups: Iterable[Sequence[Path]], files: Sequence[Path]) -> str:
         groups: the groups.
         files: all images of the set, which the names have to tell apart.
     """
-    names = _short_names(files)
+    names = short_names(files)
     lines = ",\n".join(
         f"  {json.dumps([names[file] for file in group], ensure_ascii=False)}" for group in groups
     )
     return f'{{"groups": [\n{lines}\n]}}\n'
 
 
-def _short_names(files: Sequence[Path]) -> dict[Path, str]:
+def short_names(files: Sequence[Path]) -> dict[Path, str]:
     """The files' names, each with only the folders, below the common one, that tell it from the others."""
     levels = zip(*(file.parent.parts for file in files), strict=False)
     common = len(list(takewhile(lambda folders: len(set(folders)) == 1, levels)))

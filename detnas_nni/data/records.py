@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detnas_nni.data.copies import group_numbers, seeded_choice
+from detnas_nni.data.copies import group_numbers, seeded_choice, short_names
 from detnas_nni.data.corrections.units import Reading
 from detnas_nni.data.problems import Correction
 from detnas_nni.errors import DataError, EvaluationError
@@ -162,21 +162,43 @@ class DetectionSet:
         Raises:
             DataError: `count` is below 1 or leaves nothing for the rest, or every group of copies is larger.
         """
-        if not 1 <= count < len(self):
-            raise DataError(
-                f"{self.name}: {count} images to hold out, expected 1 to "
-                f"{len(self) - 1} of its {len(self)} images."
-            )
+        self._expect_enough("holdout", count)
         # The key has no folder, so that the split does not change when the data moves, but it has the id, as
         # images in different folders may share a name.
         keys = [f"{record.file.name}\0{record.image_id}" for record in self.records]
-        groups = group_numbers([record.file for record in self.records], copies) if copies else None
-        held = seeded_choice(keys, count, seed, groups)
+        groups = self._groups(copies)
+        return self._parted("holdout", count, seeded_choice(keys, count, seed, groups))
+
+    def hold_out_test(
+        self, count: int, copies: Sequence[Sequence[str]] = ()
+    ) -> tuple["DetectionSet", "DetectionSet"]:
+        """Split a test split off: (the rest, the test split), as `hold_out`, but for good.
+
+        The choice depends only on the files' names (with folders where names repeat), neither on the seed nor
+        on the annotations' ids: an image stays in it when others are added, and results can be compared. The
+        last image that has a class, or the last group of copies, stays in the rest.
+        """
+        self._expect_enough("test_holdout", count)
+        names = short_names([record.file for record in self.records])
+        keys = [names[record.file] for record in self.records]
+        has = [frozenset(record.labels[record.trainable()].tolist()) for record in self.records]
+        return self._parted("test_holdout", count, seeded_choice(keys, count, 0, self._groups(copies), has))
+
+    def _groups(self, copies: Sequence[Sequence[str]]) -> list[int] | None:
+        return group_numbers([record.file for record in self.records], copies) if copies else None
+
+    def _expect_enough(self, key: str, count: int) -> None:
+        if not 1 <= count < len(self):
+            raise DataError(
+                f"{self.name}: data.detection.{key} is {count}, expected 1 to {len(self) - 1}, as there are "
+                f"{len(self)} images to hold out of."
+            )
+
+    def _parted(self, key: str, count: int, held: Sequence[int]) -> tuple["DetectionSet", "DetectionSet"]:
         if not held:
             raise DataError(
                 f"{self.name}: no group of copies of one picture has {count} images or fewer, so none can "
-                "be held out as a whole; hold out more (data.detection.holdout, test_holdout), or name a "
-                "split of other pictures."
+                f"be held out as a whole; raise data.detection.{key}, or name a split of other pictures."
             )
         rest = sorted(set(range(len(self))) - set(held))
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +29,6 @@ LISTED_ELSEWHERE = Kind(
     corrects=False,
 )
 
-TEST_SEED = 0
-"""Of a held-out test split, whatever the config's seed: results of different seeds are to be compared."""
-
 
 @dataclass(frozen=True)
 class DetectionSplits:
@@ -45,22 +43,29 @@ class DetectionSplits:
     """which of `search` and `test` were held out of the training split"""
 
     @property
-    def leaks(self) -> str:
-        """A sentence if names indicate that copies of held-out pictures are trained on; else empty."""
-        if "test" in self.held_out and self.test is not None:
-            found = _leaks(self.whole, self.test, "reported AP", "test")
-            if found:
-                return found
-        return _leaks(self.train, self.search, "search's AP", "search") if "search" in self.held_out else ""
+    def leaks(self) -> list[str]:
+        """A sentence for each held-out split of whose pictures copies are trained on, by their names."""
+        found = []
+        if "search" in self.held_out:
+            found.append(_leaks(self.train, self.search, "search's AP", "search"))
+        if "test" in self.held_out:
+            found.append(_leaks(self.whole, self.test, "reported AP", "test"))
+        return [sentence for sentence in found if sentence]
+
+    @property
+    def set_apart(self) -> str | None:
+        """A hash of the names of the images that are held out for the test; None if there are none."""
+        if "test" not in self.held_out:
+            return None
+        names = sorted(record.file.name for record in self.test.records)
+        return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]
 
     def told(self) -> Iterator[str]:
         """A line for each kind of correction in each split, and one if the hold-out is flawed."""
         for name, split in (("train", self.whole), ("search", self.search), ("test", self.test)):
             if split is not None and name not in self.held_out:
                 yield from (f"{name}: {correction.text}" for correction in split.corrections)
-        leaks = self.leaks
-        if leaks:
-            yield leaks
+        yield from self.leaks
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,12 @@ def open_detection(
 
     search, test = other(data.search), other(data.test)
     copies = () if data.copies is None else read_groups(data.copies)
-    held_out = {name for name, split in (("search", search), ("test", test)) if split is None}
+    held_out = {"search"} if search is None else set()
     if test is not None:
         check_disjoint(train, test)
     elif data.test_holdout is not None:
-        train, test = train.hold_out(data.test_holdout, TEST_SEED, copies)
+        train, test = train.hold_out_test(data.test_holdout, copies)
+        held_out.add("test")
     whole = train
     if search is None:
         train, search = train.hold_out(data.holdout, seed, copies)

@@ -128,11 +128,11 @@ def _read(file: Path, record: ImageRecord | None, upright: bool) -> Tensor:
 
 
 def image_ids(files: Sequence[Path], known: Sequence[Mapping[Path, ImageRecord]]) -> list[int | str]:
-    """The annotation file's own ids if all images are in one split of the config, else numbers from 1.
+    """The annotation file's own ids if all images are in one of the sets, else numbers from 1.
 
     Args:
         files: the images.
-        known: those of each split, as `records_by_file` gives them.
+        known: those of each set, as `records_by_file` gives them.
     """
     places = [file.resolve() for file in files]
     for split in known:
@@ -143,11 +143,14 @@ def image_ids(files: Sequence[Path], known: Sequence[Mapping[Path, ImageRecord]]
 
 
 def records_by_file(splits: DetectionSplits | None) -> list[dict[Path, ImageRecord]]:
-    """The images of the test split, of the search split and of all training images, by their real paths."""
+    """The images of the test, search and training splits, the last as the user named it, by real path."""
     found = [] if splits is None else [splits.test, splits.search, splits.whole]
-    return [
+    known = [
         {record.file.resolve(): record for record in split.records} for split in found if split is not None
     ]
+    if splits is not None and "test" in splits.held_out:
+        known[-1] |= known[0]
+    return known
 
 
 @torch.no_grad()

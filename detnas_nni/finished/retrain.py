@@ -28,6 +28,7 @@ from detnas_nni.config.run_folder import (
     retrain_folder,
 )
 from detnas_nni.cost.table import counts
+from detnas_nni.data.splits import open_detection
 from detnas_nni.errors import CheckpointError, ConfigError, DataError, UsageError
 from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.evaluation.tasks import Metrics
@@ -164,7 +165,7 @@ class _FinalNet:
         key = "finetune.freeze" if retraining.finetune is None else "retrain.finetune.freeze"
         check_freeze(self.config.space.name, settings.freeze, key)
         if self.init != "classification":
-            self.starting_weights()
+            self._expect_test_unseen(self.starting_weights())
         elif self.config.data.classification is None:
             raise ConfigError(
                 "the config has no `data.classification`, on which the net is trained before it becomes a "
@@ -183,6 +184,19 @@ class _FinalNet:
             searched = config.evaluation.task == "detection"
             weights.expect_supernet(kind=config.detector.name if searched else CLASSIFIER)
         return weights_of_path(weights, self.architecture)
+
+    def _expect_test_unseen(self, start: Weights | None) -> None:
+        """CheckpointError if the supernet was trained on images that are now set apart for the test."""
+        data = self.config.data
+        if self.init != "supernet" or start.info.kind == CLASSIFIER or data.detection.test_holdout is None:
+            return
+        splits = open_detection(data.detection, self.config.seed, data.max_images, strict=data.strict)
+        if start.info.set_apart != splits.set_apart:
+            raise CheckpointError(
+                f"{start.path}: was trained on images that data.detection.test_holdout sets apart now, so AP "
+                "on them would be too high; train it anew (`detnas finetune --fresh`), set the key as it was "
+                "then, or choose another start, such as --init scratch"
+            )
 
     def _loaded(self) -> Weights | None:
         """The file that the detector starts from; None for a start from scratch."""

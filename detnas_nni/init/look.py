@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from detnas_nni.data.copies import Copies, find_copies, groups_text
 from detnas_nni.data.crops import usable
 from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.data.records import DetectionSet, ImageRecord
-from detnas_nni.data.splits import TEST_SEED, read_source
+from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources
 
@@ -84,30 +83,40 @@ class Look:
 
     @cached_property
     def share_held_out(self) -> int:
-        """A fifth of the training images, or more if groups of copies need it."""
-        training = [record.file for record in self.train.records]
-        groups = [group for group in self.groups_in(training) if len(group) <= len(training) / 2]
+        """A fifth of the training images, or as many as the smallest group of copies if all have copies."""
+        training = {record.file for record in self.train.records}
+        groups = [[file for file in group if file in training] for group in self.groups]
+        groups = [group for group in groups if group]
         share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(training))))
-        # If every image has copies: at least those of one picture.
         least = min(map(len, groups)) if sum(map(len, groups)) == len(training) else 1
         return max(share, least)
 
     def with_test_split(self) -> Look:
         """The same with a test split, held out of the training images if there is none; not out of few."""
         count = self.share_held_out
-        if "test" in self.splits or count < _LEAST_TESTED or len(self.train) - count < MIN_IMAGES:
+        if "test" in self.splits or len(self.train) - count < MIN_IMAGES:
             return self
-        groups = json.loads(self.groups_text)["groups"]
-        train, test = self.train.hold_out(count, TEST_SEED, groups)
+        try:
+            train, test = self.train.hold_out_test(count, [list(map(str, group)) for group in self.groups])
+        except DataError:  # every image is the last of a class
+            return self
         train = replace(train, name=self.train.name)
         # What was wrong with the annotations is told once.
         test = replace(test, dropped={}, notes={}, problems=(), corrections=())
-        splits = {**self.splits, "train": train, "test": test}
-        if not all(
-            any(record.trainable().any() for record in splits[name].records) for name in ("train", "test")
-        ):
-            return self
-        return replace(self, splits=splits, test_holdout=count)
+        found = replace(self, splits={**self.splits, "train": train, "test": test}, test_holdout=count)
+        return found if found._is_useful else self
+
+    @property
+    def _is_useful(self) -> bool:
+        """Whether test split and rest have boxes, and the rest images enough, also for a search split."""
+        sizes = {name: len(split) for name, split in self.splits.items()}
+        if "search" not in self.splits:
+            sizes["train"] -= self.share_held_out
+        boxes = (
+            any(record.trainable().any() for record in self.splits[name].records)
+            for name in ("train", "test")
+        )
+        return sizes["test"] >= _LEAST_TESTED and sizes["train"] >= MIN_IMAGES // 2 and all(boxes)
 
     def corrected(self) -> list[str]:
         """Lines about what was read differently from how it is written, and other remarks."""
@@ -243,8 +252,9 @@ def describe(found: Look) -> list[str]:
         )
     elif "test" not in found.splits:
         lines.append(
-            "there is neither a val nor a test split, and too little data to set some apart: `detnas "
-            "retrain`, which trains the final net, needs images to measure it on; pass --test"
+            "there is neither a val nor a test split, and there are too few independent images with boxes to "
+            "set some apart: `detnas retrain`, which trains the final net, needs images to measure it on; "
+            "pass --test"
         )
     return lines
 

@@ -112,6 +112,12 @@ def make_plan(
         left_out.add("crops")
     if not derived.pretraining.trains:
         left_out.add("pretrain")
+    if derived.found.test_holdout:
+        tested = len(derived.found.splits["test"])
+        remarks = [
+            *remarks,
+            f"the test split is {tested:,} of your images, set apart as you named none; --test names others",
+        ]
     if "test" not in derived.found.splits:
         left_out.add("retrain")
         remarks = [*remarks, "no `retrain`: there is no test split to measure the final net on; pass --test"]

@@ -121,7 +121,8 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
     if found.test_holdout:
         detection["test_holdout"] = Value(
             found.test_holdout,
-            "images set apart for the reported AP, as you named none: a fifth, at most 5,000; not trained on",
+            "images set apart for the reported AP, as you named none: a fifth, at most 5,000, unless copies "
+            "need more; nothing is trained on them",
         )
     if derived.holdout:
         detection["holdout"] = Value(

@@ -40,10 +40,12 @@ class Job(ABC, Generic[Settings]):
         trunk_prefix: the trunk's prefix in the net's state dict.
         settings: the config's section of this training.
         classes: names, in the order of their labels.
+        set_apart: a hash of the images that are held out for the test split; None if there are none.
     """
 
     kind: str
     trunk_prefix: str
+    set_apart: str | None = None
 
     def __init__(self, config: cfg.Config, settings: Settings, dataset: ImageDataset) -> None:
         self.config = config
@@ -160,6 +162,7 @@ class DetectionJob(Job[cfg.Finetune]):
         super().__init__(config, settings, dataset)
         self.kind = config.detector.name
         self.classes = train.classes
+        self.set_apart = splits.set_apart
 
     def _model(self) -> DetectorSpace:
         space = self.config.space

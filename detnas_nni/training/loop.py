@@ -267,6 +267,7 @@ def _info(job: Job, run: TrainingRun, architecture: Architecture | None) -> Weig
         ops=None if architecture is None else architecture.ops,
         detector=None if job.kind == CLASSIFIER else job.config.detector.model_dump(mode="json"),
         start=run.start,
+        set_apart=job.set_apart,
     )
 
 

@@ -73,6 +73,8 @@ class WeightsInfo:
     files written before this was stored"""
     start: _Settings | None = None
     """source, licence and sha256 of the published weights that the first of its trainings started from"""
+    set_apart: StrictStr | None = None
+    """hash of the images that were held out for the test split; None if there were none"""
 
     @property
     def architecture(self) -> Architecture | None:

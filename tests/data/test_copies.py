@@ -145,7 +145,7 @@ def test_copies_are_held_out_together(tmp_path: Path, seed: int) -> None:
     splits = open_detection(data.model_copy(update={"copies": tmp_path / "copies.json"}), seed)
     assert (len(splits.search), len(splits.train)) == (6, 18)
     assert len(pictures(splits.search)) == 2 and not pictures(splits.search) & pictures(splits.train)
-    assert splits.leaks == ""
+    assert splits.leaks == []
 
 
 def test_a_hold_out_that_parts_copies_is_told_with_the_key(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_hold_out_is_the_same_when_the_file_lists_its_images_in_another_order(
 
 @pytest.mark.parametrize("count", [0, -1, 4, 5])
 def test_a_hold_out_that_leaves_a_split_empty_is_refused(tmp_path, count):
-    with pytest.raises(DataError, match=rf"train.json: {count} images to hold out, expected 1 to 3"):
+    with pytest.raises(DataError, match=rf"train.json: data.detection.holdout is {count}, expected 1 to 3"):
         coco_set(tmp_path).hold_out(count, seed=0)
 
 

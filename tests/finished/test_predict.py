@@ -233,6 +233,17 @@ def test_images_of_a_split_have_the_ids_of_its_annotation_file(tmp_path: Path) -
     )
 
 
+def test_images_that_were_held_out_for_the_test_have_their_ids_among_the_others(tmp_path: Path) -> None:
+    content = coco_content(12)
+    for entry, annotation in zip(content["images"], content["annotations"], strict=True):
+        entry["id"] = annotation["image_id"] = entry["id"] + 1000
+    images, annotations = write_coco(tmp_path, content)
+    data = DetectionData(train=CocoSplit(images=images, annotations=annotations), holdout=1, test_holdout=3)
+    known = records_by_file(open_detection(data, seed=0))
+    files = [images / entry["file_name"] for entry in content["images"]]
+    assert image_ids(files, known) == [entry["id"] for entry in content["images"]]
+
+
 def test_results_have_the_category_ids_of_the_annotation_file(
     faster_rcnn: Trained, images: list[Path], tmp_path: Path
 ) -> None:

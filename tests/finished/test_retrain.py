@@ -526,6 +526,18 @@ def test_without_a_test_split_nothing_is_trained(refused: Callable[..., str], ne
     assert "no `data.detection`" in refused(ConfigError, [net], data={"detection": None})
 
 
+def test_a_supernet_that_was_trained_on_the_test_images_is_no_start(
+    refused: Callable[..., str], run_dir: Path, net: Path, shapes: Path
+) -> None:
+    """The key was set after the supernet's training; weights that are not of this data may start a net."""
+    split = {"images": str(shapes / "detection/train"), "annotations": str(shapes / "detection/train.json")}
+    held_out = {"data": {"detection": {"train": split, "test": None, "test_holdout": 4}}}
+    message = refused(CheckpointError, [net], run_dir, **held_out, retrain={"init": "supernet"})
+    assert (
+        "finetune/supernet.pt: was trained on images that data.detection.test_holdout sets apart" in message
+    )
+
+
 def test_without_images_to_classify_it_says_where_else_to_start(
     refused: Callable[..., str], net: Path
 ) -> None:

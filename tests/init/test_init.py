@@ -160,7 +160,7 @@ def test_with_too_few_images_for_a_test_split_there_is_no_retrain(
     tmp_path: Path, detnas: Callable[..., str]
 ) -> None:
     printed = detnas("init", "--coco", *coco(tmp_path, "train"), "--no-timing", "--device", "cpu")
-    assert "too little data to set some apart" in printed and "no `retrain`" in printed
+    assert "too few independent images" in printed and "no `retrain`" in printed
     (file,) = Path("experiments").glob("*/detnas.yaml")
     assert "test_holdout" not in file.read_text()
     error = detnas("init", "--coco", *coco(tmp_path, "train"), "--no-timing", "--no-search", status=2)

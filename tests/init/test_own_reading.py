@@ -181,9 +181,9 @@ def named(root: Path, name: str, names: list[str]) -> list[str]:
 
 
 def test_copies_are_held_out_together_and_it_is_said(tmp_path: Path, detnas: Detnas) -> None:
-    names = [f"{picture}_jpg.rf.{copy}.png" for picture in "abcdefgh" for copy in "wxyz"]
+    names = [f"{picture}_jpg.rf.{copy}.png" for picture in "abcdefgh" for copy in "vwxyz"]
     printed = detnas("--coco", *named(tmp_path, "train", names))
-    assert "32 images are copies in 8 groups of one picture each" in printed
+    assert "40 images are copies in 8 groups of one picture each" in printed
     config = load_config("experiments/mine/detnas.yaml")
     assert config.data.detection.copies == Path("experiments/mine/copies.json").resolve()
     splits = open_detection(config.data.detection, config.seed)
@@ -193,6 +193,28 @@ def test_copies_are_held_out_together_and_it_is_said(tmp_path: Path, detnas: Det
     ]
     assert [len(of_split) for of_split in pictures] == [6, 1, 1]
     assert set.union(*pictures) == set("abcdefgh")
+
+
+@pytest.mark.parametrize("lengths", [(16, 9, 9), (12, 17, 2, 12), (10, 10, 10), (6,) * 6, (20, 7, 7, 7)])
+def test_of_a_few_videos_whole_ones_are_held_out(
+    lengths: tuple[int, ...], tmp_path: Path, detnas: Detnas
+) -> None:
+    names = [
+        f"clip{video}_frame_{number}.png" for video, length in enumerate(lengths) for number in range(length)
+    ]
+    detnas("--coco", *named(tmp_path, "train", names))
+    splits = open_detection(load_config("experiments/mine/detnas.yaml").data.detection, 0)
+    parts = [part for part in (splits.train, splits.search, splits.test) if part is not None]
+    videos = [{record.file.name.partition("_")[0] for record in part.records} for part in parts]
+    assert sum(map(len, videos)) == len(set.union(*videos)) == len(lengths)
+    assert splits.test is None or len(splits.test) >= 5
+
+
+def test_two_videos_alone_are_no_training_search_and_test(tmp_path: Path, detnas: Detnas) -> None:
+    names = [f"clip{video}_frame_{number}.png" for video in (0, 1) for number in range(15)]
+    assert "too few independent images" in detnas("--coco", *named(tmp_path, "train", names))
+    splits = open_detection(load_config("experiments/mine/detnas.yaml").data.detection, 0)
+    assert [len(splits.train), len(splits.search), splits.test] == [15, 15, None]
 
 
 def test_copies_that_look_alike_are_found_whatever_they_are_named(tmp_path: Path, detnas: Detnas) -> None:
