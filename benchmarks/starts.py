@@ -1,6 +1,8 @@
-"""Which start gives the better net in equal time, and does a search help: BCCD, 192x256, on one CPU thread.
+"""Which start gives the better net in equal time, and does a search help, on one CPU thread.
 
     DETNAS_REAL_DATA=/path/to/bccd python -m benchmarks.starts --minutes 30 --out runs/starts
+
+The folder has images/, train.json and val.json, which is tested on; its name stands in the lines.
 
 Every arm gets the same CPU time, on which its steps are planned as `detnas init` plans them: a few of them
 are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
@@ -14,10 +16,11 @@ in each of them.
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
   the inner channels pruned (and kernels of 3x3) where that saves most, until it has that share of the MACs,
   or until all blocks are halved, which gives 0.51;
+- `frozen`: as `stock`, but the stem and the first two stages stay as they start (`finetune.freeze`);
 - `random`: the published lite0 from random weights.
 
 One line of JSON per run is appended to OUT/lines.jsonl; a run that has a line is not repeated. At the end a
-table of all lines with these minutes is printed.
+table of all lines of this set with these minutes is printed.
 """
 
 from __future__ import annotations
@@ -62,11 +65,12 @@ from search_spaces.sizes import LITE_CANDIDATES
 
 _LINES = "lines.jsonl"
 _PLAN = "plan.json"
+_FROZEN = 2  # stages
 _HALF = LITE_CANDIDATES.index("mbconv_3x3_half")
 
 ARMS = (
     *("crops", "search-0.5", "search-0.75", "search-1"),
-    *("stock", "stock-0.75", "stock-0.5", "random"),
+    *("stock", "stock-0.75", "stock-0.5", "frozen", "random"),
 )
 
 
@@ -81,21 +85,23 @@ class Run:
     out: Path
 
     @property
-    def key(self) -> tuple[str, int, float]:
-        return self.arm, self.seed, self.minutes
+    def key(self) -> tuple[str, str, int, float]:
+        return self.data.name, self.arm, self.seed, self.minutes
 
     @property
     def folder(self) -> Path:
-        return self.out / f"{self.arm}-{self.seed}-{self.minutes:g}min"
+        return self.out / f"{self.data.name}-{self.arm}-{self.seed}-{self.minutes:g}min"
 
     @property
     def supernet(self) -> Path:
         """The folder of the supernet's training, the same for all limits on a search's MACs."""
-        return self.out / f"{self.arm.partition('-')[0]}-{self.seed}-{self.minutes:g}min-supernet"
+        return self.folder.with_name(
+            f"{self.data.name}-{self.arm.partition('-')[0]}-{self.seed}-{self.minutes:g}min-supernet"
+        )
 
     @property
     def searches(self) -> bool:
-        return not self.arm.startswith(("stock", "random"))
+        return not self.arm.startswith(("stock", "frozen", "random"))
 
     @property
     def share(self) -> float | None:
@@ -123,7 +129,10 @@ class Run:
         config = config.model_copy(update={"finetune_dir": self.supernet})
         if not self.searches:
             init = "scratch" if self.arm == "random" else "imagenet"
-            return config.model_copy(update={"retrain": config.retrain.model_copy(update={"init": init})})
+            update = {"retrain": config.retrain.model_copy(update={"init": init})}
+            if self.arm == "frozen":
+                update["finetune"] = config.finetune.model_copy(update={"freeze": _FROZEN})
+            return config.model_copy(update=update)
         if self.share is None:
             return config
         constraint = config.search.constraint.model_copy(update={"max_macs": self.max_macs})
@@ -220,6 +229,7 @@ def done(run: Run) -> dict[str, Any]:
     document = read_document(results)
     measured = document["detection"]
     return {
+        "data": run.data.name,
         "arm": run.arm,
         "seed": run.seed,
         "minutes": run.minutes,
@@ -298,14 +308,18 @@ def main() -> None:
     for seed in options.seeds:
         for arm in options.only:
             run = Run(arm, seed, options.minutes, data, out)
-            have = {(line["arm"], line["seed"], line["minutes"]) for line in read_lines(out / _LINES)}
+            have = {
+                (line["data"], line["arm"], line["seed"], line["minutes"])
+                for line in read_lines(out / _LINES)
+            }
             if run.key in have:
                 continue
             line = done(run)
             with (out / _LINES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(f"{arm}, seed {seed}: AP {line['test']['AP']:.4f}", flush=True)
-    print(table([line for line in read_lines(out / _LINES) if line["minutes"] == options.minutes]))
+    lines = read_lines(out / _LINES)
+    print(table([line for line in lines if (line["data"], line["minutes"]) == (data.name, options.minutes)]))
 
 
 if __name__ == "__main__":

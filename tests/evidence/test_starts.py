@@ -55,6 +55,7 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     alone = "scratch" if arm == "random" else "imagenet"
     assert config.retrain.init == ("supernet" if searched else alone)
     assert config.finetune.rescale is (arm == "crops")
+    assert config.finetune.freeze == (2 if arm == "frozen" else 0)
     supernets = {other for other in ARMS if other.startswith("search")} if arm.startswith("search") else {arm}
     others = {other: replace(run, arm=other).config(run.derived.schedule()) for other in supernets}
     assert {other.finetune_dir for other in others.values()} == {config.finetune_dir}
