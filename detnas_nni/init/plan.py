@@ -133,9 +133,10 @@ def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
     seconds = None if speeds is None else sum(estimate(other, other.schedule(), speeds).values())
     time = "" if seconds is None else f", about {hours(seconds)} in all"
     if derived.search:
+        short = "" if derived.machine.gpus else " (in minutes on a CPU it did not, docs/own-data.md)"
         return (
-            "to see whether a search pays, compare: `detnas init --no-search` plans only the published net's "
-            f"training, with as many steps as both trainings here{time}; with the steps of one, in this "
+            f"to see whether a search pays{short}, compare: `detnas init --no-search` plans only the published "
+            f"net's training, with as many steps as both trainings here{time}; with the steps of one, in this "
             f"folder: `{stock}`"
         )
     return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
