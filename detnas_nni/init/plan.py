@@ -135,9 +135,9 @@ def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
     if derived.search:
         short = "" if derived.machine.gpus else " (in minutes on a CPU it did not, docs/own-data.md)"
         return (
-            f"to see whether a search pays{short}, compare: `detnas init --no-search` plans only the published "
-            f"net's training, with as many steps as both trainings here{time}; with the steps of one, in this "
-            f"folder: `{stock}`"
+            f"to see whether a search pays{short}, compare: `detnas init --no-search` plans only the "
+            f"published net's training, with as many steps as both trainings here{time}; with the steps of "
+            f"one, in this folder: `{stock}`"
         )
     return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
 
