@@ -118,9 +118,8 @@ def seeded_choice(
     ]
     left = Counter(name for of_group in classes for name in of_group)
     chosen: list[int] = []
-    for together, of_group in zip(
-        members.values(), classes, strict=True
-    ):  # as their first members are ranked
+    # In the order of each group's first member.
+    for together, of_group in zip(members.values(), classes, strict=True):
         if len(chosen) + len(together) <= count and all(left[name] > 1 for name in of_group):
             chosen += together
             left.subtract(of_group)

@@ -162,12 +162,10 @@ class DetectionSet:
         Raises:
             DataError: `count` is below 1 or leaves nothing for the rest, or every group of copies is larger.
         """
-        self._expect_enough("holdout", count)
         # The key has no folder, so that the split does not change when the data moves, but it has the id, as
         # images in different folders may share a name.
         keys = [f"{record.file.name}\0{record.image_id}" for record in self.records]
-        groups = self._groups(copies)
-        return self._parted("holdout", count, seeded_choice(keys, count, seed, groups))
+        return self._part("holdout", keys, count, seed, copies)
 
     def hold_out_test(
         self, count: int, copies: Sequence[Sequence[str]] = ()
@@ -178,23 +176,28 @@ class DetectionSet:
         on the annotations' ids: an image stays in it when others are added, and results can be compared. The
         last image that has a class, or the last group of copies, stays in the rest.
         """
-        self._expect_enough("test_holdout", count)
         names = short_names([record.file for record in self.records])
         keys = [names[record.file] for record in self.records]
         has = [frozenset(record.labels[record.trainable()].tolist()) for record in self.records]
-        return self._parted("test_holdout", count, seeded_choice(keys, count, 0, self._groups(copies), has))
+        return self._part("test_holdout", keys, count, 0, copies, has)
 
-    def _groups(self, copies: Sequence[Sequence[str]]) -> list[int] | None:
-        return group_numbers([record.file for record in self.records], copies) if copies else None
-
-    def _expect_enough(self, key: str, count: int) -> None:
+    def _part(
+        self,
+        key: str,
+        keys: Sequence[str],
+        count: int,
+        seed: int,
+        copies: Sequence[Sequence[str]],
+        has: Sequence[frozenset[int]] = (),
+    ) -> tuple["DetectionSet", "DetectionSet"]:
+        """The rest and the images that `seeded_choice` takes; `key` is the config's, for errors."""
         if not 1 <= count < len(self):
             raise DataError(
                 f"{self.name}: data.detection.{key} is {count}, expected 1 to {len(self) - 1}, as there are "
                 f"{len(self)} images to hold out of."
             )
-
-    def _parted(self, key: str, count: int, held: Sequence[int]) -> tuple["DetectionSet", "DetectionSet"]:
+        groups = group_numbers([record.file for record in self.records], copies) if copies else None
+        held = seeded_choice(keys, count, seed, groups, has)
         if not held:
             raise DataError(
                 f"{self.name}: no group of copies of one picture has {count} images or fewer, so none can "

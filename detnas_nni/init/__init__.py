@@ -202,7 +202,7 @@ class Draft:
             net = Architecture(self.derived.space, LITE[self.derived.space].published_ops)
             texts[STOCK] = json.dumps(net.to_dict(), indent=2) + "\n"
         found = self.derived.found
-        if self.derived.holds_out and found.groups:
+        if self.derived.holdout and found.groups:
             texts[files.COPIES] = found.groups_text
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)

@@ -157,11 +157,6 @@ class Derived:
         return self.found.share_held_out
 
     @property
-    def holds_out(self) -> bool:
-        """Whether images are held out of those that the user trains on, for the search or for the test."""
-        return bool(self.holdout or self.found.test_holdout)
-
-    @property
     def train_images(self) -> int:
         return len(self.found.train) - self.holdout
 

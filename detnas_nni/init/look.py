@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -72,9 +72,7 @@ class Look:
 
     def groups_in(self, files: Sequence[Path]) -> list[list[Path]]:
         """What each group of copies has among some images, if at least two."""
-        there = set(files)
-        groups = ([file for file in group if file in there] for group in self.copies.groups)
-        return [group for group in groups if len(group) > 1]
+        return _within(self.copies.groups, files)
 
     @property
     def groups_text(self) -> str:
@@ -84,9 +82,8 @@ class Look:
     @cached_property
     def share_held_out(self) -> int:
         """A fifth of the training images, or as many as the smallest group of copies if all have copies."""
-        training = {record.file for record in self.train.records}
-        groups = [[file for file in group if file in training] for group in self.groups]
-        groups = [group for group in groups if group]
+        training = [record.file for record in self.train.records]
+        groups = _within(self.groups, training)
         share = max(1, min(_MOST_HELD_OUT, round(_HOLDOUT_SHARE * len(training))))
         least = min(map(len, groups)) if sum(map(len, groups)) == len(training) else 1
         return max(share, least)
@@ -94,7 +91,7 @@ class Look:
     def with_test_split(self) -> Look:
         """The same with a test split, held out of the training images if there is none; not out of few."""
         count = self.share_held_out
-        if "test" in self.splits or len(self.train) - count < MIN_IMAGES:
+        if len(self.splits) > 1 or len(self.train) - count < MIN_IMAGES:
             return self
         try:
             train, test = self.train.hold_out_test(count, [list(map(str, group)) for group in self.groups])
@@ -108,15 +105,13 @@ class Look:
 
     @property
     def _is_useful(self) -> bool:
-        """Whether test split and rest have boxes, and the rest images enough, also for a search split."""
-        sizes = {name: len(split) for name, split in self.splits.items()}
-        if "search" not in self.splits:
-            sizes["train"] -= self.share_held_out
+        """Whether test split and rest have boxes and images enough, the rest also for a search split."""
+        left = len(self.train) - self.share_held_out
         boxes = (
             any(record.trainable().any() for record in self.splits[name].records)
             for name in ("train", "test")
         )
-        return sizes["test"] >= _LEAST_TESTED and sizes["train"] >= MIN_IMAGES // 2 and all(boxes)
+        return len(self.splits["test"]) >= _LEAST_TESTED and left >= MIN_IMAGES // 2 and all(boxes)
 
     def corrected(self) -> list[str]:
         """Lines about what was read differently from how it is written, and other remarks."""
@@ -199,6 +194,13 @@ def look(sources: Sources, conventions: Conventions = DEFAULT) -> Look:
     if not len(found.box_sizes):
         raise DataError(f"{train.name}: there is no box to train on. {_why_none(train)}")
     return found.with_test_split()
+
+
+def _within(groups: Iterable[Iterable[Path]], files: Iterable[Path]) -> list[list[Path]]:
+    """What each group has among some files, if at least two."""
+    there = set(files)
+    parts = ([file for file in group if file in there] for group in groups)
+    return [part for part in parts if len(part) > 1]
 
 
 def _why_none(train: DetectionSet) -> str:

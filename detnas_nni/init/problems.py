@@ -70,20 +70,16 @@ def _shared_files(found: Look) -> Iterator[Problem]:
             )
 
 
-def _named_apart(found: Look, count: int = 2) -> list[tuple[str, ...]]:
-    """The combinations of splits except that of train and what was held out of it for the test."""
-    every = combinations(found.splits, count)
-    return [names for names in every if not found.test_holdout or not {"train", "test"} <= {*names}]
-
-
 def _same_content(found: Look) -> Iterator[Problem]:
-    """Images that two splits have under different names."""
+    """Images that two splits have under different names; a split of our own is no fault of the data."""
+    if found.test_holdout:
+        return
     sizes: dict[str, dict[int, list[Path]]] = {}
     for name, files in found.files.items():
         sizes[name] = defaultdict(list)
         for file in files:
             sizes[name][_size(file)].append(file)
-    for first, second in _named_apart(found):
+    for first, second in combinations(sizes, 2):
         pairs = []
         for size in sizes[first].keys() & sizes[second].keys() - {0}:
             beginnings = {_digest(file, _BEGINNING) for file in sizes[first][size]}
@@ -106,7 +102,7 @@ def _copies(found: Look) -> Iterator[Problem]:
     across: dict[tuple[str, ...], list[tuple[Path, ...]]] = defaultdict(list)
     for group in found.copies.groups:
         names = tuple(name for name in found.splits if any(split_of[file] == name for file in group))
-        if len(names) > 1 and names in _named_apart(found, len(names)):
+        if len(names) > 1 and not found.test_holdout:
             across[names].append(group)
     for names, groups in across.items():
         shown = [next(file for file in groups[0] if split_of[file] == name) for name in names[:2]]
@@ -115,7 +111,7 @@ def _copies(found: Look) -> Iterator[Problem]:
             f"(augmented ones, tiles, frames of a video, or pictures that look alike), such as {shown[0]} "
             f"and {shown[1]}: the AP on {names[-1]} is not of unseen pictures; split by picture"
         )
-    held_out = "search" not in found.splits or found.test_holdout > 0
+    held_out = "search" not in found.splits
     if found.groups and held_out:
         images = sum(map(len, found.groups))
         yield Problem(

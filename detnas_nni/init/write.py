@@ -140,7 +140,7 @@ def data_section(derived: Derived, sources: Sources, places: Places) -> Tree:
         value = getattr(found.conventions, key)
         if value != getattr(DEFAULT, key):
             detection[key] = Value(value, "as you said")
-    if derived.holds_out and found.groups:
+    if derived.holdout and found.groups:
         detection["copies"] = Value(
             COPIES,
             f"{len(found.groups):,} group{'s'[: len(found.groups) != 1]} of images of one picture each, "
