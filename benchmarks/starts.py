@@ -188,10 +188,11 @@ class Plan:
         speeds = replace(speeds, start=0.0)  # all steps run in one process
         schedule, _ = fit(derived, wanted, speeds, limit)
         left = limit - sum(estimate(derived, schedule, speeds).values())
-        trainings = 2 if run.searches else 1
-        more = max(0, int(left / trainings / speeds.finetune.step))
-        schedule = replace(schedule, finetune=schedule.finetune + more, least=None)
-        return cls(schedule, round(speeds.finetune.step, 4))
+        now = {name: getattr(schedule, name) for name in ("finetune", "retrain")}
+        trained = sum(now.values()) if run.searches else schedule.retrain
+        more = 1 + max(0.0, left / speeds.finetune.step) / trained
+        longer = {name: int(steps * more) for name, steps in now.items()}
+        return cls(replace(schedule, **longer, least=None), round(speeds.finetune.step, 4))
 
     def save(self, run: Run) -> None:
         (run.supernet / _PLAN).write_text(json.dumps(asdict(self)))
@@ -237,6 +238,7 @@ def done(run: Run) -> dict[str, Any]:
         "ops": document["ops"],
         "backbone_macs": document["cost"]["backbone_macs"],
         "schedule": {key: value for key, value in asdict(plan.schedule).items() if key != "least"},
+        "lr": config.finetune.lr,
         "candidates": config.search.evaluations if run.searches else 0,
         "cpu_seconds_a_step": plan.step,
         "cpu_seconds": {**seconds, "together": round(sum(seconds.values()), 1)},
@@ -269,8 +271,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: one row per arm, with AP on the test split for each seed, and their mean."""
     rows = [
-        "| arm | MACs, million | steps of each training | CPU s | AP by seed | mean |",
-        "|---|---|---|---|---|---|",
+        "| arm | MACs, million | steps of the supernet | of the net | CPU s | AP by seed | mean |",
+        "|---|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
         of_arm = sorted((line for line in lines if line["arm"] == arm), key=lambda line: line["seed"])
@@ -283,10 +285,12 @@ def table(lines: list[dict[str, Any]]) -> str:
             return str(found[0]) if found[0] == found[-1] else f"{found[0]}–{found[-1]}"
 
         macs = several(lambda line: line["backbone_macs"] / 1e6)
-        steps = several(lambda line: line["schedule"]["finetune"])
+        searched = of_arm[0]["candidates"] > 0
+        supernet = several(lambda line: line["schedule"]["finetune"]) if searched else "-"
+        net = several(lambda line: line["schedule"]["retrain"])
         cpu = several(lambda line: line["cpu_seconds"]["together"])
         each = ", ".join(f"{ap:.3f}" for ap in aps)
-        rows.append(f"| {arm} | {macs} | {steps} | {cpu} | {each} | {statistics.mean(aps):.3f} |")
+        rows.append(f"| {arm} | {macs} | {supernet} | {net} | {cpu} | {each} | {statistics.mean(aps):.3f} |")
     return "\n".join(rows)
 
 

@@ -60,7 +60,8 @@ _MOST_GENERATIONS = 20  # [P]
 class Schedule:
     """Attributes:
     pretrain: steps; 0 if there is none.
-    finetune: steps, each for the supernet and for the final net.
+    finetune: steps of the supernet in the detector.
+    retrain: steps of the final net's detector.
     evaluations: candidates.
     calibration: images for a candidate's BN statistics.
     least: the smallest useful schedule; None if this is it.
@@ -68,6 +69,7 @@ class Schedule:
 
     pretrain: int
     finetune: int
+    retrain: int
     evaluations: int
     calibration: int
     least: Schedule | None = None
@@ -75,7 +77,7 @@ class Schedule:
     def cut(self, share: float) -> Schedule:
         """The schedule cut to a share in 0..1, but not below the least.
 
-        The detector's training is cut only by the root of the share: if the supernet detects nothing, the
+        The detector's trainings are cut only by the root of the share: if the supernet detects nothing, the
         other steps are in vain.
         """
         least = self.least or self
@@ -84,7 +86,8 @@ class Schedule:
             return max(round(getattr(self, name) * share), min(getattr(least, name), getattr(self, name)))
 
         others = {name: part(name, share) for name in ("pretrain", "evaluations", "calibration")}
-        return replace(self, finetune=part("finetune", math.sqrt(share)), **others)
+        detectors = {name: part(name, math.sqrt(share)) for name in ("finetune", "retrain")}
+        return replace(self, **others, **detectors)
 
     @property
     def generations(self) -> int:
@@ -194,7 +197,7 @@ class Derived:
 
     @property
     def enough_steps(self) -> int:
-        """Steps of a detector's training that even a small set gets, unless the time is short."""
+        """Steps of the final net's training that even a small set gets, unless the time is short."""
         if not self.is_small_net:
             return 4000
         return 300 if self.pretraining.kind == "imagenet" else 800
@@ -203,19 +206,25 @@ class Derived:
         """The schedule without a time limit, with the smallest useful one in `least`."""
         small, scratch = self.is_small_net, self.pretraining.kind == "none"
         epochs = 24 if scratch else 12
-        finetune = max(
+        finetune = retrain = max(
             round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
         )
+        if self.pretraining.kind == "imagenet":  # its candidates are trained nets before the first step
+            finetune, retrain = retrain // 2, retrain + retrain // 2
         if not self.search:
-            finetune *= 2  # as many as supernet and final net together
+            finetune = retrain = finetune + retrain
         pretrain = 0
         if self.pretraining.trains:
             epochs = 10 if self.pretraining.kind == "crops" else 30
             steps = round(epochs * self.pretraining.images / self.pretrain_batch)
             pretrain = min(max(steps, 700 if small else 4000), 300_000)
         calibration = min(_MOST_CALIBRATION.get(self.space, 4000), self.train_images)
-        evaluations = 1000 if self.machine.gpus else 96
+        evaluations = 1000 if self.machine.gpus else 48 if self.pretraining.kind == "imagenet" else 96
         least = Schedule(
-            pretrain=min(pretrain, 100), finetune=100, evaluations=8, calibration=min(96, calibration)
+            pretrain=min(pretrain, 100),
+            finetune=100,
+            retrain=100,
+            evaluations=8,
+            calibration=min(96, calibration),
         )
-        return Schedule(pretrain, finetune, evaluations, calibration, least)
+        return Schedule(pretrain, finetune, retrain, evaluations, calibration, least)

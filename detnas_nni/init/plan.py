@@ -102,7 +102,7 @@ def make_plan(
         (
             "retrain",
             f"detnas retrain -c {config} --arch {run_dir}/search/best_architecture.json --init supernet",
-            f"{schedule.finetune} steps, then AP on the test split",
+            f"{schedule.retrain} steps, then AP on the test split",
         ),
     ]
     if not derived.search:
@@ -136,8 +136,8 @@ def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
         short = "" if derived.machine.gpus else " (in minutes on a CPU it did not, docs/own-data.md)"
         return (
             f"to see whether a search pays{short}, compare: `detnas init --no-search` plans only the "
-            f"published net's training, with as many steps as both trainings here{time}; with the steps of "
-            f"one, in this folder: `{stock}`"
+            f"published net's training, with as many steps as both trainings here{time}; with the final "
+            f"net's steps, in this folder: `{stock}`"
         )
     return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
 
@@ -160,7 +160,7 @@ def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, 
         seconds["pretrain"] = training(speeds.pretrain, schedule.pretrain)
     if "test" in derived.found.splits:
         tested = len(derived.found.splits["test"]) * (speeds.detect + speeds.decode)
-        seconds["retrain"] = training(speeds.finetune, schedule.finetune) + tested
+        seconds["retrain"] = training(speeds.finetune, schedule.retrain) + tested
     return seconds if derived.search else {"retrain": seconds["retrain"]}
 
 
@@ -182,8 +182,9 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
         raise TooShortError(
             f"--hours {limit / 3600:g}: not possible in that time; with the shortest schedules (pretrain "
             f"{least.pretrain} steps, finetune {least.finetune}, {least.population * least.generations} "
-            f"candidates) it takes about {_up(total(least))} hours here. Allow that many, omit "
-            f"--hours (the whole plan takes about {_up(whole)} hours), or use a machine with a GPU"
+            f"candidates, retrain {least.retrain} steps) it takes about {_up(total(least))} hours here. "
+            f"Allow that many, omit --hours (the whole plan takes about {_up(whole)} hours), or use a "
+            "machine with a GPU"
         )
     low, high = 0.0, 1.0
     for _ in range(30):
@@ -194,7 +195,8 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
         f"{name} from {before} to {after}"
         for name, before, after in (
             ("pretrain steps", wanted.pretrain, cut.pretrain),
-            ("finetune and retrain steps", wanted.finetune, cut.finetune),
+            ("finetune steps", wanted.finetune, cut.finetune),
+            ("retrain steps", wanted.retrain, cut.retrain),
             ("candidates", wanted.population * wanted.generations, cut.population * cut.generations),
             ("calibration images", wanted.calibration, cut.calibration),
         )

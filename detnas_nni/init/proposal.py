@@ -44,7 +44,7 @@ class Start:
             cut, _ = fit(self.derived, wanted, self.speeds, limit)
         except TooShortError:
             return False
-        return cut.finetune >= min(wanted.finetune, self.derived.enough_steps)
+        return cut.retrain >= min(wanted.retrain, self.derived.enough_steps)
 
     def told(self, why: str) -> Start:
         """The same start, with why it was chosen."""
@@ -84,7 +84,7 @@ def propose(
             + unlike
         )
     return other.told(
-        f"not from ImageNet weights, as {derived.enough_steps} steps of each training do not fit "
+        f"not from ImageNet weights, as {derived.enough_steps} steps of the final net do not fit "
         f"({theirs}; {ours}{given}); --pretrain imagenet cuts them further"
     )
 

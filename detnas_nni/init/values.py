@@ -54,12 +54,7 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
     tree["search"] = _search(schedule) | _limit(derived)
-    why = "quick; the paper's `classification` first trains a classifier from scratch"
-    tree["retrain"] = {
-        "init": Value("supernet", why)
-        if derived.search
-        else Value("imagenet", "the published net is trained alone")
-    }
+    tree["retrain"] = _retrain(derived, schedule)
     tree["hardware"] = _hardware(derived)
     return tree
 
@@ -142,8 +137,8 @@ better has not been measured."""
 
 
 def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree:
-    images, batch, steps = derived.train_images, derived.finetune_batch, schedule.finetune
-    of = 8 if derived.is_small_net else 16
+    batch = derived.finetune_batch
+    base, of = (0.05, 8) if derived.is_small_net else (0.02, 16)
     tree: Tree = {}
     if derived.pretraining.kind == "none":
         tree["init"] = Value("scratch", "no pre-training")
@@ -156,18 +151,34 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["rescale"] = Value(
             True, "in short trainings weights move little as they are drawn (docs/own-data.md)"
         )
-    milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
-    return (
-        tree
-        | {
-            "steps": Value(steps, f"{steps * batch / images:.1f} epochs of {images:,} images"),
-            "batch_size": Value(batch, _per_device(derived, batch)),
-            "lr": Value(_rounded(0.02 * batch / of), f"0.02 for a batch of {of}, in proportion"),
-            "milestones": Value(milestones, "2/3 and 8/9 of the steps [R]"),
-            "warmup_steps": Value(max(1, min(500, steps // 12)), "a twelfth of the steps, at most 500 [R]"),
-        }
-        | _writing(steps)
+    tree["batch_size"] = Value(batch, _per_device(derived, batch))
+    tree["lr"] = Value(
+        _rounded(base * batch / of),
+        f"{base} for a batch of {of}, in proportion"
+        + ("; 0.02 learns less in so few steps (docs/own-data.md)" if derived.is_small_net else ""),
     )
+    return tree | _detector_steps(derived, schedule.finetune, derived.train_images)
+
+
+def _retrain(derived: Derived, schedule: Schedule) -> Tree:
+    if not derived.search:
+        return {"init": Value("imagenet", "the published net is trained alone")}
+    why = "quick; the paper's `classification` first trains a classifier from scratch"
+    tree: Tree = {"init": Value("supernet", why)}
+    if schedule.retrain != schedule.finetune:
+        tree["finetune"] = _detector_steps(derived, schedule.retrain, len(derived.found.train))
+    return tree
+
+
+def _detector_steps(derived: Derived, steps: int, images: int) -> Tree:
+    """What follows from the steps of a detector's training, supernet or single net."""
+    epochs = steps * derived.finetune_batch / images
+    milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
+    return {
+        "steps": Value(steps, f"{epochs:.1f} epochs of {images:,} images"),
+        "milestones": Value(milestones, "2/3 and 8/9 of the steps [R]"),
+        "warmup_steps": Value(max(1, min(500, steps // 12)), "a twelfth of the steps, at most 500 [R]"),
+    } | _writing(steps)
 
 
 def _evaluation(derived: Derived, schedule: Schedule) -> Tree:

@@ -252,7 +252,10 @@ def test_a_published_net_is_planned_alone_without_a_search(
     run_all(file, detnas)
     # The plan with a search has as many steps in its two trainings together, and the same command beside it.
     printed = detnas(*call, "--no-timing", "--pretrain", "imagenet", "--overwrite")
-    assert load_config(file).finetune.steps * 2 == alone
+    config = load_config(file)
+    assert config.finetune.steps + config.retrain.finetune.steps == alone
+    assert config.retrain.finetune.steps == 3 * config.finetune.steps
+    assert config.retrain.finetune.milestones[0] == round(config.retrain.finetune.steps * 2 / 3)
     assert " ".join(["detnas", *command]) in printed.replace("\n", " ")
     assert file.with_name("published_net.json").is_file()
     detnas(*call, "--no-timing", "--pretrain", "none", "--overwrite")
@@ -408,7 +411,7 @@ def test_learning_rates_are_in_proportion_to_the_batch(
 ) -> None:
     cpu = config_on(Machine(cores=2), data, monkeypatch)
     gpu = config_on(Machine(16, 1, "GPU", 80.0), data, monkeypatch)
-    assert cpu.finetune.lr == pytest.approx(0.02 * cpu.finetune.batch_size / 8, rel=0.05)
+    assert cpu.finetune.lr == pytest.approx(0.05 * cpu.finetune.batch_size / 8, rel=0.05)
     assert gpu.finetune.lr == pytest.approx(0.02 * gpu.finetune.batch_size / 16, rel=0.05)
     assert gpu.pretrain.lr == pytest.approx(0.5 * gpu.pretrain.batch_size / 1024, rel=0.05)
     assert cpu.finetune.milestones[0] == round(cpu.finetune.steps * 2 / 3)

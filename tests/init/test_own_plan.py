@@ -19,7 +19,7 @@ def derived(shapes: Path) -> Derived:
 
 
 def test_an_estimate_is_the_sum_of_its_parts(derived: Derived) -> None:
-    schedule = Schedule(pretrain=100, finetune=200, evaluations=32, calibration=24)
+    schedule = Schedule(pretrain=100, finetune=200, retrain=300, evaluations=32, calibration=24)
     assert (schedule.population, schedule.generations) == (8, 4)
     assert estimate(derived, schedule, SPEEDS) == pytest.approx(
         {
@@ -27,7 +27,7 @@ def test_an_estimate_is_the_sum_of_its_parts(derived: Derived) -> None:
             "pretrain": 4 + 1 + 100 * 0.1,
             "finetune": 4 + 2 + 200 * 0.5,
             "search": 4 + (24 + 12) * 0.01 + 32 * (0.1 + 24 * 0.02 + 12 * 0.03),
-            "retrain": 4 + 2 + 200 * 0.5 + 12 * (0.03 + 0.01),
+            "retrain": 4 + 2 + 300 * 0.5 + 12 * (0.03 + 0.01),
         }
     )
 
@@ -40,7 +40,8 @@ def test_schedules_are_cut_to_the_time_and_not_by_more(share: float, derived: De
     assert 0.9 * share * whole < sum(estimate(derived, cut, SPEEDS).values()) <= share * whole
     assert cut.finetune / wanted.finetune > cut.pretrain / wanted.pretrain
     assert f"pretrain steps from {wanted.pretrain} to {cut.pretrain}" in remark
-    assert f"finetune and retrain steps from {wanted.finetune} to {cut.finetune}" in remark
+    assert f"finetune steps from {wanted.finetune} to {cut.finetune}" in remark
+    assert f"retrain steps from {wanted.retrain} to {cut.retrain}" in remark
     assert f"to {cut.population * cut.generations}" in remark
 
 
@@ -63,7 +64,7 @@ def test_too_little_time_names_what_is_the_least_and_that_is_enough(derived: Der
 
 def test_the_budgets_shape_is_the_papers_and_the_quickstarts() -> None:
     def shape(evaluations: int) -> tuple[int, int]:
-        schedule = Schedule(0, 1, evaluations, 1)
+        schedule = Schedule(0, 1, 1, evaluations, 1)
         return schedule.population, schedule.generations
 
     assert [shape(count) for count in (1000, 32, 8, 1)] == [(50, 20), (8, 4), (4, 2), (4, 2)]

@@ -51,11 +51,11 @@ def test_imagenet_is_proposed_where_its_steps_fit_and_what_there_was_where_they_
         assert (start.derived.space, start.speeds) == ("lite0", LITE_SPEEDS)
         assert all(text in start.derived.pretraining.reason for text in told)
         assert "Apache-2.0" in start.derived.pretraining.reason
-    limit = 2 * 300 * LITE_SPEEDS.finetune.step  # both trainings, and not a second for the search
+    limit = 300 * LITE_SPEEDS.finetune.step  # the final net's, and not a second for supernet and search
     start = propose(found, MACHINE, limit, measured)
     assert (start.derived.space, start.speeds) == ("tiny", CROPS_SPEEDS)
     assert start.derived.pretraining.reason.startswith(other.pretraining.reason)
-    assert "not from ImageNet weights, as 300 steps of each training do not fit" in (
+    assert "not from ImageNet weights, as 300 steps of the final net do not fit" in (
         start.derived.pretraining.reason
     )
     assert all(text in start.derived.pretraining.reason for text in told)
@@ -69,7 +69,7 @@ def test_what_fits_when_cut_keeps_the_steps_that_are_enough(found: Look) -> None
     for share in (0.2, 0.5, 0.7, 0.9, 1.0):
         limit = share * start.seconds
         if start.is_worth_it(limit):
-            assert fit(start.derived, wanted, LITE_SPEEDS, limit)[0].finetune >= 300
+            assert fit(start.derived, wanted, LITE_SPEEDS, limit)[0].retrain >= 300
     assert start.is_worth_it(start.seconds)
     assert not start.is_worth_it(1.0)
 
@@ -94,7 +94,9 @@ def test_weights_that_are_not_installed_are_named_and_not_measured(
 def test_the_two_ways_of_a_published_net_say_what_the_other_one_takes(found: Look) -> None:
     search = Derived(found, MACHINE, choose(found, kind="imagenet"))
     alone = replace(search, search=False)
-    assert alone.schedule().finetune == 2 * search.schedule().finetune
+    wanted = search.schedule()
+    assert alone.schedule().retrain == wanted.finetune + wanted.retrain
+    assert wanted.retrain == 3 * wanted.finetune  # the supernet is trained before its first step
     assert list(estimate(alone, alone.schedule(), LITE_SPEEDS)) == ["retrain"]
     for mine, other in ((search, alone), (alone, search)):
         plan = make_plan(mine, mine.schedule(), "e/detnas.yaml", "r", LITE_SPEEDS, [])
