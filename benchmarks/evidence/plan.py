@@ -345,13 +345,15 @@ def _supernet_variants(plan: _Planner) -> Iterator[Run]:
 
 
 def _noise(plan: _Planner) -> Iterator[Run]:
+    """Of nets from random weights: how much AP moves with the test images owes nothing to a net's start."""
     noise = plan.settings.noise
     if noise is not None:
         for ops in drawn(plan.settings)[: noise.nets]:
-            net = plan.net(ops, 0, "a")
+            net = plan.net(ops, 0, "a", start="scratch")
+            yield net
             keys = (f"{plan.part}/noise/{spelled(ops)}",)
             minutes = plan.settings.minutes.noise
-            yield Run("noise", plan.part, keys, "a", minutes, needs=net.keys, ops=net.ops)
+            yield Run("noise", plan.part, keys, "a", minutes, needs=net.keys, ops=net.ops, start=net.start)
 
 
 def _own_starts(plan: _Planner) -> Iterator[Run]:

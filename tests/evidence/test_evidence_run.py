@@ -113,7 +113,7 @@ def test_protocols_measure_the_same_nets_by_other_statistics(found: Found) -> No
 def test_the_noise_is_of_as_many_resamples_as_asked_for(found: Found) -> None:
     (line,) = found["noise"].values()
     assert len(line["resamples"]) == 3
-    net = found["nets"][f"small/net/{''.join(map(str, line['ops']))}/pretrained/0"]
+    net = found["nets"][f"small/net/{''.join(map(str, line['ops']))}/scratch/0"]
     assert line["ap"] == pytest.approx(net["test"]["AP"], abs=1e-6)
 
 

@@ -68,12 +68,13 @@ def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
             "seed": seed,
             "test": {"AP": ap},
             "backbone_macs": 3e8,
-            "schedule": {"finetune": 100 + seed},
+            "schedule": {"finetune": 100 + seed, "retrain": 300 + seed},
+            "candidates": 8 if arm == "crops" else 0,
             "cpu_seconds": {"together": 360.2},
         }
 
     lines = [line("stock", 1, 0.3), line("stock", 0, 0.2), line("crops", 0, 0.1)]
     assert table(lines).splitlines()[2:] == [
-        "| crops | 300 | 100 | 360 | 0.100 | 0.100 |",
-        "| stock | 300 | 100–101 | 360 | 0.200, 0.300 | 0.250 |",
+        "| crops | 300 | 100 | 300 | 360 | 0.100 | 0.100 |",
+        "| stock | 300 | - | 300–301 | 360 | 0.200, 0.300 | 0.250 |",
     ]
