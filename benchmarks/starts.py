@@ -238,7 +238,7 @@ def done(run: Run) -> dict[str, Any]:
         "ops": document["ops"],
         "backbone_macs": document["cost"]["backbone_macs"],
         "schedule": {key: value for key, value in asdict(plan.schedule).items() if key != "least"},
-        "lr": config.finetune.lr,
+        "lr": (config.retrain.finetune or config.finetune).lr,
         "candidates": config.search.evaluations if run.searches else 0,
         "cpu_seconds_a_step": plan.step,
         "cpu_seconds": {**seconds, "together": round(sum(seconds.values()), 1)},

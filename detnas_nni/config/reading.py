@@ -240,26 +240,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     values = read_extended(path)
     for override in overrides:
         override_value(values, override)
-    _complete_retraining(values)
     return parse_config(values, source=str(path), folder=path.resolve().parent)
-
-
-def _complete_retraining(values: dict[str, Any]) -> None:
-    """Fill a final net's training up with the supernet's values, in place: it names only what differs."""
-    retraining = values.get("retrain")
-    for stage in ("pretrain", "finetune"):
-        common = values.get(stage)
-        if (
-            isinstance(retraining, dict)
-            and isinstance(common, dict)
-            and isinstance(retraining.get(stage), dict)
-        ):
-            retraining[stage] = {**common, **retraining[stage]}
 
 
 def parse_config(values: Mapping[str, Any], *, source: str = "config", folder: Path | None = None) -> Config:
     """A Config from plain values; `folder` is where relative paths start, `source` is named in errors."""
-    return parse_section(Config, values, source=source, folder=folder)
+    return parse_section(Config, _completed(values), source=source, folder=folder)
+
+
+def _completed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a final net's trainings filled up with the supernet's values: they name only what differs."""
+    retraining = values.get("retrain")
+    if not isinstance(retraining, dict):
+        return values
+    whole = {
+        stage: {**values[stage], **retraining[stage]}
+        for stage in ("pretrain", "finetune")
+        if isinstance(values.get(stage), dict) and isinstance(retraining.get(stage), dict)
+    }
+    return {**values, "retrain": {**retraining, **whole}}
 
 
 def parse_section(

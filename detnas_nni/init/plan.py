@@ -130,16 +130,17 @@ def make_plan(
 def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
     """The time of the alternative: of the published net alone if there is a search, else of a search."""
     other = replace(derived, search=not derived.search)
-    seconds = None if speeds is None else sum(estimate(other, other.schedule(), speeds).values())
+    uncut = other.schedule()
+    seconds = None if speeds is None else sum(estimate(other, uncut, speeds).values())
     time = "" if seconds is None else f", about {hours(seconds)} in all"
     if derived.search:
         short = "" if derived.machine.gpus else " (in minutes on a CPU it did not, docs/own-data.md)"
         return (
             f"to see whether a search pays{short}, compare: `detnas init --no-search` plans only the "
-            f"published net's training, with as many steps as both trainings here{time}; with the final "
-            f"net's steps, in this folder: `{stock}`"
+            f"published net's training, uncut {uncut.retrain} steps{time}; with the final net's steps, in "
+            f"this folder: `{stock}`"
         )
-    return f"the published net as it is, to compare a search with: `detnas init` without --no-search{time}"
+    return f"to compare it with a search: `detnas init` without --no-search, uncut{time}"
 
 
 def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, float]:
@@ -174,17 +175,30 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
     def total(schedule: Schedule) -> float:
         return sum(estimate(derived, schedule, speeds).values())
 
+    def amounts(schedule: Schedule) -> list[tuple[str, int]]:
+        """What there is of each step that is planned."""
+        every = {
+            "pretrain": [("pretrain steps", schedule.pretrain)],
+            "finetune": [("finetune steps", schedule.finetune)],
+            "search": [
+                ("candidates", schedule.population * schedule.generations),
+                ("calibration images", schedule.calibration),
+            ],
+            "retrain": [("retrain steps", schedule.retrain)],
+        }
+        planned = estimate(derived, schedule, speeds)
+        return [amount for step, amounts in every.items() if step in planned for amount in amounts]
+
     whole = total(wanted)
     if whole <= limit:
         return wanted, f"nothing was cut: {hours(whole)} is within the {hours(limit)} that you gave"
     least = wanted.cut(0.0)
     if total(least) > limit:
         raise TooShortError(
-            f"--hours {limit / 3600:g}: not possible in that time; with the shortest schedules (pretrain "
-            f"{least.pretrain} steps, finetune {least.finetune}, {least.population * least.generations} "
-            f"candidates, retrain {least.retrain} steps) it takes about {_up(total(least))} hours here. "
-            f"Allow that many, omit --hours (the whole plan takes about {_up(whole)} hours), or use a "
-            "machine with a GPU"
+            f"--hours {limit / 3600:g}: not possible in that time; with the shortest schedules ("
+            f"{', '.join(f'{name} {number}' for name, number in amounts(least))}) it takes about "
+            f"{_up(total(least))} hours here. Allow that many, omit --hours (the whole plan takes about "
+            f"{_up(whole)} hours), or use a machine with a GPU"
         )
     low, high = 0.0, 1.0
     for _ in range(30):
@@ -193,13 +207,7 @@ def fit(derived: Derived, wanted: Schedule, speeds: Speeds, limit: float) -> tup
     cut = wanted.cut(low)
     changes = [
         f"{name} from {before} to {after}"
-        for name, before, after in (
-            ("pretrain steps", wanted.pretrain, cut.pretrain),
-            ("finetune steps", wanted.finetune, cut.finetune),
-            ("retrain steps", wanted.retrain, cut.retrain),
-            ("candidates", wanted.population * wanted.generations, cut.population * cut.generations),
-            ("calibration images", wanted.calibration, cut.calibration),
-        )
+        for (name, before), (_, after) in zip(amounts(wanted), amounts(cut), strict=True)
         if before != after
     ]
     return cut, f"cut to {hours(limit)} (uncut it takes about {hours(whole)}): {', '.join(changes)}"

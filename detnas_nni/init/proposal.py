@@ -84,8 +84,8 @@ def propose(
             + unlike
         )
     return other.told(
-        f"not from ImageNet weights, as {derived.enough_steps} steps of the final net do not fit "
-        f"({theirs}; {ours}{given}); --pretrain imagenet cuts them further"
+        f"not from ImageNet weights, as {derived.enough_steps} steps of the final net do not fit beside the "
+        f"rest ({theirs}; {ours}{given}); --pretrain imagenet cuts them further"
     )
 
 

@@ -155,9 +155,10 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
     tree["lr"] = Value(
         _rounded(base * batch / of),
         f"{base} for a batch of {of}, in proportion"
-        + ("; 0.02 learns less in so few steps (docs/own-data.md)" if derived.is_small_net else ""),
+        + ("; 0.02 learns less in hundreds of steps (docs/own-data.md)" if derived.is_small_net else ""),
     )
-    return tree | _detector_steps(derived, schedule.finetune, derived.train_images)
+    images = derived.train_images if derived.search else len(derived.found.train)
+    return tree | _detector_steps(derived, schedule.finetune, images)
 
 
 def _retrain(derived: Derived, schedule: Schedule) -> Tree:
@@ -166,16 +167,18 @@ def _retrain(derived: Derived, schedule: Schedule) -> Tree:
     why = "quick; the paper's `classification` first trains a classifier from scratch"
     tree: Tree = {"init": Value("supernet", why)}
     if schedule.retrain != schedule.finetune:
-        tree["finetune"] = _detector_steps(derived, schedule.retrain, len(derived.found.train))
+        tree["finetune"] = _detector_steps(
+            derived, schedule.retrain, len(derived.found.train), "; only what differs from `finetune`"
+        )
     return tree
 
 
-def _detector_steps(derived: Derived, steps: int, images: int) -> Tree:
+def _detector_steps(derived: Derived, steps: int, images: int, more: str = "") -> Tree:
     """What follows from the steps of a detector's training, supernet or single net."""
     epochs = steps * derived.finetune_batch / images
     milestones = [max(1, round(steps * 2 / 3)), max(2, round(steps * 8 / 9))]
     return {
-        "steps": Value(steps, f"{epochs:.1f} epochs of {images:,} images"),
+        "steps": Value(steps, f"{epochs:.1f} epochs of {images:,} images{more}"),
         "milestones": Value(milestones, "2/3 and 8/9 of the steps [R]"),
         "warmup_steps": Value(max(1, min(500, steps // 12)), "a twelfth of the steps, at most 500 [R]"),
     } | _writing(steps)

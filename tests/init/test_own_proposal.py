@@ -55,7 +55,7 @@ def test_imagenet_is_proposed_where_its_steps_fit_and_what_there_was_where_they_
     start = propose(found, MACHINE, limit, measured)
     assert (start.derived.space, start.speeds) == ("tiny", CROPS_SPEEDS)
     assert start.derived.pretraining.reason.startswith(other.pretraining.reason)
-    assert "not from ImageNet weights, as 300 steps of the final net do not fit" in (
+    assert "not from ImageNet weights, as 300 steps of the final net do not fit beside the rest" in (
         start.derived.pretraining.reason
     )
     assert all(text in start.derived.pretraining.reason for text in told)
