@@ -34,9 +34,11 @@ the same nets trained on their own. This page says how far that held in our meas
 of it concerns the space `tiny`, small images and schedules of minutes on a CPU. Whether it holds for ImageNet
 and COCO has not been measured here.
 
-All supernets and all nets but those of question f start from a pre-trained classifier, as in the paper. All
-start with `finetune.rescale`, which is not in the paper: in trainings this short AP is much lower without
-([concepts.md](concepts.md#a-supernet-and-one-path-per-step)).
+All supernets and all nets start from a pre-trained classifier, as in the paper, but for some nets of question
+f and those whose test images are resampled, which start from random weights. All start with
+`finetune.rescale`, which is not in the paper: in trainings this short AP is much lower without
+([concepts.md](concepts.md#a-supernet-and-one-path-per-step)). Weights that two kinds of processor trained
+differ, so a supernet's lines are all of one kind.
 
 ## In short
 """

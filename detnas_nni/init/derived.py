@@ -206,20 +206,21 @@ class Derived:
         """The schedule without a time limit, with the smallest useful one in `least`."""
         small, scratch = self.is_small_net, self.pretraining.kind == "none"
         epochs = 24 if scratch else 12
-        finetune = retrain = max(
+        trained = self.pretraining.kind == "imagenet"  # its candidates are, before the supernet's first step
+        both = 2 * max(
             round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
         )
-        if self.pretraining.kind == "imagenet":  # its candidates are trained nets before the first step
-            finetune, retrain = retrain // 2, retrain + retrain // 2
+        finetune = both // (4 if trained else 2)
+        retrain = both - finetune
         if not self.search:
-            finetune = retrain = finetune + retrain
+            finetune = retrain = both
         pretrain = 0
         if self.pretraining.trains:
             epochs = 10 if self.pretraining.kind == "crops" else 30
             steps = round(epochs * self.pretraining.images / self.pretrain_batch)
             pretrain = min(max(steps, 700 if small else 4000), 300_000)
         calibration = min(_MOST_CALIBRATION.get(self.space, 4000), self.train_images)
-        evaluations = 1000 if self.machine.gpus else 48 if self.pretraining.kind == "imagenet" else 96
+        evaluations = 1000 if self.machine.gpus else 48 if trained else 96
         least = Schedule(
             pretrain=min(pretrain, 100),
             finetune=100,

@@ -45,6 +45,17 @@ def test_schedules_are_cut_to_the_time_and_not_by_more(share: float, derived: De
     assert f"to {cut.population * cut.generations}" in remark
 
 
+def test_what_was_cut_is_named_of_the_planned_steps_alone(derived: Derived) -> None:
+    trained = Pretraining("imagenet", "asked for", space=IMAGENET_SPACE)
+    alone = replace(derived, pretraining=trained, search=False)
+    speeds = replace(SPEEDS, pretrain=None)
+    wanted = alone.schedule()
+    cut, remark = fit(alone, wanted, speeds, 0.5 * sum(estimate(alone, wanted, speeds).values()))
+    assert remark.endswith(f"): retrain steps from {wanted.retrain} to {cut.retrain}")
+    with pytest.raises(TooShortError, match=r"shortest schedules \(retrain steps 100\) it takes"):
+        fit(alone, wanted, speeds, 1.0)
+
+
 def test_enough_time_cuts_nothing(derived: Derived) -> None:
     wanted = derived.schedule()
     cut, remark = fit(derived, wanted, SPEEDS, 1e6)
