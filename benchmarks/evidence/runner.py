@@ -65,6 +65,7 @@ class Runner:
         """
         with self._alone():
             self._expect_same_configs()
+            self._expect_needs()
             if self.anew:
                 self._begin_anew()
             self._prepare()
@@ -146,6 +147,15 @@ class Runner:
                     f"({line['config']}, now {expected} of {self._study.parts[line['part']].config}); "
                     f"restore the config, or remove the lines and the run_dir of this part"
                 )
+
+    def _expect_needs(self) -> None:
+        """Refuse an order that leaves out what its runs begin with, before anything is started."""
+        found = self._lines.read_all()
+        every = {run.key for run in planned(self._study, found, self.choice.parts)}
+        for run in self.choice.of(self._study, found):
+            for key in run.needs:
+                if key not in every and not run.is_done(found):
+                    raise ConfigError(f"order: {run.key} needs {key}, of no step there; add it")
 
     def _begin_anew(self) -> None:
         """Remove the lines of supernets whose weights are gone, and those that were measured with them."""

@@ -197,6 +197,15 @@ def test_lines_of_another_config_are_refused(copied: Path) -> None:
         Runner(copied).run()
 
 
+def test_an_order_without_what_its_runs_begin_with_is_refused_before_anything_starts(
+    tmp_path: Path, write_study: Callable[..., Path]
+) -> None:
+    file = write_study(tmp_path, ["repeats"], repeats={"nets": 1, "seeds": [1]})
+    with pytest.raises(ConfigError, match=r"order: small/net/\d+/pretrained/1 needs small/pretrain/s0, of no"):
+        Runner(file).run()
+    assert not (tmp_path / "docs/evidence/nets.jsonl").exists()
+
+
 def test_every_missing_run_is_done_in_a_process_of_its_own(
     tmp_path: Path, write_study: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

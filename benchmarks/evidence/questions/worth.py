@@ -32,6 +32,7 @@ _MEANING = {
     "balanced": "balanced path sampling in the detector",
     "fair": "fair path sampling in the detector, a quarter of the updates",
     "averaged": "weights averaged over the last quarter of the steps",
+    "faster": "two and a half times the learning rate in the detector",
     "not-rescaled": "weights not rescaled before the detector",
 }
 
