@@ -220,7 +220,9 @@ class Derived:
             steps = round(epochs * self.pretraining.images / self.pretrain_batch)
             pretrain = min(max(steps, 700 if small else 4000), 300_000)
         calibration = min(_MOST_CALIBRATION.get(self.space, 4000), self.train_images)
-        evaluations = 1000 if self.machine.gpus else 48 if trained else 96
+        evaluations = 1000 if self.machine.gpus else 96
+        if trained and not self.machine.gpus:  # minutes of a search are missed by the final net
+            calibration, evaluations = min(96, calibration), 24
         least = Schedule(
             pretrain=min(pretrain, 100),
             finetune=100,
