@@ -33,6 +33,7 @@ _MEANING = {
     "fair": "fair path sampling in the detector, a quarter of the updates",
     "averaged": "weights averaged over the last quarter of the steps",
     "faster": "two and a half times the learning rate in the detector",
+    "thorough": "that learning rate, four times the steps, their last quarter averaged",
     "not-rescaled": "weights not rescaled before the detector",
 }
 
