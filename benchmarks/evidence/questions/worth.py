@@ -25,6 +25,8 @@ from detnas_nni.audit.statistics import LEAST, Estimate
 _MEANING = {
     "not-calibrated": "BN not recalibrated, the supernet's statistics",
     "reset-alone": "BN reset, not recalibrated",
+    "finetuned-10": "each candidate trained on its own for 10 steps before it is measured",
+    "finetuned-40": "the same, for 40 steps",
     "top-1": "top-1 in the pre-trained supernet, no detector",
     "half": "half the supernet's steps in the detector",
     "double": "twice the supernet's steps in the detector",
