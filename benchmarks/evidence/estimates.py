@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from benchmarks.evidence.plan import Ops
 from detnas_nni.audit import bootstrap
 from detnas_nni.audit.statistics import LEAST, Estimate
 from detnas_nni.util.seeding import generator
@@ -16,6 +17,9 @@ _ALL_WAYS = 20_000
 
 Measures = Sequence[Sequence[float]]
 """One measure of the same nets by each supernet."""
+
+Effects = list[np.ndarray]
+"""Per block a number for each of its candidates."""
 
 
 def mean_tau(measures: Measures, ap: Sequence[float]) -> Estimate | None:
@@ -27,6 +31,53 @@ def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float
     """The mean tau of some measures minus that of others, paired by net."""
     first, second = _mean_tau(measures, ap), _mean_tau(others, ap)
     return _estimate(lambda weights: first(weights) - second(weights), len(ap))
+
+
+def mean_tau_between(measures: Measures) -> Estimate | None:
+    """Kendall's tau-b between the orders of two supernets, on average over their pairs, as `mean_tau`."""
+    arrays = [np.asarray(measure, dtype=float) for measure in measures]
+    taus = [bootstrap.tau(one, other) for one, other in combinations(arrays, 2)]
+    if not taus:
+        return None
+    return _estimate(lambda weights: np.mean([tau(weights) for tau in taus], axis=0), len(measures[0]))
+
+
+def block_effects(nets: Sequence[Ops], values: Sequence[float], sizes: Sequence[int]) -> Effects | None:
+    """What each candidate of each block adds to the mean of its block: an additive model, by least squares.
+
+    Args:
+        nets: one candidate per block each.
+        values: a number of each net.
+        sizes: candidates of each block.
+
+    Returns:
+        Per block the effects of its candidates, whose sum is 0; None if the nets do not determine them.
+    """
+    # A candidate's column less the last one's, so that a block's effects sum to 0.
+    columns = [np.ones(len(nets))]
+    for block, size in enumerate(sizes):
+        chosen = np.array([ops[block] for ops in nets])
+        columns += [(chosen == op).astype(float) - (chosen == size - 1) for op in range(size - 1)]
+    design = np.stack(columns, axis=1)
+    found, _, rank, _ = np.linalg.lstsq(design, np.asarray(values, dtype=float), rcond=None)
+    if rank < design.shape[1]:
+        return None
+    ends = np.cumsum([size - 1 for size in sizes])[:-1]
+    return [np.append(block, -block.sum()) for block in np.split(found[1:], ends)]
+
+
+def spread(effects: Sequence[np.ndarray]) -> float:
+    """Of a block's candidates: the deviation of their effects from 0, over several supernets."""
+    return math.sqrt(np.mean(np.square(effects)))
+
+
+def shared_spread(effects: Sequence[np.ndarray]) -> float:
+    """The part of the spread that two supernets have in common: the root of the effects' mean product.
+
+    0 where they are unrelated or contrary.
+    """
+    products = [np.mean(one * other) for one, other in combinations(effects, 2)]
+    return math.sqrt(max(0.0, float(np.mean(products))))
 
 
 def tau_of_true_order(seed_deviation: float, ap: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from benchmarks.evidence.lines import Line, Lines
 from benchmarks.evidence.markdown import raw, table
 from benchmarks.evidence.plan import Found, planned
 from benchmarks.evidence.questions import Answer
+from benchmarks.evidence.questions.agreement import agreement
 from benchmarks.evidence.questions.baselines import baselines
 from benchmarks.evidence.questions.guides import guides
 from benchmarks.evidence.questions.ranking import ranking
@@ -107,6 +108,7 @@ def write(study: Study, folder: Path, *, check: bool = False) -> int:
 def _answers(study: Study, found: Found) -> list[Answer]:
     questions: Sequence[tuple[str, Callable[[Evidence], Answer]]] = (
         ("ranking", ranking),
+        ("other_supernets", agreement),
         ("searches", strategies),
         ("classification", guides),
         ("baselines", baselines),

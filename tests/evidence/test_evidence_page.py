@@ -16,7 +16,16 @@ from benchmarks.evidence.page import pages
 from benchmarks.evidence.plan import drawn, plain_and_largest
 from benchmarks.evidence.settings import read_study
 
-STEPS = ["ranking", "searches", "winners", "classification", "baselines", "protocols", "starts"]
+STEPS = [
+    "ranking",
+    "other_supernets",
+    "searches",
+    "winners",
+    "classification",
+    "baselines",
+    "protocols",
+    "starts",
+]
 PART = {
     "supernets": [0, 1],
     "nets": 4,
@@ -59,8 +68,8 @@ def row(text: str, begins: str) -> list[str]:
 
 def test_a_study_of_which_nothing_is_run_says_so_of_every_question(study: Path) -> None:
     text = text_of(study)
-    assert text.count("\nNot run yet.\n") == 6
-    assert len(re.findall(r"^- .* on small: not run yet\.$", text, re.MULTILINE)) == 6
+    assert text.count("\nNot run yet.\n") == 7
+    assert len(re.findall(r"^- .* on small: not run yet\.$", text, re.MULTILINE)) == 7
 
 
 def test_the_order_of_the_supernets_is_kendalls_tau(ranked: Path) -> None:
@@ -76,6 +85,33 @@ def test_the_order_of_the_supernets_is_kendalls_tau(ranked: Path) -> None:
     assert row(text, "τ of the supernets over that")[1] == "0.83"
     # Variance by seed 0.0002 / 4, between nets 0.05 / 3: 2/π · asin √0.997.
     assert row(text, "τ of the true order, at most")[1] == "0.965"
+
+
+def test_supernets_are_compared_with_each_other(ranked: Path) -> None:
+    text = text_of(ranked)
+    # One pair of six is the other way round; the mean fitness has one tie: 5 / √(5 · 6).
+    assert "Agreement on small: the orders of two supernets that differ in their seed agree at 0.667" in text
+    assert "The mean of their fitness agrees with training alone at 0.913" in text
+    assert "| block |" not in text  # four nets do not determine what each candidate adds
+
+
+def test_what_a_blocks_candidates_add_is_found_and_what_supernets_share_of_it(
+    tmp_path: Path, write_study: Callable[..., Path], pen: Callable[[Path], Any]
+) -> None:
+    study = write_study(tmp_path, STEPS, **PART | {"nets": 80})
+    nets = drawn(read_study(study).parts["small"])
+    write = pen(study)
+    for ops in nets[:3]:
+        write.net(ops, 0.1)
+    by_chance, alike = (0.03, -0.01, -0.01, -0.01), (0.02, 0.02, -0.02, -0.02)
+    for name, sign in (("s0", 1), ("s1", -1)):
+        write.fitness(name, {ops: 0.3 + sign * by_chance[ops[0]] + alike[ops[8]] for ops in nets})
+    text = text_of(study)
+    # √(mean of 9, 1, 1, 1) in hundredths.
+    assert row(text, "1 | 0.0173")[1:4] == ["0.0173", "0.0000", "2"]
+    assert row(text, "9 | 0.0200")[1:4] == ["0.0200", "0.0200", "2"]
+    assert row(text, "2 | 0.0000")[1:3] == ["0.0000", "0.0000"]
+    assert "the candidate of block 9 moves the fitness most" in text
 
 
 def test_regret_is_what_the_first_choices_lose(ranked: Path) -> None:
