@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.evidence.drawing import intervals
-from benchmarks.evidence.estimates import Measures, mean_tau, mean_tau_difference
+from benchmarks.evidence.estimates import Measures, mean_tau, mean_tau_between, mean_tau_difference
 from benchmarks.evidence.found import Evidence, test_ap
 from benchmarks.evidence.markdown import (
     NOT_RUN,
@@ -36,6 +36,7 @@ _MEANING = {
     "averaged": "weights averaged over the last quarter of the steps",
     "faster": "two and a half times the learning rate in the detector",
     "thorough": "that learning rate, four times the steps, their last quarter averaged",
+    "averaged-fast": "weights averaged over the last half of the steps, at an undiminished learning rate",
     "not-rescaled": "weights not rescaled before the detector",
 }
 
@@ -49,6 +50,8 @@ class _Variant:
     """by supernet"""
     tau: Estimate
     change: Estimate
+    between: Estimate | None
+    """tau between the orders of two supernets; None if it was measured in one alone"""
     keys: str
 
 
@@ -58,13 +61,18 @@ def worth(evidence: Evidence) -> Answer:
     variants = list(_variants(evidence))
     if not variants:
         return Answer(title, f"Parts on {evidence.name}: not run yet.", NOT_RUN)
-    header = ["variant", *(f"τ, {name}" for name in evidence.supernets), "mean τ", "minus the standard", "n"]
+    header = [
+        "variant",
+        *(f"τ, {name}" for name in evidence.supernets),
+        *("mean τ", "minus the standard", "τ between supernets", "n"),
+    ]
     rows = [
         [
             _meaning(variant.name),
             *(number(variant.taus.get(name)) for name in evidence.supernets),
             estimated(variant.tau),
             difference(variant.change),
+            "-" if variant.between is None else estimated(variant.between),
             str(variant.change.n),
             raw("fitness", variant.keys),
         ]
@@ -76,7 +84,8 @@ def worth(evidence: Evidence) -> Answer:
         [
             "τ of each variant against the same trained nets; the standard protocol, which recalibrates BN, "
             f"has {'no τ' if standard is None else estimated(standard)}. A variant is compared with it net "
-            "by net, in the supernets that both were measured in.\n",
+            "by net, in the supernets that both were measured in. τ between supernets is that of the orders of "
+            "two of them, which owes nothing to the trained nets.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
             *(f"\n{sentence}" for sentence in without.values()),
@@ -143,7 +152,7 @@ def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]
         taus = {supernet: single.value for supernet, single in singles.items() if single is not None}
         supernet, protocol = next(iter(places.values()))
         keys = f"{evidence.name}/fitness/{supernet.replace('s0', 's*', 1)}/{protocol}/"
-        yield _Variant(name, taus, tau, change, keys)
+        yield _Variant(name, taus, tau, change, mean_tau_between(measures), keys)
 
 
 def _standard(evidence: Evidence, supernets: Mapping[str, object] | tuple[str, ...]) -> Measures:
