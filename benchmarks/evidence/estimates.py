@@ -35,11 +35,15 @@ def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float
 
 def mean_tau_between(measures: Measures) -> Estimate | None:
     """Kendall's tau-b between the orders of two supernets, on average over their pairs, as `mean_tau`."""
-    arrays = [np.asarray(measure, dtype=float) for measure in measures]
-    taus = [bootstrap.tau(one, other) for one, other in combinations(arrays, 2)]
-    if not taus:
+    return None if len(measures) < 2 else _estimate(_mean_tau_between(measures), len(measures[0]))
+
+
+def mean_tau_between_difference(measures: Measures, others: Measures) -> Estimate | None:
+    """That of some measures minus that of others of the same nets, paired by net."""
+    if len(measures) < 2 or len(others) < 2:
         return None
-    return _estimate(lambda weights: np.mean([tau(weights) for tau in taus], axis=0), len(measures[0]))
+    first, second = _mean_tau_between(measures), _mean_tau_between(others)
+    return _estimate(lambda weights: first(weights) - second(weights), len(measures[0]))
 
 
 def block_effects(nets: Sequence[Ops], values: Sequence[float], sizes: Sequence[int]) -> Effects | None:
@@ -159,6 +163,12 @@ def _shares(n: int, k: int) -> np.ndarray:
 def _mean_tau(measures: Measures, ap: Sequence[float]) -> bootstrap.Statistic:
     target = np.asarray(ap, dtype=float)
     taus = [bootstrap.tau(np.asarray(measure, dtype=float), target) for measure in measures]
+    return lambda weights: np.mean([tau(weights) for tau in taus], axis=0)
+
+
+def _mean_tau_between(measures: Measures) -> bootstrap.Statistic:
+    arrays = [np.asarray(measure, dtype=float) for measure in measures]
+    taus = [bootstrap.tau(one, other) for one, other in combinations(arrays, 2)]
     return lambda weights: np.mean([tau(weights) for tau in taus], axis=0)
 
 

@@ -210,6 +210,17 @@ def test_a_variant_is_compared_with_the_standard_in_the_supernets_that_have_it(
     assert cells[4].startswith("-1.667 [")
 
 
+def test_a_variant_says_how_far_its_supernets_agree_with_each_other(
+    ranked: Path, pen: Callable[[Path], Any]
+) -> None:
+    nets = drawn(read_study(ranked).parts["small"])
+    for name in ("s0", "s1"):
+        pen(ranked).fitness(name, dict(zip(nets, (0.4, 0.3, 0.2, 0.1), strict=True)), "reset-alone")
+    cells = row(text_of(ranked), "BN reset, not recalibrated")
+    # Of the standard's pairs of nets one of six is the other way round.
+    assert cells[5].startswith("1.000 [") and cells[6].startswith("+0.333 [")
+
+
 def test_a_variant_that_gives_all_nets_the_same_fitness_is_named_without_an_order(
     ranked: Path, pen: Callable[[Path], Any]
 ) -> None:

@@ -6,11 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.evidence.drawing import intervals
-from benchmarks.evidence.estimates import Measures, mean_tau, mean_tau_between, mean_tau_difference
+from benchmarks.evidence.estimates import (
+    Measures,
+    mean_tau,
+    mean_tau_between,
+    mean_tau_between_difference,
+    mean_tau_difference,
+)
 from benchmarks.evidence.found import Evidence, test_ap
 from benchmarks.evidence.markdown import (
     NOT_RUN,
     compared,
+    counted,
     difference,
     estimated,
     number,
@@ -26,7 +33,7 @@ _MEANING = {
     "not-calibrated": "BN not recalibrated, the supernet's statistics",
     "reset-alone": "BN reset, not recalibrated",
     "finetuned-10": "each candidate trained on its own for 10 steps before it is measured",
-    "finetuned-40": "the same, for 40 steps",
+    "finetuned-40": "each candidate trained on its own for 40 steps before it is measured",
     "top-1": "top-1 in the pre-trained supernet, no detector",
     "half": "half the supernet's steps in the detector",
     "double": "twice the supernet's steps in the detector",
@@ -52,6 +59,7 @@ class _Variant:
     change: Estimate
     between: Estimate | None
     """tau between the orders of two supernets; None if it was measured in one alone"""
+    between_change: Estimate | None
     keys: str
 
 
@@ -64,7 +72,7 @@ def worth(evidence: Evidence) -> Answer:
     header = [
         "variant",
         *(f"τ, {name}" for name in evidence.supernets),
-        *("mean τ", "minus the standard", "τ between supernets", "n"),
+        *("mean τ", "minus the standard", "τ between supernets", "minus the standard", "n"),
     ]
     rows = [
         [
@@ -73,6 +81,7 @@ def worth(evidence: Evidence) -> Answer:
             estimated(variant.tau),
             difference(variant.change),
             "-" if variant.between is None else estimated(variant.between),
+            "-" if variant.between_change is None else difference(variant.between_change),
             str(variant.change.n),
             raw("fitness", variant.keys),
         ]
@@ -95,18 +104,40 @@ def worth(evidence: Evidence) -> Answer:
         {variant.name: variant.change for variant in variants}, "change of τ against the standard", zero=True
     )
     summary = f"Parts on {evidence.name}, change of τ against the standard: {_clauses(variants)}."
+    summary += "".join(f" {sentence}" for sentence in _agreement(variants))
     if without:
         summary += f" All nets have the same fitness with: {', '.join(map(_meaning, without))}."
     return Answer(title, summary, body, {f"evidence-worth-{evidence.name}.svg": image})
 
 
 def _clauses(variants: Sequence[_Variant]) -> str:
-    """What the variants' intervals mean, grouped by meaning."""
-    said: dict[str, list[str]] = {"better": [], "worse": [], "cannot tell": []}
-    for variant in variants:
-        words = f"{_meaning(variant.name)} ({signed(variant.change.value)})"
-        said[compared(variant.change, "better", "worse")].append(words)
-    return "; ".join(f"{meaning}: {', '.join(names)}" for meaning, names in said.items() if names)
+    """What the variants' intervals mean: by name where they say something, else how many they are."""
+    changes = {variant.name: variant.change for variant in variants}
+    clauses = [f"{means}: {'; '.join(names)}" for means, names in _told(changes, "better", "worse").items()]
+    unknown = [change.value for change in changes.values() if compared(change, "better", "worse", "") == ""]
+    if unknown:
+        of = f"{len(unknown)} of {counted(len(variants), 'variant')}"
+        clauses.append(f"cannot tell of {of} ({signed(min(unknown))} to {signed(max(unknown))})")
+    return "; ".join(clauses)
+
+
+def _agreement(variants: Sequence[_Variant]) -> Iterator[str]:
+    """Sentences on how far two supernets agree with each other."""
+    changes = {
+        variant.name: variant.between_change for variant in variants if variant.between_change is not None
+    }
+    for means, names in _told(changes, "more", "less").items():
+        yield f"Two supernets agree {means} with each other (τ minus the standard's): {'; '.join(names)}."
+
+
+def _told(changes: Mapping[str, Estimate], above: str, below: str) -> dict[str, list[str]]:
+    """The variants of which an interval says something, by what it says."""
+    told: dict[str, list[str]] = {}
+    for name, change in changes.items():
+        means = compared(change, above, below, "")
+        if means:
+            told.setdefault(means, []).append(f"{_meaning(name)} {difference(change)}")
+    return told
 
 
 def _variants(evidence: Evidence) -> Iterator[_Variant]:
@@ -152,7 +183,8 @@ def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]
         taus = {supernet: single.value for supernet, single in singles.items() if single is not None}
         supernet, protocol = next(iter(places.values()))
         keys = f"{evidence.name}/fitness/{supernet.replace('s0', 's*', 1)}/{protocol}/"
-        yield _Variant(name, taus, tau, change, mean_tau_between(measures), keys)
+        between, gain = mean_tau_between(measures), mean_tau_between_difference(measures, standard)
+        yield _Variant(name, taus, tau, change, between, gain, keys)
 
 
 def _standard(evidence: Evidence, supernets: Mapping[str, object] | tuple[str, ...]) -> Measures:
