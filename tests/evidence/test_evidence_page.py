@@ -219,6 +219,7 @@ def test_a_variant_says_how_far_its_supernets_agree_with_each_other(
     cells = row(text_of(ranked), "BN reset, not recalibrated")
     # Of the standard's pairs of nets one of six is the other way round.
     assert cells[5].startswith("1.000 [") and cells[6].startswith("+0.333 [")
+    assert cells[7] == "0.250"
 
 
 def test_a_variant_that_gives_all_nets_the_same_fitness_is_named_without_an_order(

@@ -60,6 +60,8 @@ class _Variant:
     between: Estimate | None
     """tau between the orders of two supernets; None if it was measured in one alone"""
     between_change: Estimate | None
+    fitness: float
+    """mean of all nets in all of its supernets"""
     keys: str
 
 
@@ -72,7 +74,7 @@ def worth(evidence: Evidence) -> Answer:
     header = [
         "variant",
         *(f"τ, {name}" for name in evidence.supernets),
-        *("mean τ", "minus the standard", "τ between supernets", "minus the standard", "n"),
+        *("mean τ", "minus the standard", "τ between supernets", "minus the standard", "mean fitness", "n"),
     ]
     rows = [
         [
@@ -82,19 +84,22 @@ def worth(evidence: Evidence) -> Answer:
             difference(variant.change),
             "-" if variant.between is None else estimated(variant.between),
             "-" if variant.between_change is None else difference(variant.between_change),
+            number(variant.fitness),
             str(variant.change.n),
             raw("fitness", variant.keys),
         ]
         for variant in variants
     ]
     without = _without_order(evidence)
-    standard = mean_tau(_standard(evidence, evidence.supernets), [test_ap(net) for net in evidence.trained])
+    measures = _standard(evidence, evidence.supernets)
+    standard = mean_tau(measures, [test_ap(net) for net in evidence.trained])
     body = "\n".join(
         [
             "τ of each variant against the same trained nets; the standard protocol, which recalibrates BN, "
-            f"has {'no τ' if standard is None else estimated(standard)}. A variant is compared with it net "
-            "by net, in the supernets that both were measured in. τ between supernets is that of the orders "
-            "of two of them, which owes nothing to the trained nets.\n",
+            f"has {'no τ' if standard is None else estimated(standard)}, and a mean fitness of "
+            f"{number(_mean(measures))}. A variant is compared with it net by net, in the supernets that both "
+            "were measured in. τ between supernets is that of the orders of two of them, which owes nothing to "
+            "the trained nets.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
             *(f"\n{sentence}" for sentence in without.values()),
@@ -184,12 +189,17 @@ def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]
         supernet, protocol = next(iter(places.values()))
         keys = f"{evidence.name}/fitness/{supernet.replace('s0', 's*', 1)}/{protocol}/"
         between, gain = mean_tau_between(measures), mean_tau_between_difference(measures, standard)
-        yield _Variant(name, taus, tau, change, between, gain, keys)
+        yield _Variant(name, taus, tau, change, between, gain, _mean(measures), keys)
 
 
 def _standard(evidence: Evidence, supernets: Mapping[str, object] | tuple[str, ...]) -> Measures:
     found = (evidence.fitness(evidence.trained, name) for name in supernets)
     return [[line["fitness"] for line in lines] for lines in found if lines is not None]
+
+
+def _mean(measures: Measures) -> float:
+    """Of all nets in all supernets."""
+    return sum(map(sum, measures)) / sum(map(len, measures))
 
 
 def _meaning(name: str) -> str:
