@@ -97,9 +97,9 @@ def worth(evidence: Evidence) -> Answer:
         [
             "τ of each variant against the same trained nets; the standard protocol, which recalibrates BN, "
             f"has {'no τ' if standard is None else estimated(standard)}, and a mean fitness of "
-            f"{number(_mean(measures))}. A variant is compared with it net by net, in the supernets that both "
-            "were measured in. τ between supernets is that of the orders of two of them, which owes nothing to "
-            "the trained nets.\n",
+            f"{number(_mean(measures))}. A variant is compared with it net by net, in the supernets that "
+            "both were measured in. τ between supernets is that of the orders of two of them, which owes "
+            "nothing to the trained nets.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
             *(f"\n{sentence}" for sentence in without.values()),
