@@ -14,6 +14,7 @@ from detnas_nni.audit.statistics import LEAST, Estimate
 from detnas_nni.util.seeding import generator
 
 _ALL_WAYS = 20_000
+_EXACT = 12  # digits in which all machines solve least squares alike
 
 Measures = Sequence[Sequence[float]]
 """One measure of the same nets by each supernet."""
@@ -33,17 +34,14 @@ def mean_tau_difference(measures: Measures, others: Measures, ap: Sequence[float
     return _estimate(lambda weights: first(weights) - second(weights), len(ap))
 
 
-def mean_tau_between(measures: Measures) -> Estimate | None:
-    """Kendall's tau-b between the orders of two supernets, on average over their pairs, as `mean_tau`."""
-    return None if len(measures) < 2 else _estimate(_mean_tau_between(measures), len(measures[0]))
+def taus_between(measures: Measures) -> list[float]:
+    """Kendall's tau-b between the orders of two supernets, for each pair of them that has one.
 
-
-def mean_tau_between_difference(measures: Measures, others: Measures) -> Estimate | None:
-    """That of some measures minus that of others of the same nets, paired by net."""
-    if len(measures) < 2 or len(others) < 2:
-        return None
-    first, second = _mean_tau_between(measures), _mean_tau_between(others)
-    return _estimate(lambda weights: first(weights) - second(weights), len(measures[0]))
+    Supernets are the sample here, and few: an interval over nets would say nothing of other supernets.
+    """
+    pairs = combinations([np.asarray(measure, dtype=float) for measure in measures], 2)
+    taus = (bootstrap.of_all(bootstrap.tau(one, other), len(one)) for one, other in pairs)
+    return [tau for tau in taus if tau is not None]
 
 
 def block_effects(nets: Sequence[Ops], values: Sequence[float], sizes: Sequence[int]) -> Effects | None:
@@ -67,7 +65,8 @@ def block_effects(nets: Sequence[Ops], values: Sequence[float], sizes: Sequence[
     if rank < design.shape[1]:
         return None
     ends = np.cumsum([size - 1 for size in sizes])[:-1]
-    return [np.append(block, -block.sum()) for block in np.split(found[1:], ends)]
+    blocks = [np.append(block, -block.sum()) for block in np.split(found[1:], ends)]
+    return [np.round(block, _EXACT) for block in blocks]
 
 
 def spread(effects: Sequence[np.ndarray]) -> float:
@@ -75,30 +74,60 @@ def spread(effects: Sequence[np.ndarray]) -> float:
     return math.sqrt(np.mean(np.square(effects)))
 
 
-def shared_spread(effects: Sequence[np.ndarray]) -> float:
-    """The part of the spread that two supernets have in common: the root of the effects' mean product.
+def shared(effects: Sequence[np.ndarray]) -> tuple[float, float]:
+    """How much of a block's effects two supernets have in common, and the probability of as much by chance.
 
-    0 where they are unrelated or contrary.
+    The first is the mean product of the effects in two supernets over their mean square: 1 if they are the
+    same, 0 if unrelated. The second is the share of 10,000 ways to shuffle each supernet's candidates that
+    give as much; the given one counts as one more.
+
+    Args:
+        effects: (S, K) of K candidates in each of S supernets.
     """
-    products = [np.mean(one * other) for one, other in combinations(effects, 2)]
-    return math.sqrt(max(0.0, float(np.mean(products))))
+    given = np.asarray(effects, dtype=float)
+    count = len(given)
+    squares = float(np.square(given).sum())
+    rng = generator(0, "shuffled effects")
+    shuffled = rng.permuted(np.broadcast_to(given, (bootstrap.RESAMPLES, *given.shape)), axis=2)
+    # The square of a sum has every product of two twice, and the squares.
+    products = np.square(shuffled.sum(axis=1)).sum(axis=1) - squares
+    own = float(np.square(given.sum(axis=0)).sum()) - squares
+    p = (1 + np.sum(products >= own - 1e-9 * squares)) / (1 + bootstrap.RESAMPLES)
+    return (own / (count - 1) / squares if squares else 0.0), float(p)
 
 
-def tau_of_true_order(seed_deviation: float, ap: Sequence[float]) -> float:
+def tau_of_true_order(by_seed: np.ndarray, ap: Sequence[float]) -> Estimate | None:
     """Kendall's tau that the order of the nets' expected AP would reach with AP of one training each.
 
     AP of a net is its expectation plus what the seed adds. If both are normal, expectation and AP correlate
     at r = √(1 - (deviation by seed / deviation between nets)²), and tau is 2/π · asin r (Kendall and Gibbons,
-    Rank Correlation Methods, 1990, chapter 10). 0 if nets differ by no more than seeds.
+    Rank Correlation Methods, 1990, chapter 10). 0 if nets differ by no more than seeds. The interval is a
+    bootstrap over nets.
 
     Args:
-        seed_deviation: standard deviation of AP due to the seed alone.
-        ap: of nets trained once each.
+        by_seed: AP (N, S) of each net's trainings, NaN where there is none.
+        ap: of the nets trained once each.
+
+    Returns:
+        None if no net has two seeds.
     """
-    variance = float(np.var(ap, ddof=1))
-    if variance <= seed_deviation**2:
-        return 0.0
-    return 2 / math.pi * math.asin(math.sqrt(1 - seed_deviation**2 / variance))
+    known = np.isfinite(by_seed)
+    freedom = np.maximum(known.sum(axis=1) - 1, 0)
+    if not freedom.any():
+        return None
+    means = np.nansum(by_seed, axis=1) / np.maximum(known.sum(axis=1), 1)
+    within = np.nansum((by_seed - means[:, None]) ** 2, axis=1)
+    values = np.asarray(ap, dtype=float)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1)
+        centres = weights @ values / total
+        between = (weights * (values - centres[:, None]) ** 2).sum(axis=1) / (total - 1)
+        seeds = (weights @ within) / np.maximum(weights @ freedom, 1)
+        share = np.divide(seeds, between, out=np.ones_like(between), where=between > 0)
+        return 2 / np.pi * np.arcsin(np.sqrt(np.clip(1 - share, 0, 1)))
+
+    return _estimate(statistic, len(values))
 
 
 def best_of_random(choose: Sequence[float], ap: Sequence[float], k: int) -> Estimate:
@@ -163,12 +192,6 @@ def _shares(n: int, k: int) -> np.ndarray:
 def _mean_tau(measures: Measures, ap: Sequence[float]) -> bootstrap.Statistic:
     target = np.asarray(ap, dtype=float)
     taus = [bootstrap.tau(np.asarray(measure, dtype=float), target) for measure in measures]
-    return lambda weights: np.mean([tau(weights) for tau in taus], axis=0)
-
-
-def _mean_tau_between(measures: Measures) -> bootstrap.Statistic:
-    arrays = [np.asarray(measure, dtype=float) for measure in measures]
-    taus = [bootstrap.tau(one, other) for one, other in combinations(arrays, 2)]
     return lambda weights: np.mean([tau(weights) for tau in taus], axis=0)
 
 

@@ -151,11 +151,18 @@ class Runner:
     def _expect_needs(self) -> None:
         """Refuse an order that leaves out what its runs begin with, before anything is started."""
         found = self._lines.read_all()
-        every = {run.key for run in planned(self._study, found, self.choice.parts)}
-        for run in self.choice.of(self._study, found):
+        every = {run.key: run for run in planned(self._study, found, self.choice.parts)}
+
+        def expect(run: Run) -> None:
             for key in run.needs:
-                if key not in every and not run.is_done(found):
+                if key not in every:
                     raise ConfigError(f"order: {run.key} needs {key}, of no step there; add it")
+                if not self._has_weights(every[key]):
+                    expect(every[key])
+
+        for run in self.choice.of(self._study, found):
+            if not run.is_done(found):
+                expect(run)
 
     def _begin_anew(self) -> None:
         """Remove the lines of supernets whose weights are gone, and those that were measured with them."""

@@ -11,8 +11,10 @@ from detnas_nni.config.reading import load_config, parse_section, read_extended
 from detnas_nni.config.schema import Config, ConfigPath, Name, Positive, Section
 
 Seed = Annotated[int, Field(ge=0)]
-Seeds = tuple[Seed, ...]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+NoSeeds = tuple[Seed, ...]
 Strategy = Literal["detnas", "regularized_evolution", "random"]
+Strategies = Annotated[tuple[Strategy, ...], Field(min_length=1)]
 Start = Literal["pretrained", "own", "scratch"]
 
 
@@ -33,15 +35,15 @@ class Noise(Section):
 class Searches(Section):
     """Searches guided by AP: each strategy with each seed in each supernet."""
 
-    strategies: tuple[Strategy, ...]
+    strategies: Strategies
     seeds: Seeds
-    more_seeds: Seeds = ()
+    more_seeds: NoSeeds = ()
 
 
 class Winners(Section):
     """The best of each search, trained on its own: for these strategies, with these training seeds."""
 
-    strategies: tuple[Strategy, ...]
+    strategies: Strategies
     seeds: Seeds
 
 
@@ -84,7 +86,7 @@ class Part(Section):
     repeats: Repeats | None = None
     noise: Noise | None = None
     searches: Searches | None = None
-    classification_searches: Seeds = ()
+    classification_searches: NoSeeds = ()
     winners: Winners | None = None
     protocols: dict[Name, Protocol] = Field({})
     supernet_variants: dict[Name, tuple[str, ...]] = Field(

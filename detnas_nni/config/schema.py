@@ -225,10 +225,7 @@ class EvaluationSettings(Section):
         "(VOC2010 and later)",
     )
     finetune_iterations: int = Field(
-        0,
-        ge=0,
-        description="training steps of the inherited net [R: none]; supernets trained in minutes agreed more "
-        "with each other after 10 of them (docs/evidence.md)",
+        0, ge=0, description="training steps of the inherited net, before it is measured [R: none]"
     )
     finetune_lr: float = Field(0.001, gt=0, description="their constant learning rate")
     calibration_images: Positive = Field(

@@ -85,3 +85,19 @@ def test_a_step_that_is_none_is_named_with_those_that_are(
         planned(study, {})
     with pytest.raises(ConfigError, match="--part big: the study has small"):
         Choice(parts=("big",)).of(study, {})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"supernets": []},
+        {"repeats": {"nets": 1, "seeds": []}},
+        {"searches": {"strategies": [], "seeds": [0]}},
+        {"searches": {"strategies": ["random"], "seeds": []}},
+    ],
+)
+def test_a_list_without_which_nothing_can_be_run_is_refused(
+    part: dict[str, Any], tmp_path: Path, write_study: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError, match=r"parts\.small\..*at least 1"):
+        read_study(write_study(tmp_path, ["supernet"], **part))

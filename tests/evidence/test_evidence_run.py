@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +205,15 @@ def test_an_order_without_what_its_runs_begin_with_is_refused_before_anything_st
     with pytest.raises(ConfigError, match=r"order: small/net/\d+/pretrained/1 needs small/pretrain/s0, of"):
         Runner(file).run()
     assert not (tmp_path / "docs/evidence/nets.jsonl").exists()
+
+
+def test_an_order_is_refused_too_if_weights_that_are_gone_cannot_be_made_again(
+    tmp_path: Path, write_study: Callable[..., Path], pen: Callable[[Path], Any]
+) -> None:
+    file = write_study(tmp_path, ["supernet_variants"], supernet_variants={"half": ["finetune.steps=2"]})
+    pen(file).supernet("s0-half")
+    with pytest.raises(ConfigError, match=r"small/finetune/s0-half needs small/pretrain/s0, of no step"):
+        Runner(file).run()
 
 
 def test_every_missing_run_is_done_in_a_process_of_its_own(

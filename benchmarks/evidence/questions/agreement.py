@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.evidence.estimates import (
-    Effects,
-    block_effects,
-    mean_tau,
-    mean_tau_between,
-    shared_spread,
-    spread,
-)
-from benchmarks.evidence.found import Evidence, test_ap
-from benchmarks.evidence.markdown import NOT_RUN, counted, estimated, number, raw, table
+from collections.abc import Sequence
+
+from benchmarks.evidence.estimates import Effects, block_effects, shared, spread, taus_between
+from benchmarks.evidence.found import Evidence
+from benchmarks.evidence.markdown import NOT_RUN, counted, number, p_value, raw, signed, table
 from benchmarks.evidence.plan import SEARCH
 from benchmarks.evidence.plan import table as costs
 from benchmarks.evidence.questions import Answer
@@ -23,46 +18,53 @@ def agreement(evidence: Evidence) -> Answer:
     nets = evidence.trained
     fitness = {name: lines for name in evidence.supernets if (lines := evidence.fitness(nets, name))}
     measures = [[line["fitness"] for line in lines] for lines in fitness.values()]
-    between = mean_tau_between(measures)
-    if between is None:
+    taus = taus_between(measures)
+    if not taus:
         return Answer(title, f"Agreement on {evidence.name}: not run yet.", NOT_RUN)
     where = raw("fitness", f"{evidence.name}/fitness/s*/{SEARCH}/")
-    count = len(measures)
-    summary = (
-        f"Agreement on {evidence.name}: the orders of two supernets that differ in their seed agree at "
-        f"{estimated(between)} ({count * (count - 1) // 2} pairs)"
-    )
+    said = averaged_over_pairs(taus)
+    summary = f"Agreement on {evidence.name}: the orders of two supernets agree at Kendall's τ {said}"
     body = [
-        f"{counted(count, 'supernet')} trained alike, but for the seed, rank the same {len(nets)} nets: "
-        f"Kendall's τ between two of them is {estimated(between)} on average ({where})."
+        f"{counted(len(measures), 'supernet')} of the same training, but for the seed (and the machine, if "
+        f"the end of the page names two), rank the same {len(nets)} nets. Kendall's τ between two of them "
+        f"is {said} ({where}).\n"
     ]
-    averaged = [sum(values) / count for values in zip(*measures, strict=True)]
-    together = mean_tau([averaged], [test_ap(net) for net in nets])
-    if together is not None:
-        body.append(f"The mean of their fitness agrees with training alone at {estimated(together)}.")
     effects = {name: found for name in fitness if (found := _effects(evidence, name)) is not None}
     if len(effects) > 1:
         blocks = list(zip(*effects.values(), strict=True))
         most = max(range(len(blocks)), key=lambda block: spread(blocks[block]))
-        own, shared = number(spread(blocks[most]), 4), number(shared_spread(blocks[most]), 4)
+        in_common, p = shared(blocks[most])
         summary += (
-            f"; the candidate of block {most + 1} moves the fitness most, by {own} (standard deviation) in a "
-            f"supernet, of which two share {shared}"
+            f"; the candidate of block {most + 1} moves the fitness most, by a standard deviation of "
+            f"{number(spread(blocks[most]), 4)}, of which two supernets share {signed(in_common)} "
+            f"({p_value(p)})"
         )
         body.append(
-            "The table says which blocks that comes from. To all nets that were measured in a supernet an "
-            "additive model is fitted, a number for each candidate of each block, by least squares. The "
-            "spread of a block is the standard deviation of its candidates' numbers; what two supernets "
-            "share of it is the root of the mean product of the numbers in one and in the other, and cannot "
-            "be the chance of one training.\n"
+            "Which blocks the differences come from: an additive model, a number for each candidate of each "
+            "block, is fitted by least squares to all nets that were measured in a supernet, those of its "
+            "searches included. A block's deviation is that of its candidates' numbers. What two supernets "
+            "share is the mean product of these numbers in one and in the other, over their mean square: 1 "
+            "if they are the same, 0 if they have nothing to do with each other. Its p is the share of "
+            "random shuffles of each supernet's candidates that give as much; it is not corrected for the "
+            "number of blocks.\n"
         )
-        rows = [
-            [str(block), number(spread(of), 4), number(shared_spread(of), 4), str(len(of)), where]
-            for block, of in enumerate(blocks, start=1)
-        ]
-        header = ["block", "spread of fitness in a supernet", "shared by two", "supernets", "raw lines"]
+        rows = []
+        for block, of in enumerate(blocks, start=1):
+            in_common, p = shared(of)
+            rows.append(
+                [str(block), number(spread(of), 4), signed(in_common), p_value(p), str(len(of)), where]
+            )
+        header = ["block", "deviation of fitness", "shared by two supernets", "p", "supernets", "raw lines"]
         body.append(table(header, rows))
     return Answer(title, f"{summary}.", "\n".join(body))
+
+
+def averaged_over_pairs(taus: Sequence[float]) -> str:
+    """Such as `0.021 on average (10 pairs, from -0.421 to 0.563)`."""
+    mean = number(sum(taus) / len(taus))
+    if len(taus) == 1:
+        return f"{mean} (1 pair)"
+    return f"{mean} on average ({len(taus)} pairs, from {number(min(taus))} to {number(max(taus))})"
 
 
 def _effects(evidence: Evidence, supernet: str) -> Effects | None:

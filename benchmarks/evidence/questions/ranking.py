@@ -55,8 +55,7 @@ def ranking(evidence: Evidence) -> Answer:
     tau = mean_tau(measures, ap)
     over_macs = mean_tau_difference(measures, [macs], ap)
     by_seed = _by_seed(evidence, nets)
-    seeds, deviation = tau_between_seeds_interval(by_seed), seed_deviation(by_seed)
-    at_most = None if deviation is None else tau_of_true_order(deviation, ap)
+    seeds, at_most = tau_between_seeds_interval(by_seed), tau_of_true_order(by_seed, ap)
     body = "\n".join(
         [
             _sample(evidence, nets),
@@ -87,7 +86,7 @@ def _summary(
     supernets: int,
     tau: Estimate | None,
     seeds: Estimate | None,
-    at_most: float | None,
+    at_most: Estimate | None,
     macs: Sequence[float],
     ap: Sequence[float],
     over_macs: Estimate | None,
@@ -103,7 +102,7 @@ def _summary(
         text += f"; two trainings that differ in their seed agree at {estimated(seeds)} ({seeds.n} nets)"
     if at_most is not None:
         text += ", and seeds move AP so much that even the true order would reach no more than "
-        text += number(at_most)
+        text += estimated(at_most)
     by_macs = mean_tau([macs], ap)
     if by_macs is not None and over_macs is not None:
         against = compared(
@@ -168,7 +167,7 @@ def _for_nothing(
 
 
 def _ceiling(
-    evidence: Evidence, ours: Estimate | None, seeds: Estimate | None, at_most: float | None
+    evidence: Evidence, ours: Estimate | None, seeds: Estimate | None, at_most: Estimate | None
 ) -> Iterator[Row]:
     if seeds is None or ours is None or at_most is None:
         return
@@ -176,7 +175,8 @@ def _ceiling(
     yield "τ between two trainings that differ in their seed", *_cells(seeds), where
     if seeds.low > 0:
         yield "τ of the supernets over that", number(ours.value / seeds.value, 2), "-", n, where
-    yield "τ of the true order, at most, from the deviations below", number(at_most), "-", n, where
+    low_high = interval(at_most)
+    yield "τ of the true order, at most, from the deviations below", number(at_most.value), low_high, n, where
 
 
 def _regrets(evidence: Evidence, fitness: dict[str, list[Line]], ap: Sequence[float]) -> Iterator[Row]:

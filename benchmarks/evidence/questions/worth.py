@@ -9,9 +9,8 @@ from benchmarks.evidence.drawing import intervals
 from benchmarks.evidence.estimates import (
     Measures,
     mean_tau,
-    mean_tau_between,
-    mean_tau_between_difference,
     mean_tau_difference,
+    taus_between,
 )
 from benchmarks.evidence.found import Evidence, test_ap
 from benchmarks.evidence.markdown import (
@@ -27,6 +26,7 @@ from benchmarks.evidence.markdown import (
 )
 from benchmarks.evidence.plan import SEARCH
 from benchmarks.evidence.questions import Answer
+from benchmarks.evidence.settings import Protocol
 from detnas_nni.audit.statistics import LEAST, Estimate
 
 _MEANING = {
@@ -57,11 +57,12 @@ class _Variant:
     """by supernet"""
     tau: Estimate
     change: Estimate
-    between: Estimate | None
-    """tau between the orders of two supernets; None if it was measured in one alone"""
-    between_change: Estimate | None
+    between: Sequence[float]
+    """tau between the orders of two supernets, of each pair"""
     fitness: float
     """mean of all nets in all of its supernets"""
+    raised: float | None
+    """that minus the standard's, in the same supernets; None where it is not AP"""
     keys: str
 
 
@@ -74,7 +75,8 @@ def worth(evidence: Evidence) -> Answer:
     header = [
         "variant",
         *(f"τ, {name}" for name in evidence.supernets),
-        *("mean τ", "minus the standard", "τ between supernets", "minus the standard", "mean fitness", "n"),
+        *("mean τ", "minus the standard", "τ between supernets"),
+        *("mean fitness", "minus the standard", "n"),
     ]
     rows = [
         [
@@ -82,9 +84,9 @@ def worth(evidence: Evidence) -> Answer:
             *(number(variant.taus.get(name)) for name in evidence.supernets),
             estimated(variant.tau),
             difference(variant.change),
-            "-" if variant.between is None else estimated(variant.between),
-            "-" if variant.between_change is None else difference(variant.between_change),
+            _range(variant.between),
             number(variant.fitness),
+            "-" if variant.raised is None else signed(variant.raised),
             str(variant.change.n),
             raw("fitness", variant.keys),
         ]
@@ -96,10 +98,10 @@ def worth(evidence: Evidence) -> Answer:
     body = "\n".join(
         [
             "τ of each variant against the same trained nets; the standard protocol, which recalibrates BN, "
-            f"has {'no τ' if standard is None else estimated(standard)}, and a mean fitness of "
-            f"{number(_mean(measures))}. A variant is compared with it net by net, in the supernets that "
-            "both were measured in. τ between supernets is that of the orders of two of them, which owes "
-            "nothing to the trained nets.\n",
+            f"has {'no τ' if standard is None else estimated(standard)}. A variant is compared with it net "
+            "by net, in the supernets that both were measured in. τ between supernets, of the orders of two "
+            "of them, owes nothing to the trained nets; in brackets are its lowest and highest. They are of "
+            "few supernets, and say nothing of others.\n",
             f"![Change of τ](images/evidence-worth-{evidence.name}.svg)\n",
             table([*header, "raw lines"], rows),
             *(f"\n{sentence}" for sentence in without.values()),
@@ -109,7 +111,6 @@ def worth(evidence: Evidence) -> Answer:
         {variant.name: variant.change for variant in variants}, "change of τ against the standard", zero=True
     )
     summary = f"Parts on {evidence.name}, change of τ against the standard: {_clauses(variants)}."
-    summary += "".join(f" {sentence}" for sentence in _agreement(variants))
     if without:
         summary += f" All nets have the same fitness with: {', '.join(map(_meaning, without))}."
     return Answer(title, summary, body, {f"evidence-worth-{evidence.name}.svg": image})
@@ -124,15 +125,6 @@ def _clauses(variants: Sequence[_Variant]) -> str:
         of = f"{len(unknown)} of {counted(len(variants), 'variant')}"
         clauses.append(f"cannot tell of {of} ({signed(min(unknown))} to {signed(max(unknown))})")
     return "; ".join(clauses)
-
-
-def _agreement(variants: Sequence[_Variant]) -> Iterator[str]:
-    """Sentences on how far two supernets agree with each other."""
-    changes = {
-        variant.name: variant.between_change for variant in variants if variant.between_change is not None
-    }
-    for means, names in _told(changes, "more", "less").items():
-        yield f"Two supernets agree {means} with each other (τ minus the standard's): {'; '.join(names)}."
 
 
 def _told(changes: Mapping[str, Estimate], above: str, below: str) -> dict[str, list[str]]:
@@ -188,13 +180,23 @@ def _variant(evidence: Evidence, name: str, places: Mapping[str, tuple[str, str]
         taus = {supernet: single.value for supernet, single in singles.items() if single is not None}
         supernet, protocol = next(iter(places.values()))
         keys = f"{evidence.name}/fitness/{supernet.replace('s0', 's*', 1)}/{protocol}/"
-        between, gain = mean_tau_between(measures), mean_tau_between_difference(measures, standard)
-        yield _Variant(name, taus, tau, change, between, gain, _mean(measures), keys)
+        fitness = _mean(measures)
+        settings = evidence.part.protocols.get(protocol, Protocol()).set
+        is_ap = "evaluation.task=classification" not in settings
+        raised = fitness - _mean(standard) if is_ap else None
+        yield _Variant(name, taus, tau, change, taus_between(measures), fitness, raised, keys)
 
 
 def _standard(evidence: Evidence, supernets: Mapping[str, object] | tuple[str, ...]) -> Measures:
     found = (evidence.fitness(evidence.trained, name) for name in supernets)
     return [[line["fitness"] for line in lines] for lines in found if lines is not None]
+
+
+def _range(taus: Sequence[float]) -> str:
+    """Mean, lowest and highest."""
+    if not taus:
+        return "-"
+    return f"{number(sum(taus) / len(taus))} ({number(min(taus))} to {number(max(taus))})"
 
 
 def _mean(measures: Measures) -> float:
