@@ -42,7 +42,7 @@ _MEANING = {
     "fair": "fair path sampling in the detector, a quarter of the updates",
     "averaged": "weights averaged over the last quarter of the steps",
     "faster": "two and a half times the learning rate in the detector",
-    "thorough": "that learning rate, four times the steps, their last quarter averaged",
+    "thorough": "two and a half times the learning rate, four times the steps, the last quarter averaged",
     "averaged-fast": "weights averaged over the last half of the steps, at an undiminished learning rate",
     "not-rescaled": "weights not rescaled before the detector",
 }
@@ -80,7 +80,7 @@ def worth(evidence: Evidence) -> Answer:
     ]
     rows = [
         [
-            _meaning(variant.name),
+            f"{_meaning(variant.name)} (`{variant.name}`)",
             *(number(variant.taus.get(name)) for name in evidence.supernets),
             estimated(variant.tau),
             difference(variant.change),
