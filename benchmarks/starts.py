@@ -6,9 +6,10 @@ The folder has images/, train.json and val.json, which is tested on; its name st
 
 Every arm gets the same CPU time, on which its steps are planned as `detnas init` plans them: a few of them
 are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
-the detector's trainings. Each line has the time that was really used, including the test split's evaluation.
-The three searches in lite0 are alike until the limit counts, so one supernet serves them; its time is counted
-in each of them.
+the detector's trainings. Before the final net is trained, a few of its own steps are measured, too, and its
+training gets as many as fit into what is left: a narrow net has more of them. Each line has the time that was
+really used, including the test split's evaluation, which is not planned for. The three searches in lite0 are
+alike until the limit counts, so one supernet serves them; its time is counted in each of them.
 
 - `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from the supernet's weights;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
@@ -40,6 +41,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -56,7 +58,7 @@ from detnas_nni.init.look import look
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
 from detnas_nni.init.sources import Sources, coco_sources
-from detnas_nni.init.timing import measure
+from detnas_nni.init.timing import TimedDetection, measure, on_one_device, quiet, timed
 from detnas_nni.init.write import Places
 from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet.steps import finetune, pretrain
@@ -225,6 +227,8 @@ def done(run: Run) -> dict[str, Any]:
         net = run.folder / "net.json"
         published = LITE[IMAGENET_SPACE].published_ops
         Architecture(IMAGENET_SPACE, narrowed(run.max_macs) if run.share else published).save(net)
+    schedule = filled(run, plan.schedule, net, 60 * run.minutes - sum(seconds.values()))
+    config = run.config(schedule)
     with _cpu(seconds, "retrain"):
         [results] = retrain(config, [net])
     document = read_document(results)
@@ -237,7 +241,7 @@ def done(run: Run) -> dict[str, Any]:
         "test": {"AP": measured.pop("default"), **measured},
         "ops": document["ops"],
         "backbone_macs": document["cost"]["backbone_macs"],
-        "schedule": {key: value for key, value in asdict(plan.schedule).items() if key != "least"},
+        "schedule": {key: value for key, value in asdict(schedule).items() if key != "least"},
         "lr": (config.retrain.finetune or config.finetune).lr,
         "candidates": config.search.evaluations if run.searches else 0,
         "cpu_seconds_a_step": plan.step,
@@ -248,6 +252,17 @@ def done(run: Run) -> dict[str, Any]:
         "torch": torch.__version__,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def filled(run: Run, schedule: Schedule, net: Path, left: float) -> Schedule:
+    """The schedule with as many steps of the final net as fit into the CPU seconds that are left."""
+    with TemporaryDirectory() as folder, quiet():
+        short = on_one_device(run.config(schedule), Path(folder))
+        job = TimedDetection(short, short.finetune, clock=time.process_time)
+        pace = timed(job, Path(folder), Architecture.from_json(net))
+    steps = max(run.derived.schedule().cut(0.0).retrain, int((left - pace.start) / pace.step))
+    # Without a search it is the only training, and the config has one number for it.
+    return replace(schedule, retrain=steps, **({} if run.searches else {"finetune": steps}))
 
 
 @contextmanager

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.starts import ARMS, Run, narrowed, table
+from benchmarks import starts
+from benchmarks.starts import ARMS, Run, filled, narrowed, table
+from detnas_nni.architecture import Architecture
 from detnas_nni.cost.table import cost_table
+from detnas_nni.init.timing import TrainingPace
 from search_spaces import LITE
 
 PUBLISHED = LITE["lite0"].published_ops
@@ -80,3 +83,24 @@ def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
         "| crops | 300 | 100 | 300 | 360 | 0.100 | 0.100 |",
         "| stock | 300 | - | 300–301 | 360 | 0.200, 0.300 | 0.250 |",
     ]
+
+
+@needs_data
+def test_what_is_left_of_the_time_goes_to_the_final_net_by_its_own_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("stock", 0, 6.0, Path(os.environ["DETNAS_REAL_DATA"]), tmp_path)
+    searched, planned, file = replace(run, arm="search-1"), run.derived.schedule(), tmp_path / "net.json"
+    Architecture("lite0", narrowed(0)).save(file)
+    timed: list[Architecture] = []
+
+    def pace(job: object, folder: Path, net: Architecture) -> TrainingPace:
+        timed.append(net)
+        return TrainingPace(start=10.0, step=0.5, steps=3)
+
+    monkeypatch.setattr(starts, "timed", pace)
+    assert filled(run, planned, file, left=300.0) == replace(planned, finetune=580, retrain=580)
+    assert filled(searched, planned, file, left=300.0) == replace(planned, retrain=580)
+    least = planned.cut(0.0).retrain
+    assert filled(searched, planned, file, left=0.0) == replace(planned, retrain=least)
+    assert {net.ops for net in timed} == {narrowed(0)}
