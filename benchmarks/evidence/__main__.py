@@ -20,6 +20,7 @@ import signal
 import sys
 from pathlib import Path
 
+from detnas_nni.cli.arguments import positive
 from detnas_nni.errors import DetNASError
 
 _STUDY = Path("experiments/evidence/study.yaml")
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, plan):
         command.add_argument("--only", default="", choices=list("abcdef"), metavar="QUESTION", help="a to f")
         command.add_argument("--part", action="append", default=[], help="of the study; all if not given")
-    run.add_argument("--jobs", type=_positive, default=1, metavar="K", help="runs side by side (default: 1)")
+    run.add_argument("--jobs", type=positive, default=1, metavar="K", help="runs side by side (default: 1)")
     run.add_argument("--minutes", type=float, metavar="M", help="start no further run after so many")
     run.add_argument(
         "--anew",
@@ -67,13 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--study", type=Path, default=_STUDY, metavar="FILE")
         command.set_defaults(action=action)
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -152,17 +152,9 @@ class Runner:
         """Refuse an order that leaves out what its runs begin with, before anything is started."""
         found = self._lines.read_all()
         every = {run.key: run for run in planned(self._study, found, self.choice.parts)}
-
-        def expect(run: Run) -> None:
-            for key in run.needs:
-                if key not in every:
-                    raise ConfigError(f"order: {run.key} needs {key}, of no step there; add it")
-                if not self._has_weights(every[key]):
-                    expect(every[key])
-
-        for run in self.choice.of(self._study, found):
-            if not run.is_done(found):
-                expect(run)
+        wanted = [run for run in self.choice.of(self._study, found) if not run.is_done(found)]
+        for _ in self._needed(wanted, every):
+            pass
 
     def _begin_anew(self) -> None:
         """Remove the lines of supernets whose weights are gone, and those that were measured with them."""
@@ -185,10 +177,12 @@ class Runner:
                 self._lines.remove(kind, keys)
 
     def _needed(self, wanted: Sequence[Run], every: Mapping[str, Run]) -> Iterator[Run]:
-        """The runs whose weights are needed by others and are not there."""
+        """The runs whose weights are needed by others and are not there. Raises ConfigError: not planned."""
         for run in wanted:
-            needs = [every[key] for key in run.needs]
-            missing = [need for need in needs if not self._has_weights(need)]
+            for key in run.needs:
+                if key not in every:
+                    raise ConfigError(f"order: {run.key} needs {key}, of no step there; add it")
+            missing = [every[key] for key in run.needs if not self._has_weights(every[key])]
             yield from missing
             yield from self._needed(missing, every)
 

@@ -31,12 +31,12 @@ def agreement(evidence: Evidence) -> Answer:
     ]
     effects = {name: found for name in fitness if (found := _effects(evidence, name)) is not None}
     if len(effects) > 1:
-        blocks = list(zip(*effects.values(), strict=True))
-        most = max(range(len(blocks)), key=lambda block: spread(blocks[block]))
-        in_common, p = shared(blocks[most])
+        blocks = [(spread(of), *shared(of)) for of in zip(*effects.values(), strict=True)]
+        most = max(range(len(blocks)), key=lambda block: blocks[block][0])
+        deviation, in_common, p = blocks[most]
         summary += (
             f"; the candidate of block {most + 1} moves the fitness most, by a standard deviation of "
-            f"{number(spread(blocks[most]), 4)}, of which two supernets share {signed(in_common)} "
+            f"{number(deviation, 4)}, of which two supernets share {signed(in_common)} "
             f"({p_value(p)})"
         )
         body.append(
@@ -48,12 +48,10 @@ def agreement(evidence: Evidence) -> Answer:
             "random shuffles of each supernet's candidates that give as much; it is not corrected for the "
             "number of blocks.\n"
         )
-        rows = []
-        for block, of in enumerate(blocks, start=1):
-            in_common, p = shared(of)
-            rows.append(
-                [str(block), number(spread(of), 4), signed(in_common), p_value(p), str(len(of)), where]
-            )
+        rows = [
+            [str(block), number(own, 4), signed(common), p_value(chance), str(len(effects)), where]
+            for block, (own, common, chance) in enumerate(blocks, start=1)
+        ]
         header = ["block", "deviation of fitness", "shared by two supernets", "p", "supernets", "raw lines"]
         body.append(table(header, rows))
     return Answer(title, f"{summary}.", "\n".join(body))
