@@ -17,7 +17,15 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from detnas_nni.config.data_sections import Data, DetectionData
 from detnas_nni.config.own_parts import KnownOrOwn
-from detnas_nni.config.section import ConfigPath, Fraction, Name, Positive, PositiveFloat, Section
+from detnas_nni.config.section import (
+    ConfigPath,
+    Fraction,
+    Name,
+    NotNegative,
+    Positive,
+    PositiveFloat,
+    Section,
+)
 from detnas_nni.errors import ConfigError
 
 
@@ -97,7 +105,7 @@ _WRITING = ("log_every", "checkpoint_every", "keep_checkpoints")
 
 # Keys added after the first trainings, and the values that those used. A training with the same values is the
 # same training, so that older folders and checkpoints can still be resumed.
-_LATER = {"sampling": "uniform", "average_last": None, "freeze": 0, "rescale": False}
+_LATER = {"sampling": "uniform", "average_last": None, "freeze": 0, "rescale": False, "around": None}
 
 Sampling = Literal["uniform", "balanced", "fair"]
 
@@ -197,6 +205,12 @@ class Finetune(Training):
         "of them at one pace, whatever scale they were drawn with or a pre-training has left them at; for "
         "short trainings (docs/own-data.md) [R: no]",
     )
+    around: tuple[NotNegative, ...] | None = Field(
+        None,
+        description="the ops of a net that is known to be good, such as the published one that the weights "
+        "were trained as: a step draws its candidate of a block with a chance of one half, otherwise any; "
+        "by default paths are uniform over the space [P]",
+    )
     milestones: tuple[Positive, ...] = Field((60_000, 80_000), description="steps at which lr drops [R]")
     gamma: float = Field(0.1, gt=0, le=1, description="the factor at a milestone [R]")
     warmup_steps: int = Field(500, ge=0, description="iterations of linear warm-up [R]")
@@ -209,6 +223,15 @@ class Finetune(Training):
     def _one_start(self) -> Finetune:
         if self.weights is not None and self.init == "scratch":
             raise ValueError("init is scratch, but weights names a checkpoint to start from; leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> Finetune:
+        if self.around is not None and self.sampling != "uniform":
+            raise ValueError(
+                f"sampling is {self.sampling}, which draws every candidate equally often, but around names "
+                "candidates to draw more often; set around to null, or sampling to uniform"
+            )
         return self
 
 
@@ -309,6 +332,12 @@ class Search(Section):
     )
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
     tournament: Positive = Field(10, description="candidates per tournament (regularized_evolution)")
+    around: tuple[NotNegative, ...] | None = Field(
+        None,
+        description="the ops of a net that is known to be good: the first generation is this net and its "
+        "mutations, or, if it exceeds the limits, the net with cheaper candidates in as few blocks as "
+        "possible; by default that generation is random [P]",
+    )
     constraint: Constraint = Field(Constraint(), description="limits on the cost")
     racing: float | None = Field(
         None,
@@ -344,6 +373,11 @@ class Search(Section):
             )
         if self.strategy == "regularized_evolution" and self.tournament > self.population:
             raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
+        if self.strategy == "random" and self.around is not None:
+            raise ValueError(
+                "around names a net to begin with, but a random search begins nowhere; "
+                "set around to null, or use an evolution"
+            )
         if self.strategy not in ("detnas", "random") and self.racing is not None:
             raise ValueError(
                 "racing needs strategy detnas or random: in "

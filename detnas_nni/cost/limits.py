@@ -183,6 +183,33 @@ class FeasibleSet:
                 return False
         return True
 
+    def lowered(self, rng: np.random.Generator, ops: Sequence[int]) -> tuple[int, ...] | None:
+        """Ops with cheaper candidates in as few blocks as it takes to meet the constraint.
+
+        Blocks and candidates are drawn; a candidate is cheaper if it saves some cost that has a limit, and
+        raises none. No change that was made can be taken back. None if the draws end above a limit.
+        """
+        result = list(ops)
+        order = rng.permutation(len(result)).tolist()
+        for block in order:
+            if self.contains(result):
+                break
+            here = self._blocks[block][result[block]]
+            cheaper = [
+                op
+                for op, cost in enumerate(self._blocks[block])
+                if cost != here and all(new <= old for new, old in zip(cost, here, strict=True))
+            ]
+            if cheaper:
+                result[block] = cheaper[rng.integers(len(cheaper))]
+        if not self.contains(result):
+            return None
+        for block in order:  # a large saving may have made earlier ones needless
+            lower, result[block] = result[block], ops[block]
+            if not self.contains(result):
+                result[block] = lower
+        return tuple(result)
+
     def mask(self, ops: np.ndarray) -> np.ndarray:
         """`contains` of many architectures at once: ops (N, blocks) give (N,) bool."""
         import numpy as np

@@ -22,9 +22,10 @@ from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.stopwatch import device_name
 from detnas_nni.doctor.finding import Finding
 from detnas_nni.doctor.machine import existing
-from detnas_nni.errors import DetNASError
+from detnas_nni.errors import ConfigError, DetNASError
 from detnas_nni.models import check_freeze
 from detnas_nni.models.hardware import uses_gpu
+from detnas_nni.supernet.known_net import known_net
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
@@ -73,6 +74,7 @@ def examine_run(config: Config, path: str) -> list[Finding]:
         *(_state(config, training, path) for training in trainings),
         *([] if is_fixed(config.space.name) else _start(config)),
         *_freeze(config),
+        *_around(config),
         *_space(config),
         *_latency(config, path),
         _next(config, path, trainings),
@@ -145,6 +147,18 @@ def _freeze(config: Config) -> Iterator[Finding]:
             yield Finding(
                 key, "ok", f"the stem and {settings.freeze} of the trunk's stages stay as they start"
             )
+
+
+def _around(config: Config) -> Iterator[Finding]:
+    """Whether the space has the nets that the supernet's paths and the search begin with."""
+    for section in ("finetune", "search"):
+        try:
+            net = known_net(config, section)
+        except ConfigError as error:
+            yield Finding(f"{section}.around", "problem", str(error), f"--set {section}.around=null")
+        else:
+            if net is not None:
+                yield Finding(f"{section}.around", "ok", str(net))
 
 
 def _space(config: Config) -> Iterator[Finding]:

@@ -45,7 +45,7 @@ from detnas_nni.util.files import write_json
 
 _log = logging.getLogger(__name__)
 
-OF_SUPERNETS = {"macs_bins", "sampling", "init", "weights", "average_last"}
+OF_SUPERNETS = {"macs_bins", "sampling", "around", "init", "weights", "average_last"}
 """Settings that only a supernet's training depends on: how paths are drawn, what the trunk starts from,
 whether weights are averaged."""
 

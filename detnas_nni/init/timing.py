@@ -25,7 +25,7 @@ from detnas_nni.data.splits import open_detection
 from detnas_nni.evaluation.calibration import recalibrate
 from detnas_nni.evaluation.tasks import DetectionTask
 from detnas_nni.models.batchnorm import fold_batch_norm
-from detnas_nni.supernet.paths import PathSampler
+from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import World
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
 from detnas_nni.training.loop import train
@@ -105,8 +105,9 @@ def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) ->
         pretrain = None
         if short.data.classification is not None:
             job = TimedClassification(short, short.pretrain, clock=clock)
-            pretrain = _of_paths(job, Path(folder) / "pretrain")
-        finetune = _of_paths(TimedDetection(short, short.finetune, clock=clock), Path(folder) / "finetune")
+            pretrain = timed(job, Path(folder) / "pretrain", path_sampler(short, "pretrain"))
+        job = TimedDetection(short, short.finetune, clock=clock)
+        finetune = timed(job, Path(folder) / "finetune", path_sampler(short, "finetune"))
         decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded", clock)
     return Speeds(
         start=start_up(),
@@ -149,10 +150,6 @@ class TimedClassification(_Timed, ClassificationJob):
 
 class TimedDetection(_Timed, DetectionJob):
     """A detector's training, to be timed."""
-
-
-def _of_paths(job: TimedClassification | TimedDetection, folder: Path) -> TrainingPace:
-    return timed(job, folder, PathSampler(job.config.space.name, job.config.seed))
 
 
 def timed(
@@ -213,7 +210,7 @@ def _candidate(config: Config, folder: Path, clock: Clock) -> tuple[float, float
     began = clock()
     task.keep_decoded(folder, calibration)
     decode = (clock() - began) / decoded
-    sampler = PathSampler(config.space.name, config.seed)
+    sampler = path_sampler(config, "finetune")
     times: list[tuple[float, float, float]] = []
     for number in range(_CANDIDATES + 1):  # the first warms up
         marks = [clock()]

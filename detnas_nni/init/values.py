@@ -144,6 +144,11 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
+        if derived.search:
+            tree["around"] = Value(
+                LITE[derived.space].published_ops,
+                "the net that the weights were trained as, in half of the draws",
+            )
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
     own = derived.pretraining.trains or derived.pretraining.kind == "none"
@@ -218,7 +223,10 @@ def _limit(derived: Derived) -> Tree:
         return {}
     net = Architecture(derived.space, LITE[derived.space].published_ops)
     macs = counts(net)["backbone_macs"]
-    return {"constraint": {"max_macs": Value(macs, "the published net's, at 224 pixels")}}
+    return {
+        "around": Value(net.ops, "the first generation is close to the published net"),
+        "constraint": {"max_macs": Value(macs, "the published net's, at 224 pixels")},
+    }
 
 
 def _hardware(derived: Derived) -> Tree:

@@ -88,7 +88,7 @@ def progress(search: ReportedSearch) -> Figure:
 
 
 def _origin_order(origin: str) -> tuple[int, str]:
-    known = ("random", "mutation", "crossover")
+    known = ("random", "mutation", "crossover", "given")
     return (known.index(origin) if origin in known else len(known), origin)
 
 

@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 class GenerationalEvolution(ProposingStrategy):
     """Evolution that waits for a generation before it breeds the next one.
 
-    The first generation is random. Every later one is `mutations` of parents (each block redrawn with
-    `mutation_probability`), `crossovers` (each block from either of two parents), and new random
-    architectures for the rest. A child that was evaluated before, or that breaks the constraint, is redrawn;
-    if redrawing finds none, a random one takes its place, so that every generation is full until the space is
-    exhausted. The subclass decides which candidates are parents.
+    The first generation is random, or around a known net (`Proposer.first`). Every later one is `mutations`
+    of parents (each block redrawn with `mutation_probability`), `crossovers` (each block from either of two
+    parents), and new random architectures for the rest. A child that was evaluated before, or that breaks the
+    constraint, is redrawn; if redrawing finds none, a random one takes its place, so that every generation is
+    full until the space is exhausted. The subclass decides which candidates are parents.
     """
 
     def __init__(
@@ -81,12 +81,14 @@ class GenerationalEvolution(ProposingStrategy):
 
     def _origins(self) -> list[str]:
         if not self.has_parents():
-            return ["random"] * self.population
+            return ["first"] * self.population
         rest = self.population - self.mutations - self.crossovers
         return ["mutation"] * self.mutations + ["crossover"] * self.crossovers + ["random"] * rest
 
     def _child(self, origin: str) -> tuple[Ops | None, str]:
         ops = None
+        if origin == "first":
+            return self.proposer.first(self.mutation_probability)
         if origin == "mutation":
             ops = self.proposer.mutation(self.parent, self.mutation_probability)
         elif origin == "crossover":

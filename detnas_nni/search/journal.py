@@ -39,7 +39,7 @@ class Evaluation:
     """macs and params, backbone convention, and latency_ms in a search with a latency table"""
     generation: int
     origin: str
-    """random, mutation or crossover"""
+    """random, mutation, crossover, or given: the net that the search begins with"""
     seconds: float | None
     finished_at: str
     """UTC, ISO 8601"""
@@ -207,6 +207,8 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
     search["constraint"] = _limits(config, search["constraint"])
     if config.search.strategy in _BY_FITNESS_ALONE or search["objectives"] == _OBJECTIVES:
         del search["objectives"]
+    if search["around"] is None:  # so that older searches keep their identity
+        del search["around"]
     # Candidates are not calibrated where the supernet was frozen.
     freeze = config.finetune.freeze if config.evaluation.task == "detection" else 0
     trained = {"freeze": freeze} if freeze else {}

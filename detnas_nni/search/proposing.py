@@ -23,19 +23,43 @@ MOST_REDRAWS = 200
 class Proposer:
     """Draws architectures that keep the constraint and have not been proposed before.
 
-    `feasible` knows the constraint.
+    Args:
+        space: the trunk's.
+        feasible: knows the constraint.
+        rng: what is drawn from.
+        around: a net that is known to be good, which an evolution begins with; None to begin at random.
     """
 
-    def __init__(self, space: str, feasible: FeasibleSet, rng: np.random.Generator) -> None:
+    def __init__(
+        self, space: str, feasible: FeasibleSet, rng: np.random.Generator, around: Ops | None = None
+    ) -> None:
         self.space = space
         self.rng = rng
         self.seen: set[Ops] = set()
         self._feasible = feasible
+        self._around = around
         self._candidates = np.array([len(choice.candidates) for choice in layout(space)])
 
     def random(self) -> Ops | None:
         """A new architecture, uniform over the feasible ones while there are many; None if none is left."""
         return self._take(self._feasible.random_unseen(self.rng, self.seen))
+
+    def first(self, probability: float) -> tuple[Ops | None, str]:
+        """A new architecture of an evolution's first generation, and its origin; None if none is left.
+
+        Around a known net that is the net itself, then its mutations with the given probability, or, if it
+        exceeds the limits, cheaper nets that differ in as few blocks as possible.
+        """
+        net = self._around
+        if net is None:
+            return self.random(), "random"
+        if self.accept(net):
+            return net, "given"
+        if self._feasible.contains(net):
+            ops = self.mutation(lambda: net, probability)
+        else:
+            ops = self._redraw(lambda: self._feasible.lowered(self.rng, net))
+        return (self.random(), "random") if ops is None else (ops, "mutation")
 
     def mutation(self, parent: Callable[[], ArrayLike], probability: float) -> Ops | None:
         """A parent with each block redrawn with the given probability; None if no new one was found."""
@@ -63,10 +87,10 @@ class Proposer:
         self.seen.add(ops)
         return True
 
-    def _redraw(self, draw: Callable[[], Ops]) -> Ops | None:
+    def _redraw(self, draw: Callable[[], Ops | None]) -> Ops | None:
         for _ in range(MOST_REDRAWS):
             ops = draw()
-            if self.accept(ops):
+            if ops is not None and self.accept(ops):
                 return ops
         return None
 

@@ -24,6 +24,7 @@ from detnas_nni.search.evolution import DetNASEvolution, ParetoEvolution
 from detnas_nni.search.front import objective_costs
 from detnas_nni.search.proposing import MOST_REDRAWS, Proposer, ProposingStrategy, wait_for_worker
 from detnas_nni.search.space import CandidateModel
+from detnas_nni.supernet.known_net import known_net
 from detnas_nni.util.seeding import derive_seed, generator
 
 __all__ = [
@@ -73,8 +74,13 @@ class ConstrainedRegularizedEvolution(RegularizedEvolution):
         self._retry_helper.retries = MOST_REDRAWS
 
     def random(self) -> ExecutableModelSpace | None:
-        ops = self.proposer.random()
-        return None if ops is None else self._numbered(self._freeze(ops), "random")
+        """One of the first population, or in place of a child that could not be drawn."""
+        ops, origin = (
+            self.proposer.first(self.mutation_prob)
+            if self._proposed < self.population_size
+            else (self.proposer.random(), "random")
+        )
+        return None if ops is None else self._numbered(self._freeze(ops), origin)
 
     def new_individual(self) -> ExecutableModelSpace | None:
         model = self._retry_helper.retry(self._new_child)
@@ -105,10 +111,13 @@ class ConstrainedRegularizedEvolution(RegularizedEvolution):
 def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
     """The strategy that the config names, seeded by its search seed.
 
-    Raises ConfigError for a user's own that cannot be imported or is not an NNI `Strategy`.
+    Raises ConfigError for a user's own that cannot be imported or is not an NNI `Strategy`, and for a net to
+    begin with that is not of the space.
     """
     search, seed = config.search, config.search_seed
-    proposer = Proposer(config.space.name, feasible, generator(seed, "search", search.strategy))
+    net = known_net(config, "search")
+    rng = generator(seed, "search", search.strategy)
+    proposer = Proposer(config.space.name, feasible, rng, None if net is None else net.ops)
     if is_own(search.strategy):
         return _own(search, proposer)
     if search.strategy == "random":

@@ -4,9 +4,10 @@ NNI's own `RandomOneShot` draws from fresh, unseeded generators, a different one
 a function of seed and global step alone: two runs agree, a resumed one continues as if it had never stopped,
 and all ranks of a distributed training draw the same path.
 
-There are three ways to sample paths. The paper draws every path uniformly, so that by chance some candidates
+There are four ways to sample paths. The paper draws every path uniformly, so that by chance some candidates
 are trained more often than others. Balanced sampling goes through all candidates of a block before it repeats
-one. Fair sampling takes the same paths, and updates the weights once per round through the candidates.
+one. Fair sampling takes the same paths, and updates the weights once per round through the candidates. Around
+a net that is known to be good, each block takes that net's candidate in half of the steps or more.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
 from detnas_nni.config.updates import passes_per_update
 from detnas_nni.errors import ConstraintError
+from detnas_nni.supernet.known_net import known_net
 from detnas_nni.util.seeding import generator
 from search_spaces import layout
 
@@ -181,12 +183,37 @@ class BalancedPathSampler(PathSampler):
         return self._architecture(ops)
 
 
+class NearbyPathSampler(PathSampler):
+    """Draws each block's candidate of a known net with a chance of one half, otherwise uniformly.
+
+    For a supernet whose weights come from that net: a path of uniformly drawn candidates is far from what
+    was trained, and a few hundred steps do not make up for that.
+
+    Args:
+        net: what the paths are drawn around.
+        seed: the config's seed.
+    """
+
+    def __init__(self, net: Architecture, seed: int) -> None:
+        super().__init__(net.space, seed)
+        self._net = np.array(net.ops)
+
+    def path(self, step: int) -> Architecture:
+        rng = generator(self.seed, "nearby path", step)
+        known = rng.random(len(self._net)) < 0.5
+        return self._architecture(np.where(known, self._net, rng.integers(self._candidates)))
+
+
 def path_sampler(config: Config, step: Literal["pretrain", "finetune"]) -> PathSampler:
     """The sampler of paths over the whole space that a supernet training's config names.
 
-    Raises ConfigError if the sampling is fair and does not fit the space or the number of steps.
+    Raises ConfigError if the sampling is fair and does not fit the space or the number of steps, or if the
+    net to draw paths around is not of the space.
     """
     passes = passes_per_update(config, step)
+    net = known_net(config, step) if step == "finetune" else None
+    if net is not None:
+        return NearbyPathSampler(net, config.seed)
     if getattr(config, step).sampling == "uniform":
         return PathSampler(config.space.name, config.seed)
     return BalancedPathSampler(config.space.name, config.seed, passes)

@@ -9,6 +9,7 @@ from detnas_nni.doctor.steps import PARAMETERS, examine_run
 from detnas_nni.models import ClassifierSpace, DetectorSpace
 from search_spaces import SEARCHED
 from tests.doctor.findings import only, package, statuses
+from tests.search.searching import tiny
 
 
 def test_a_run_that_has_not_begun_needs_its_first_step(make_config, tmp_path):
@@ -59,6 +60,16 @@ def test_stages_that_are_not_there_cannot_be_frozen(make_config, tmp_path):
         assert (right.status, wrong.status) == ("ok", "problem")
         assert wrong.text.startswith(f"{key} is 5, but the trunk of 'tiny' has 4 stages")
         assert wrong.remedy == f"--set {key}=0"
+
+
+def test_a_net_to_draw_around_has_to_be_of_the_space(make_config, tmp_path):
+    net = tiny(1, 2).ops
+    for section in ("finetune", "search"):
+        right, wrong = (make_config(tmp_path, **{section: {"around": ops}}) for ops in (net, net[:-1]))
+        assert only(examine_run(right, "my.yaml"), f"{section}.around").status == "ok"
+        refused = only(examine_run(wrong, "my.yaml"), f"{section}.around")
+        assert (refused.status, refused.remedy) == ("problem", f"--set {section}.around=null")
+        assert f"has {len(net) - 1} values; space 'tiny' has {len(net)} blocks" in refused.text
 
 
 def test_named_weights_are_opened(make_config, supernets, tmp_path):

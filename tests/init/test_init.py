@@ -227,6 +227,7 @@ def test_imagenet_weights_are_where_the_supernet_starts(
     config = load_config(file)
     assert (config.space.name, config.finetune.init) == ("lite0", "imagenet")
     assert config.search.constraint.max_macs == 363_837_152
+    assert config.finetune.around == config.search.around == LITE["lite0"].published_ops
     final = config.retrain.finetune.model_dump(
         exclude={"steps", "milestones", "warmup_steps", "log_every", "checkpoint_every"}
     )

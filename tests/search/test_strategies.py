@@ -16,6 +16,7 @@ from nni.nas.execution import (
 )
 from nni.nas.space import ModelStatus
 
+from detnas_nni.errors import ConfigError
 from detnas_nni.search.evolution import ParetoEvolution
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
@@ -222,6 +223,67 @@ def test_the_config_names_the_strategy_its_numbers_and_its_seed(name, make_confi
     kinds = {"detnas": DetNASEvolution, "regularized_evolution": ConstrainedRegularizedEvolution}
     kinds |= {"pareto": ParetoEvolution}
     assert isinstance(build_strategy(config, feasible_set()), kinds.get(name, object))
+
+
+# Around a known net.
+
+
+EVOLUTIONS = pytest.mark.parametrize("name", ["detnas", "pareto", "regularized_evolution"])
+KNOWN = tiny(2, 1, 3).ops
+
+
+def around(name, make_config, folder, **limits):
+    """What the strategy that a config names proposes in three generations of twenty."""
+    settings = {"strategy": name, "population": 20, "generations": 3, "around": KNOWN, "tournament": 5}
+    config = make_config(folder, search=settings | {"mutations": 8, "crossovers": 8})
+    return search(build_strategy(config, feasible_set(**limits)))
+
+
+@EVOLUTIONS
+def test_a_search_around_a_net_begins_with_it_and_its_mutations(name, make_config, tmp_path):
+    models = around(name, make_config, tmp_path)
+    first = [model for model in models if model.generation == 0]
+    assert (first[0].ops, first[0].origin) == (KNOWN, "given")
+    assert {model.origin for model in first[1:]} == {"mutation"}
+    # One of ten blocks changes on average; in random nets three of four do.
+    assert np.mean([distance(model.ops, KNOWN) for model in first]) < BLOCKS / 4
+    assert len(set(proposals(models))) == 60
+    assert "given" not in {model.origin for model in models[1:]}
+
+
+@EVOLUTIONS
+def test_a_net_above_the_limit_begins_with_cheaper_ones_that_no_change_less_would_make(
+    name, make_config, tmp_path
+):
+    feasible = feasible_set()
+    low, high = feasible.least().macs, feasible.table.cost(KNOWN).macs
+    limits = {"max_macs": (low + 3 * high) // 4}
+    models = around(name, make_config, tmp_path, **limits)
+    first = [model for model in models if model.generation == 0]
+    assert len(first) == 20 and {model.origin for model in first} == {"mutation"}
+    limited = feasible_set(**limits)
+    for model in first:
+        assert limited.contains(model.ops)
+        changed = [block for block in range(BLOCKS) if model.ops[block] != KNOWN[block]]
+        for block in changed:
+            back = (*model.ops[:block], KNOWN[block], *model.ops[block + 1 :])
+            assert not limited.contains(back)
+
+
+@EVOLUTIONS
+def test_where_nothing_near_is_left_a_search_around_a_net_goes_on_at_random(name, make_config, tmp_path):
+    limit = limit_for(20)  # the cheapest of the space, found by luck alone
+    proposed = proposals(around(name, make_config, tmp_path, max_macs=limit))
+    assert set(proposed) <= every_architecture(max_macs=limit)
+    assert len(proposed) >= 20
+
+
+def test_a_net_to_begin_with_has_to_be_of_the_space_and_of_an_evolution(make_config, tmp_path):
+    config = make_config(tmp_path, search={"around": KNOWN[1:]})
+    with pytest.raises(ConfigError, match=f"search.around: .*has {BLOCKS - 1} values"):
+        build_strategy(config, feasible_set())
+    with pytest.raises(ConfigError, match="a random search begins nowhere"):
+        make_config(tmp_path, search={"around": KNOWN, "strategy": "random"})
 
 
 # The paper's evolution.

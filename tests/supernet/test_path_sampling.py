@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.supernet.paths import BalancedPathSampler, PathSampler, path_sampler
+from detnas_nni.errors import ConfigError
+from detnas_nni.supernet.paths import BalancedPathSampler, NearbyPathSampler, PathSampler, path_sampler
 from search_spaces import CANDIDATES, layout
+from tests.search.searching import tiny
 from tests.training.two_ranks import recording
 from tests.varied import SEED
 
@@ -69,6 +72,49 @@ def test_without_the_key_paths_are_those_of_the_paper(step: str, scratch: Callab
     sampler = path_sampler(scratch(), step)
     assert type(sampler) is PathSampler
     assert [sampler.path(step) for step in range(9)] == [PathSampler("tiny", SEED).path(n) for n in range(9)]
+
+
+def test_a_nearby_path_has_the_known_candidates_in_half_of_the_steps_and_their_share_of_the_rest() -> None:
+    net, steps = tiny(3, 0, 1), 4000
+    sampler = NearbyPathSampler(net, SEED)
+    ops = np.array([sampler.path(step).ops for step in range(steps)])
+    for block, known in enumerate(net.ops):
+        shares = np.bincount(ops[:, block], minlength=4) / steps
+        expected = np.full(4, 1 / 8)
+        expected[known] += 1 / 2
+        assert np.abs(shares - expected).max() < 4 * (0.25 / steps) ** 0.5  # four standard deviations
+    # Blocks are drawn apart from each other: each is the known one with a chance of 5/8.
+    together = (ops == np.array(net.ops)).sum(axis=1)
+    variance = len(net.ops) * (5 / 8) * (3 / 8)
+    assert abs(together.var() / variance - 1) < 0.15
+
+
+def test_a_nearby_path_depends_on_net_seed_and_step_alone() -> None:
+    def paths(seed: int, steps: range) -> list[Architecture]:
+        sampler = NearbyPathSampler(tiny(2), seed)
+        return [sampler.path(step) for step in steps]
+
+    assert paths(3, range(21)) == paths(3, range(20, -1, -1))[::-1]
+    assert paths(3, range(21)) != paths(4, range(21))
+
+
+def test_the_config_names_the_net_that_a_detectors_paths_are_drawn_around(
+    scratch: Callable[..., Config],
+) -> None:
+    net = tiny(1, 3)
+    config = scratch(finetune={"around": net.ops})
+    nearby = path_sampler(config, "finetune")
+    assert type(nearby) is NearbyPathSampler
+    assert nearby.path(5) == NearbyPathSampler(net, SEED).path(5)
+    assert type(path_sampler(config, "pretrain")) is PathSampler
+    for ops, problem in (
+        (net.ops[1:], f"'ops' has {len(net.ops) - 1} values; space 'tiny' has {len(net.ops)} blocks"),
+        ((*net.ops[1:], 4), "expected 0 to 3"),
+    ):
+        with pytest.raises(ConfigError, match=f"finetune.around: .*{problem}"):
+            path_sampler(scratch(finetune={"around": ops}), "finetune")
+    with pytest.raises(ConfigError, match="set around to null, or sampling to uniform"):
+        scratch(finetune={"around": net.ops, "sampling": "balanced"})
 
 
 def test_a_training_takes_the_paths_of_its_sampling(
