@@ -8,12 +8,11 @@ Every arm gets the same CPU time, on which its steps are planned as `detnas init
 are measured in CPU seconds first (not counted), the schedules are cut to the time, and any remainder goes to
 the detector's trainings. Before the final net is trained, a few of its own steps are measured, too, and its
 training gets as many as fit into what is left: a narrow net has more of them. Each line has the time that was
-really used, including the test split's evaluation, which is not planned for. The three searches in lite0 are
-alike until the limit counts, so one supernet serves them; its time is counted in each of them.
+really used, including the test split's evaluation, which is not planned for.
 
 - `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from the supernet's weights;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
-  MACs, retrained from the supernet's weights;
+  MACs, near `stock` narrowed to it, retrained from the supernet's weights;
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
   the inner channels pruned (and kernels of 3x3) where that saves most, until it has that share of the MACs,
   or until all blocks are halved, which gives 0.51;
@@ -46,15 +45,15 @@ from typing import Any
 
 import torch
 
-from detnas_nni.architecture import Architecture, Ops, read_document
+from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config
-from detnas_nni.cost.table import cost_table
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.init import Draft
 from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import look
+from detnas_nni.init.narrowing import narrowed
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
 from detnas_nni.init.sources import Sources, coco_sources
@@ -62,13 +61,9 @@ from detnas_nni.init.timing import TimedDetection, measure, on_one_device, quiet
 from detnas_nni.init.write import Places
 from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet.steps import finetune, pretrain
-from search_spaces import LITE
-from search_spaces.sizes import LITE_CANDIDATES
 
 _LINES = "lines.jsonl"
-_PLAN = "plan.json"
 _FROZEN = 2  # stages
-_HALF = LITE_CANDIDATES.index("mbconv_3x3_half")
 
 ARMS = (
     *("crops", "search-0.5", "search-0.75", "search-1"),
@@ -95,13 +90,6 @@ class Run:
         return self.out / f"{self.data.name}-{self.arm}-{self.seed}-{self.minutes:g}min"
 
     @property
-    def supernet(self) -> Path:
-        """The folder of the supernet's training, the same for all limits on a search's MACs."""
-        return self.folder.with_name(
-            f"{self.data.name}-{self.arm.partition('-')[0]}-{self.seed}-{self.minutes:g}min-supernet"
-        )
-
-    @property
     def searches(self) -> bool:
         return not self.arm.startswith(("stock", "frozen", "random"))
 
@@ -123,44 +111,20 @@ class Run:
         """What `detnas init` would derive the experiment from, on one core."""
         found = look(self.sources)
         kind = "crops" if self.arm == "crops" else "imagenet"
-        return Derived(found, Machine(cores=1), choose(found, kind=kind), self.seed, search=self.searches)
+        return Derived(
+            found, Machine(cores=1), choose(found, kind=kind), self.seed, self.searches, self.share
+        )
 
     def config(self, schedule: Schedule) -> Config:
         derived = self.derived
         config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
-        config = config.model_copy(update={"finetune_dir": self.supernet})
         if not self.searches:
             init = "scratch" if self.arm == "random" else "imagenet"
             update = {"retrain": config.retrain.model_copy(update={"init": init})}
             if self.arm == "frozen":
                 update["finetune"] = config.finetune.model_copy(update={"freeze": _FROZEN})
             return config.model_copy(update=update)
-        if self.share is None:
-            return config
-        constraint = config.search.constraint.model_copy(update={"max_macs": self.max_macs})
-        return config.model_copy(
-            update={"search": config.search.model_copy(update={"constraint": constraint})}
-        )
-
-    @property
-    def max_macs(self) -> int:
-        table = cost_table(IMAGENET_SPACE)
-        return int((self.share or 1) * table.cost(LITE[IMAGENET_SPACE].published_ops).macs)
-
-
-def narrowed(max_macs: int) -> Ops:
-    """The published lite0 with half of the inner channels where that saves most, until within the limit.
-
-    Even with half of them everywhere it may exceed the limit.
-    """
-    table, ops = cost_table(IMAGENET_SPACE), list(LITE[IMAGENET_SPACE].published_ops)
-    while table.cost(ops).macs > max_macs:
-        saved = [row[op].macs - row[_HALF].macs for row, op in zip(table.blocks, ops, strict=True)]
-        most = max(range(len(ops)), key=saved.__getitem__)
-        if saved[most] <= 0:
-            break
-        ops[most] = _HALF
-    return tuple(ops)
+        return config
 
 
 @dataclass(frozen=True)
@@ -170,20 +134,14 @@ class Plan:
     Attributes:
         schedule: its steps.
         step: CPU seconds of a step of the detector's training, as measured for the plan.
-        supernet: CPU seconds that its supernet took; None if it has not been trained.
     """
 
     schedule: Schedule
     step: float
-    supernet: float | None = None
 
     @classmethod
     def of(cls, run: Run) -> Plan:
-        """The plan of the supernet that another run has trained, or a new one."""
-        file = run.supernet / _PLAN
-        if run.arm.startswith("search") and file.exists():
-            known = json.loads(file.read_text())
-            return cls(**(known | {"schedule": Schedule(**known["schedule"])}))
+        """Planned as `detnas init` does, from steps that are measured now."""
         derived, limit = run.derived, 60 * run.minutes
         wanted = derived.schedule()
         speeds = measure(run.config(wanted), crops=run.arm == "crops", clock=time.process_time)
@@ -196,9 +154,6 @@ class Plan:
         longer = {name: int(steps * more) for name, steps in now.items()}
         return cls(replace(schedule, **longer, least=None), round(speeds.finetune.step, 4))
 
-    def save(self, run: Run) -> None:
-        (run.supernet / _PLAN).write_text(json.dumps(asdict(self)))
-
 
 def done(run: Run) -> dict[str, Any]:
     """Do a run from its beginning and return its line."""
@@ -206,8 +161,6 @@ def done(run: Run) -> dict[str, Any]:
     commit = _commit()
     plan = Plan.of(run)
     config, seconds = run.config(plan.schedule), {}
-    if plan.supernet is None:
-        shutil.rmtree(run.supernet, ignore_errors=True)
     if run.arm == "crops":
         with _cpu(seconds, "crops"):
             images = open_detection(config.data.detection, config.seed).train
@@ -215,18 +168,14 @@ def done(run: Run) -> dict[str, Any]:
         with _cpu(seconds, "pretrain"):
             pretrain(config)
     if run.searches:
-        if plan.supernet is None:
-            with _cpu(seconds, "finetune"):
-                finetune(config)
-            replace(plan, supernet=seconds["finetune"]).save(run)
-        else:
-            seconds["finetune"] = plan.supernet
+        with _cpu(seconds, "finetune"):
+            finetune(config)
         with _cpu(seconds, "search"):
             net = search_in_process(config)
     else:
         net = run.folder / "net.json"
-        published = LITE[IMAGENET_SPACE].published_ops
-        Architecture(IMAGENET_SPACE, narrowed(run.max_macs) if run.share else published).save(net)
+        ops, _ = narrowed(IMAGENET_SPACE, run.share or 1.0)
+        Architecture(IMAGENET_SPACE, ops).save(net)
     schedule = filled(run, plan.schedule, net, 60 * run.minutes - sum(seconds.values()))
     config = run.config(schedule)
     with _cpu(seconds, "retrain"):

@@ -12,8 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
+from detnas_nni.architecture import Ops
 from detnas_nni.errors import ConfigError
 from detnas_nni.init.look import Look
+from detnas_nni.init.narrowing import narrowed
 from detnas_nni.init.pretraining import Pretraining
 from detnas_nni.init.sizes import InputSize, SizeLimits, input_size, resize_scales
 
@@ -120,6 +122,7 @@ class Derived:
         pretraining: where the trunk starts.
         seed: the experiment's.
         search: whether there is one; if not, only the published net of the space is trained.
+        share: of the published net's MACs, within which nets around it are searched; None for the default.
     """
 
     found: Look
@@ -127,6 +130,16 @@ class Derived:
     pretraining: Pretraining
     seed: int = 0
     search: bool = True
+    share: float | None = None
+
+    @cached_property
+    def around(self) -> tuple[Ops, int]:
+        """Around a published net, what its supernet's paths and the search are near, and the limit on MACs.
+
+        On a CPU that is a narrower net by default: it trains faster, and came to no lower AP in equal time.
+        """
+        share = (1.0 if self.machine.gpus else 0.75) if self.share is None else self.share
+        return narrowed(self.space, share)
 
     @cached_property
     def space(self) -> str:
@@ -210,7 +223,8 @@ class Derived:
         both = 2 * max(
             round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
         )
-        finetune = both // (4 if trained else 2)
+        # Around a trained net the final net misses the steps more than the supernet does: minutes on a CPU.
+        finetune = both // (2 if not trained else 4 if self.machine.gpus else 8)
         retrain = both - finetune
         if not self.search:
             finetune = retrain = both

@@ -144,10 +144,9 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
-        if derived.search:
+        if derived.search and derived.is_small_net:
             tree["around"] = Value(
-                LITE[derived.space].published_ops,
-                "the net that the weights were trained as, in half of the draws",
+                derived.around[0], "near what was trained: minutes are too short for uniform paths"
             )
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
@@ -218,14 +217,21 @@ def _search(schedule: Schedule) -> Tree:
 
 
 def _limit(derived: Derived) -> Tree:
-    """The limit on a candidate's cost: around a published net, that net's."""
+    """Around a published net: what the search begins with, and the limit on a candidate's cost."""
     if derived.pretraining.kind != "imagenet":
         return {}
-    net = Architecture(derived.space, LITE[derived.space].published_ops)
-    macs = counts(net)["backbone_macs"]
+    net, limit = derived.around
+    published = counts(Architecture(derived.space, LITE[derived.space].published_ops))["backbone_macs"]
     return {
-        "around": Value(net.ops, "the first generation is close to the published net"),
-        "constraint": {"max_macs": Value(macs, "the published net's, at 224 pixels")},
+        "around": Value(
+            net,
+            "the published net"
+            + (", its inner channels halved where that saves most" if limit < published else "")
+            + ": what the first generation is near",
+        ),
+        "constraint": {
+            "max_macs": Value(limit, f"{limit / published:.2f} of the published net's, at 224 pixels")
+        },
     }
 
 

@@ -26,6 +26,7 @@ from detnas_nni.evaluation.tasks import DetectionTask
 from detnas_nni.init import Request, init, timing
 from detnas_nni.init.derived import Derived, Machine
 from detnas_nni.init.look import look
+from detnas_nni.init.narrowing import narrowed
 from detnas_nni.init.pretraining import choose
 from detnas_nni.init.sources import coco_sources
 from detnas_nni.init.write import search_yaml
@@ -226,8 +227,8 @@ def test_imagenet_weights_are_where_the_supernet_starts(
     file = Path("experiments/mine/detnas.yaml")
     config = load_config(file)
     assert (config.space.name, config.finetune.init) == ("lite0", "imagenet")
-    assert config.search.constraint.max_macs == 363_837_152
-    assert config.finetune.around == config.search.around == LITE["lite0"].published_ops
+    assert config.search.constraint.max_macs == int(0.75 * 363_837_152)
+    assert config.finetune.around == config.search.around == narrowed("lite0", 0.75)[0]
     final = config.retrain.finetune.model_dump(
         exclude={"steps", "milestones", "warmup_steps", "log_every", "checkpoint_every"}
     )
@@ -259,7 +260,7 @@ def test_a_published_net_is_planned_alone_without_a_search(
     printed = detnas(*call, "--no-timing", "--pretrain", "imagenet", "--overwrite")
     config = load_config(file)
     assert config.finetune.steps + config.retrain.finetune.steps == alone
-    assert config.retrain.finetune.steps == 3 * config.finetune.steps
+    assert config.finetune.steps == alone // 8
     assert config.retrain.finetune.milestones[0] == round(config.retrain.finetune.steps * 2 / 3)
     assert " ".join(["detnas", *command]) in printed.replace("\n", " ")
     assert file.with_name("published_net.json").is_file()
