@@ -12,7 +12,7 @@ really used, including the test split's evaluation, which is not planned for.
 
 - `crops`: the tiny space, pre-trained on crops of the boxes, searched, retrained from the supernet's weights;
 - `search-0.5`, `-0.75`, `-1`: lite0 from ImageNet weights, searched within that share of the published net's
-  MACs, near `stock` narrowed to it, retrained from the supernet's weights;
+  MACs, near `stock` narrowed as far as that goes, retrained from the supernet's weights;
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
   the inner channels pruned (and kernels of 3x3) where that saves most, until it has that share of the MACs,
   or until all blocks are halved, which gives 0.51;
@@ -53,7 +53,7 @@ from detnas_nni.finished.retrain import retrain
 from detnas_nni.init import Draft
 from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import look
-from detnas_nni.init.narrowing import narrowed
+from detnas_nni.init.narrowing import narrowed, published_macs
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
 from detnas_nni.init.sources import Sources, coco_sources
@@ -94,10 +94,9 @@ class Run:
         return not self.arm.startswith(("stock", "frozen", "random"))
 
     @property
-    def share(self) -> float | None:
-        """Of the published net's MACs; None for no limit."""
-        share = self.arm.partition("-")[2]
-        return float(share) if share else None
+    def share(self) -> float:
+        """Of the published net's MACs, to which the net or the search is limited."""
+        return float(self.arm.partition("-")[2] or 1)
 
     @cached_property
     def sources(self) -> Sources:
@@ -174,8 +173,8 @@ def done(run: Run) -> dict[str, Any]:
             net = search_in_process(config)
     else:
         net = run.folder / "net.json"
-        ops, _ = narrowed(IMAGENET_SPACE, run.share or 1.0)
-        Architecture(IMAGENET_SPACE, ops).save(net)
+        narrow = narrowed(IMAGENET_SPACE, int(run.share * published_macs(IMAGENET_SPACE)))
+        Architecture(IMAGENET_SPACE, narrow).save(net)
     schedule = filled(run, plan.schedule, net, 60 * run.minutes - sum(seconds.values()))
     config = run.config(schedule)
     with _cpu(seconds, "retrain"):

@@ -21,7 +21,7 @@ from detnas_nni.config.section import (
     ConfigPath,
     Fraction,
     Name,
-    NotNegative,
+    OpsText,
     Positive,
     PositiveFloat,
     Section,
@@ -205,7 +205,7 @@ class Finetune(Training):
         "of them at one pace, whatever scale they were drawn with or a pre-training has left them at; for "
         "short trainings (docs/own-data.md) [R: no]",
     )
-    around: tuple[NotNegative, ...] | None = Field(
+    around: OpsText | None = Field(
         None,
         description="the ops of a net that is known to be good, such as the published one that the weights "
         "were trained as: a step draws its candidate of a block with a chance of one half, otherwise any; "
@@ -332,11 +332,11 @@ class Search(Section):
     )
     mutation_probability: Fraction = Field(0.1, description="chance that a block is redrawn [P]")
     tournament: Positive = Field(10, description="candidates per tournament (regularized_evolution)")
-    around: tuple[NotNegative, ...] | None = Field(
+    around: OpsText | None = Field(
         None,
-        description="the ops of a net that is known to be good: the first generation is this net and its "
-        "mutations, or, if it exceeds the limits, the net with cheaper candidates in as few blocks as "
-        "possible; by default that generation is random [P]",
+        description="the ops of a net that is known to be good: what an evolution otherwise draws at random, "
+        "such as its first generation, are mutations of this net, brought within the limits; by default "
+        "they are random [P]; a random search ignores it",
     )
     constraint: Constraint = Field(Constraint(), description="limits on the cost")
     racing: float | None = Field(
@@ -373,11 +373,6 @@ class Search(Section):
             )
         if self.strategy == "regularized_evolution" and self.tournament > self.population:
             raise ValueError(f"tournament {self.tournament} exceeds population {self.population}")
-        if self.strategy == "random" and self.around is not None:
-            raise ValueError(
-                "around names a net to begin with, but a random search begins nowhere; "
-                "set around to null, or use an evolution"
-            )
         if self.strategy not in ("detnas", "random") and self.racing is not None:
             raise ValueError(
                 "racing needs strategy detnas or random: in "

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
@@ -28,11 +28,19 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(folder / expanded))
 
 
+def _numbers(value: object) -> object:
+    """Text with commas, or a list, as a tuple; what is no number is left for the error."""
+    if isinstance(value, str):
+        return tuple(int(part) if part.strip().isdecimal() else part for part in value.split(","))
+    return tuple(value) if isinstance(value, list) else value
+
+
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+OpsText = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_numbers)]
+"""An architecture's ops: a list of integers, or text with commas, as `--ops` takes it."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 

@@ -184,31 +184,41 @@ class FeasibleSet:
         return True
 
     def lowered(self, rng: np.random.Generator, ops: Sequence[int]) -> tuple[int, ...] | None:
-        """Ops with cheaper candidates in as few blocks as it takes to meet the constraint.
+        """Ops with other candidates in blocks that are drawn, until the constraint is met.
 
-        Blocks and candidates are drawn; a candidate is cheaper if it saves some cost that has a limit, and
-        raises none. No change that was made can be taken back. None if the draws end above a limit.
+        No block is changed in vain: with the candidate that it had, what is returned would exceed a limit.
+        None if no single change brings the costs closer to the limits before they are met.
         """
-        result = list(ops)
+        result, excess = list(ops), self._excess(ops)
         order = rng.permutation(len(result)).tolist()
-        for block in order:
-            if self.contains(result):
-                break
-            here = self._blocks[block][result[block]]
-            cheaper = [
-                op
-                for op, cost in enumerate(self._blocks[block])
-                if cost != here and all(new <= old for new, old in zip(cost, here, strict=True))
-            ]
-            if cheaper:
-                result[block] = cheaper[rng.integers(len(cheaper))]
-        if not self.contains(result):
-            return None
+        while excess:
+            before = excess
+            for block in order:
+                closer = {
+                    op: left
+                    for op in range(self._sizes[block])
+                    if (left := self._excess([*result[:block], op, *result[block + 1 :]])) < excess
+                }
+                if closer:
+                    result[block] = list(closer)[rng.integers(len(closer))]
+                    excess = closer[result[block]]
+                if not excess:
+                    break
+            if excess == before:
+                return None
         for block in order:  # a large saving may have made earlier ones needless
-            lower, result[block] = result[block], ops[block]
+            changed, result[block] = result[block], ops[block]
             if not self.contains(result):
-                result[block] = lower
+                result[block] = changed
         return tuple(result)
+
+    def _excess(self, ops: Sequence[int]) -> float:
+        """By which shares of the limits the costs exceed them, added up; 0 if the constraint is met."""
+        totals = (
+            (limit, base + sum(of_block[op] for of_block, op in zip(blocks, ops, strict=True)))
+            for limit, base, blocks in self._sums
+        )
+        return sum((total - limit) / max(1, limit) for limit, total in totals if total > limit)
 
     def mask(self, ops: np.ndarray) -> np.ndarray:
         """`contains` of many architectures at once: ops (N, blocks) give (N,) bool."""

@@ -29,7 +29,7 @@ from detnas_nni.supernet.known_net import known_net
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.runs import TrainingRun, finetune_run, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, load_weights
-from search_spaces import SpaceError, is_fixed
+from search_spaces import SpaceError, is_fixed, layout
 
 PARAMETERS = {
     **{"tiny": 20e6, "small": 26e6, "large": 48e6, "3.8g": 111e6},
@@ -150,15 +150,20 @@ def _freeze(config: Config) -> Iterator[Finding]:
 
 
 def _around(config: Config) -> Iterator[Finding]:
-    """Whether the space has the nets that the supernet's paths and the search begin with."""
+    """Whether the space has the nets near which paths are drawn, and candidates."""
+    try:
+        layout(config.space.name)
+    except SpaceError:
+        return  # `_space` says so
     for section in ("finetune", "search"):
+        key = f"{section}.around"
         try:
             net = known_net(config, section)
         except ConfigError as error:
-            yield Finding(f"{section}.around", "problem", str(error), f"--set {section}.around=null")
+            yield Finding(key, "problem", str(error).removeprefix(f"{key}: "), f"--set {key}=null")
         else:
             if net is not None:
-                yield Finding(f"{section}.around", "ok", str(net))
+                yield Finding(key, "ok", str(net))
 
 
 def _space(config: Config) -> Iterator[Finding]:

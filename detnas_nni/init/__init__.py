@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from detnas_nni.architecture import Architecture
+from detnas_nni.architecture import Architecture, Ops
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config, parse_config
 from detnas_nni.data.entries import DEFAULT, Conventions
@@ -18,7 +18,7 @@ from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import MIN_IMAGES, Look, describe, look
-from detnas_nni.init.plan import STOCK, Plan, fit, make_plan
+from detnas_nni.init.plan import NARROWED, STOCK, Plan, fit, make_plan
 from detnas_nni.init.pretraining import Pretraining, choose
 from detnas_nni.init.problems import problems
 from detnas_nni.init.sources import Sources
@@ -199,10 +199,14 @@ class Draft:
             "PLAN.md": files.plan_md(name, plan, told, corrected),
         }
         if self.derived.pretraining.kind == "imagenet":
-            net = Architecture(self.derived.space, LITE[self.derived.space].published_ops)
-            texts[STOCK] = json.dumps(net.to_dict(), indent=2) + "\n"
+            texts[STOCK] = self._net(LITE[self.derived.space].published_ops)
+        if self.derived.narrows:
+            texts[NARROWED] = self._net(self.derived.near)
         found = self.derived.found
         if self.derived.holdout and found.groups:
             texts[files.COPIES] = found.groups_text
         files.write(places.out, texts, search_space_json(self.derived.space))
         load_config(places.out / files.CONFIG)
+
+    def _net(self, ops: Ops) -> str:
+        return json.dumps(Architecture(self.derived.space, ops).to_dict(), indent=2) + "\n"

@@ -15,7 +15,7 @@ import numpy as np
 from detnas_nni.architecture import Ops
 from detnas_nni.errors import ConfigError
 from detnas_nni.init.look import Look
-from detnas_nni.init.narrowing import narrowed
+from detnas_nni.init.narrowing import narrowed, published_macs
 from detnas_nni.init.pretraining import Pretraining
 from detnas_nni.init.sizes import InputSize, SizeLimits, input_size, resize_scales
 
@@ -56,6 +56,8 @@ class Machine:
 
 
 _MOST_GENERATIONS = 20  # [P]
+_LEAST_STEPS = 100
+"""Of a training that is of any use."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Derived:
         pretraining: where the trunk starts.
         seed: the experiment's.
         search: whether there is one; if not, only the published net of the space is trained.
-        share: of the published net's MACs, within which nets around it are searched; None for the default.
+        share: of the published net's MACs, to which it is narrowed on a CPU, and within which it is searched.
     """
 
     found: Look
@@ -130,16 +132,28 @@ class Derived:
     pretraining: Pretraining
     seed: int = 0
     search: bool = True
-    share: float | None = None
+    share: float = 0.75
+
+    @property
+    def max_macs(self) -> int | None:
+        """The most MACs of a net that is searched around a published one; None around none."""
+        if self.pretraining.kind != "imagenet":
+            return None
+        return int(self.share * published_macs(self.space)) if self.narrows else published_macs(self.space)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether the published net is narrowed, and searched near, rather than in the whole space.
+
+        So it is in minutes on a CPU: a narrower net trains faster, and was ahead in equal time
+        (docs/own-data.md). With GPUs, neither was measured.
+        """
+        return self.pretraining.kind == "imagenet" and not self.machine.gpus
 
     @cached_property
-    def around(self) -> tuple[Ops, int]:
-        """Around a published net, what its supernet's paths and the search are near, and the limit on MACs.
-
-        On a CPU that is a narrower net by default: it trains faster, and came to no lower AP in equal time.
-        """
-        share = (1.0 if self.machine.gpus else 0.75) if self.share is None else self.share
-        return narrowed(self.space, share)
+    def near(self) -> Ops:
+        """The narrowed net."""
+        return narrowed(self.space, int(self.share * published_macs(self.space)))
 
     @cached_property
     def space(self) -> str:
@@ -223,8 +237,9 @@ class Derived:
         both = 2 * max(
             round(epochs * self.train_images / self.finetune_batch), self.enough_steps * (1 + scratch)
         )
-        # Around a trained net the final net misses the steps more than the supernet does: minutes on a CPU.
-        finetune = both // (2 if not trained else 4 if self.machine.gpus else 8)
+        finetune = both // (4 if trained else 2)
+        if self.narrows:  # its few steps are missed more by the final net than by the supernet
+            finetune = max(_LEAST_STEPS, both // 8)
         retrain = both - finetune
         if not self.search:
             finetune = retrain = both
@@ -238,9 +253,9 @@ class Derived:
         if trained and not self.machine.gpus:  # minutes of a search are missed by the final net
             calibration, evaluations = min(96, calibration), 24
         least = Schedule(
-            pretrain=min(pretrain, 100),
-            finetune=100,
-            retrain=100,
+            pretrain=min(pretrain, _LEAST_STEPS),
+            finetune=_LEAST_STEPS,
+            retrain=_LEAST_STEPS,
             evaluations=8,
             calibration=min(96, calibration),
         )

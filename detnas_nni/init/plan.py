@@ -14,6 +14,9 @@ from detnas_nni.init.timing import Speeds, TrainingPace
 STOCK = "published_net.json"
 """File in the experiment's folder: the architecture of the published net that a space is built around."""
 
+NARROWED = "narrowed_net.json"
+"""Likewise: that net with half of the inner channels where this saves most, on a CPU."""
+
 
 class TooShortError(DetNASError):
     """The user's time is too short even for the shortest schedules."""
@@ -81,9 +84,10 @@ def make_plan(
     seconds = {} if speeds is None else estimate(derived, schedule, speeds)
     stock = None
     if derived.pretraining.kind == "imagenet":
-        net = Path(config).with_name(STOCK)
-        stock = f"detnas retrain -c {config} --arch {net} --init imagenet"
+        stock = _alone(config, STOCK)
         if "test" in derived.found.splits:  # a published net alone is measured on nothing else
+            if derived.narrows:
+                remarks = [*remarks, _narrowed(_alone(config, NARROWED))]
             remarks = [*remarks, _other_way(derived, stock, speeds)]
     candidates = schedule.population * schedule.generations
     named = [
@@ -125,6 +129,18 @@ def make_plan(
         PlanStep(command, what, seconds.get(name)) for name, command, what in named if name not in left_out
     )
     return Plan(steps, (*([] if speeds is None else [_how(derived, speeds)]), *remarks))
+
+
+def _alone(config: str, net: str) -> str:
+    """The command that trains one of the folder's nets on its own."""
+    return f"detnas retrain -c {config} --arch {Path(config).with_name(net)} --init imagenet"
+
+
+def _narrowed(command: str) -> str:
+    return (
+        "a third way, with the final net's steps: the published net narrowed without a search, its inner "
+        f"channels halved where that saves most: `{command}`. MEASURED"
+    )
 
 
 def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detnas_nni.architecture import Architecture
 from detnas_nni.config.reading import to_yaml
-from detnas_nni.cost.table import counts
 from detnas_nni.init.derived import Derived, Schedule
+from detnas_nni.init.narrowing import published_macs
 from detnas_nni.init.sizes import anchor_ratios, anchor_sizes
-from search_spaces import LITE
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
         tree["pretrain"] = _pretrain(derived, schedule)
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
-    tree["search"] = _search(schedule) | _limit(derived)
+    tree["search"] = _search(schedule) | _budget(derived)
     tree["retrain"] = _retrain(derived, schedule)
     tree["hardware"] = _hardware(derived)
     return tree
@@ -144,10 +142,8 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
-        if derived.search and derived.is_small_net:
-            tree["around"] = Value(
-                derived.around[0], "near what was trained: minutes are too short for uniform paths"
-            )
+        if derived.search and derived.narrows:
+            tree["around"] = Value(derived.near, "as search.around: hundreds of uniform paths are too few")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
     own = derived.pretraining.trains or derived.pretraining.kind == "none"
@@ -216,22 +212,20 @@ def _search(schedule: Schedule) -> Tree:
     }
 
 
-def _limit(derived: Derived) -> Tree:
-    """Around a published net: what the search begins with, and the limit on a candidate's cost."""
-    if derived.pretraining.kind != "imagenet":
+def _budget(derived: Derived) -> Tree:
+    """Around a published net: the limit on a candidate's cost, and on a CPU the net to search near."""
+    limit = derived.max_macs
+    if limit is None:
         return {}
-    net, limit = derived.around
-    published = counts(Architecture(derived.space, LITE[derived.space].published_ops))["backbone_macs"]
+    if not (derived.search and derived.narrows):
+        limit, why = published_macs(derived.space), "the published net's, at 224 pixels"
+        return {"constraint": {"max_macs": Value(limit, why)}}
+    why = f"{derived.share:g} of the published net's, at 224 pixels: with the time that a narrower net saves"
     return {
         "around": Value(
-            net,
-            "the published net"
-            + (", its inner channels halved where that saves most" if limit < published else "")
-            + ": what the first generation is near",
+            derived.near, "the published net, inner channels halved where that saves most (narrowed_net.json)"
         ),
-        "constraint": {
-            "max_macs": Value(limit, f"{limit / published:.2f} of the published net's, at 224 pixels")
-        },
+        "constraint": {"max_macs": Value(limit, why + " it trains for more steps")},
     }
 
 

@@ -15,7 +15,7 @@ from detnas_nni.config.reading import load_config
 from detnas_nni.data.entries import DEFAULT
 from detnas_nni.errors import DetNASError, UsageError
 from detnas_nni.init.derived import Derived
-from detnas_nni.init.plan import STOCK, Plan
+from detnas_nni.init.plan import NARROWED, STOCK, Plan
 from detnas_nni.init.sources import Sources, plain_path
 from detnas_nni.init.values import Tree, Value, scalar
 from detnas_nni.util.files import write_text
@@ -257,7 +257,7 @@ def write(out: Path, texts: dict[str, str], space: dict) -> None:
     """Write the folder's files; detnas.yaml last, so that a folder with it is complete."""
     texts = {**texts, "search_space.json": json.dumps(space, indent=1) + "\n"}
     texts[CONFIG] += _SEAL + _seal(texts)
-    for name in {COPIES, STOCK} - set(texts):
+    for name in {COPIES, STOCK, NARROWED} - set(texts):
         (out / name).unlink(missing_ok=True)  # from other data, or from another start
     for name in sorted(texts, key=lambda name: name == CONFIG):
         write_text(out / name, texts[name])

@@ -18,11 +18,11 @@ _log = logging.getLogger(__name__)
 class GenerationalEvolution(ProposingStrategy):
     """Evolution that waits for a generation before it breeds the next one.
 
-    The first generation is random, or around a known net (`Proposer.first`). Every later one is `mutations`
-    of parents (each block redrawn with `mutation_probability`), `crossovers` (each block from either of two
-    parents), and new random architectures for the rest. A child that was evaluated before, or that breaks the
-    constraint, is redrawn; if redrawing finds none, a random one takes its place, so that every generation is
-    full until the space is exhausted. The subclass decides which candidates are parents.
+    The first generation is fresh: random, or near a known net (`Proposer.fresh`). Every later one is
+    `mutations` of parents (each block redrawn with `mutation_probability`), `crossovers` (each block from
+    either of two parents), and fresh architectures for the rest. A child that was evaluated before, or that
+    breaks the constraint, is redrawn; if redrawing finds none, a fresh one takes its place, so that every
+    generation is full until the space is exhausted. The subclass decides which candidates are parents.
     """
 
     def __init__(
@@ -81,19 +81,17 @@ class GenerationalEvolution(ProposingStrategy):
 
     def _origins(self) -> list[str]:
         if not self.has_parents():
-            return ["first"] * self.population
+            return ["fresh"] * self.population
         rest = self.population - self.mutations - self.crossovers
-        return ["mutation"] * self.mutations + ["crossover"] * self.crossovers + ["random"] * rest
+        return ["mutation"] * self.mutations + ["crossover"] * self.crossovers + ["fresh"] * rest
 
     def _child(self, origin: str) -> tuple[Ops | None, str]:
         ops = None
-        if origin == "first":
-            return self.proposer.first(self.mutation_probability)
         if origin == "mutation":
             ops = self.proposer.mutation(self.parent, self.mutation_probability)
         elif origin == "crossover":
             ops = self.proposer.crossover(lambda: (self.parent(), self.parent()))
-        return (self.proposer.random(), "random") if ops is None else (ops, origin)
+        return self.proposer.fresh(self.mutation_probability) if ops is None else (ops, origin)
 
 
 class DetNASEvolution(GenerationalEvolution):

@@ -193,7 +193,8 @@ _OPEN = {"generations", "retries", "max_failed_share", "max_trial_seconds"}
 
 _LATENCY = ("latency_table", "latency_runtime", "max_latency_ms")
 
-# These strategies ignore objectives. The default is left out, so that older searches keep their identity.
+# These strategies ignore objectives, and a random one ignores around. The default is left out, so that older
+# searches keep their identity.
 _BY_FITNESS_ALONE = {"detnas", "regularized_evolution", "random"}
 _OBJECTIVES = ["macs"]
 
@@ -207,7 +208,7 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
     search["constraint"] = _limits(config, search["constraint"])
     if config.search.strategy in _BY_FITNESS_ALONE or search["objectives"] == _OBJECTIVES:
         del search["objectives"]
-    if search["around"] is None:  # so that older searches keep their identity
+    if search["around"] is None or config.search.strategy == "random":
         del search["around"]
     # Candidates are not calibrated where the supernet was frozen.
     freeze = config.finetune.freeze if config.evaluation.task == "detection" else 0

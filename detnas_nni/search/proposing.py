@@ -27,7 +27,7 @@ class Proposer:
         space: the trunk's.
         feasible: knows the constraint.
         rng: what is drawn from.
-        around: a net that is known to be good, which an evolution begins with; None to begin at random.
+        around: a net that is known to be good, near which `fresh` draws; None for anywhere.
     """
 
     def __init__(
@@ -44,32 +44,24 @@ class Proposer:
         """A new architecture, uniform over the feasible ones while there are many; None if none is left."""
         return self._take(self._feasible.random_unseen(self.rng, self.seen))
 
-    def first(self, probability: float) -> tuple[Ops | None, str]:
-        """A new architecture of an evolution's first generation, and its origin; None if none is left.
+    def fresh(self, probability: float) -> tuple[Ops | None, str]:
+        """A new architecture that comes from no parent, and its origin; None if none is left.
 
-        Around a known net that is the net itself, then its mutations with the given probability, or, if it
-        exceeds the limits, cheaper nets that differ in as few blocks as possible.
+        It is random, or, around a known net, the net itself, then its mutations with the given probability,
+        each brought within the limits.
         """
         net = self._around
         if net is None:
             return self.random(), "random"
         if self.accept(net):
             return net, "given"
-        if self._feasible.contains(net):
-            ops = self.mutation(lambda: net, probability)
-        else:
-            ops = self._redraw(lambda: self._feasible.lowered(self.rng, net))
+        ops = self._redraw(lambda: self._feasible.lowered(self.rng, self._mutated(net, probability)))
         return (self.random(), "random") if ops is None else (ops, "mutation")
 
     def mutation(self, parent: Callable[[], ArrayLike], probability: float) -> Ops | None:
         """A parent with each block redrawn with the given probability; None if no new one was found."""
 
-        def draw() -> Ops:
-            ops = parent()
-            redrawn = self.rng.random(len(ops)) < probability
-            return tuple(np.where(redrawn, self.rng.integers(self._candidates), ops).tolist())
-
-        return self._redraw(draw)
+        return self._redraw(lambda: self._mutated(parent(), probability))
 
     def crossover(self, parents: Callable[[], tuple[ArrayLike, ArrayLike]]) -> Ops | None:
         """Each block from one of two parents, evenly; None if no new architecture was found."""
@@ -86,6 +78,10 @@ class Proposer:
             return False
         self.seen.add(ops)
         return True
+
+    def _mutated(self, ops: ArrayLike, probability: float) -> Ops:
+        redrawn = self.rng.random(len(ops)) < probability
+        return tuple(np.where(redrawn, self.rng.integers(self._candidates), ops).tolist())
 
     def _redraw(self, draw: Callable[[], Ops | None]) -> Ops | None:
         for _ in range(MOST_REDRAWS):

@@ -74,12 +74,7 @@ class ConstrainedRegularizedEvolution(RegularizedEvolution):
         self._retry_helper.retries = MOST_REDRAWS
 
     def random(self) -> ExecutableModelSpace | None:
-        """One of the first population, or in place of a child that could not be drawn."""
-        ops, origin = (
-            self.proposer.first(self.mutation_prob)
-            if self._proposed < self.population_size
-            else (self.proposer.random(), "random")
-        )
+        ops, origin = self.proposer.fresh(self.mutation_prob)
         return None if ops is None else self._numbered(self._freeze(ops), origin)
 
     def new_individual(self) -> ExecutableModelSpace | None:

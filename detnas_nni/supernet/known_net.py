@@ -18,4 +18,5 @@ def known_net(config: Config, section: Literal["finetune", "search"]) -> Archite
     try:
         return None if ops is None else Architecture(config.space.name, ops)
     except ArchitectureError as error:
-        raise ConfigError(f"{section}.around: {error}") from error
+        text = str(error).removeprefix("architecture: ")
+        raise ConfigError(f"{section}.around: {text}") from error

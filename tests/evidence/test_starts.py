@@ -52,7 +52,7 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     assert config.finetune.freeze == (2 if arm == "frozen" else 0)
     if share is not None:
         near = config.search.around
-        assert config.finetune.around == near == narrowed("lite0", share)[0]
+        assert config.finetune.around == near == narrowed("lite0", int(share * MACS))
 
 
 def test_a_table_has_a_row_an_arm_with_the_mean_of_its_seeds() -> None:

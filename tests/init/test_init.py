@@ -228,7 +228,7 @@ def test_imagenet_weights_are_where_the_supernet_starts(
     config = load_config(file)
     assert (config.space.name, config.finetune.init) == ("lite0", "imagenet")
     assert config.search.constraint.max_macs == int(0.75 * 363_837_152)
-    assert config.finetune.around == config.search.around == narrowed("lite0", 0.75)[0]
+    assert config.finetune.around == config.search.around == narrowed("lite0", int(0.75 * 363_837_152))
     final = config.retrain.finetune.model_dump(
         exclude={"steps", "milestones", "warmup_steps", "log_every", "checkpoint_every"}
     )
@@ -260,12 +260,16 @@ def test_a_published_net_is_planned_alone_without_a_search(
     printed = detnas(*call, "--no-timing", "--pretrain", "imagenet", "--overwrite")
     config = load_config(file)
     assert config.finetune.steps + config.retrain.finetune.steps == alone
-    assert config.finetune.steps == alone // 8
+    assert config.finetune.steps == max(100, alone // 8)
     assert config.retrain.finetune.milestones[0] == round(config.retrain.finetune.steps * 2 / 3)
     assert " ".join(["detnas", *command]) in printed.replace("\n", " ")
     assert file.with_name("published_net.json").is_file()
+    narrow = read_document(file.with_name("narrowed_net.json"))
+    assert tuple(narrow["ops"]) == config.search.around
+    assert "--arch experiments/mine/narrowed_net.json --init imagenet" in printed
     detnas(*call, "--no-timing", "--pretrain", "none", "--overwrite")
     assert not file.with_name("published_net.json").exists()
+    assert not file.with_name("narrowed_net.json").exists()
 
 
 def test_labelled_images_are_what_pretrain_takes(

@@ -8,7 +8,7 @@ import pytest
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost.table import cost_table
 from detnas_nni.init.derived import Derived, Machine
-from detnas_nni.init.narrowing import HALF, narrowed
+from detnas_nni.init.narrowing import HALF, narrowed, published_macs
 from detnas_nni.init.pretraining import IMAGENET_SPACE, Pretraining
 from detnas_nni.init.values import settings
 from search_spaces import LITE
@@ -25,8 +25,9 @@ def test_a_narrowed_net_is_the_published_one_with_as_few_halves_as_its_share_tak
     space: str, share: float
 ) -> None:
     published = LITE[space].published_ops
-    ops, limit = narrowed(space, share)
-    assert limit == int(share * macs(space, published))
+    assert published_macs(space) == macs(space, published)
+    limit = int(share * published_macs(space))
+    ops = narrowed(space, limit)
     assert macs(space, ops) <= limit
     halved = [block for block, (new, old) in enumerate(zip(ops, published, strict=True)) if new != old]
     assert halved and all(ops[block] == HALF for block in halved)
@@ -40,28 +41,37 @@ def test_a_narrowed_net_is_the_published_one_with_as_few_halves_as_its_share_tak
     assert macs(space, ops) + min(map(saved, halved)) > limit
 
 
-def test_a_share_that_halves_cannot_reach_halves_every_block_and_the_whole_share_none() -> None:
-    assert narrowed("lite0", 0.3)[0] == (HALF,) * len(LITE["lite0"].published_ops)
-    assert narrowed("lite0", 1.0)[0] == LITE["lite0"].published_ops
+def test_a_limit_that_halves_cannot_reach_halves_every_block_and_the_nets_own_none() -> None:
+    assert narrowed("lite0", 1) == (HALF,) * len(LITE["lite0"].published_ops)
+    assert narrowed("lite0", published_macs("lite0")) == LITE["lite0"].published_ops
 
 
-def test_minutes_on_a_cpu_are_spent_near_three_quarters_of_the_net_and_days_on_gpus_within_the_whole(
+def test_minutes_on_a_cpu_are_spent_near_three_quarters_of_the_net_and_days_on_gpus_on_the_whole_space(
     shapes: Path,
 ) -> None:
     trained = Pretraining("imagenet", "asked for", space=IMAGENET_SPACE)
-    derived = Derived(look_at(shapes), Machine(cores=2), trained)
+    derived, whole = Derived(look_at(shapes), Machine(cores=2), trained), published_macs(IMAGENET_SPACE)
     on_gpus = replace(derived, machine=Machine(cores=16, gpus=1, gpu_name="a GPU", gpu_memory=80.0))
-    for plan, share, has_near_paths in (
-        (derived, 0.75, True),
-        (replace(derived, share=0.5), 0.5, True),
-        (on_gpus, 1.0, False),
+    for plan, share in (
+        (derived, 0.75),
+        (replace(derived, share=0.5), 0.5),
+        (on_gpus, None),
+        (replace(derived, search=False), None),
     ):
         tree = settings(plan, plan.schedule(), {}, "run", None)
-        net, limit = narrowed(IMAGENET_SPACE, share)
-        assert tree["search"]["around"].value == net
+        limit = whole if share is None else int(share * whole)
         assert tree["search"]["constraint"]["max_macs"].value == limit
-        assert ("around" in tree["finetune"]) is has_near_paths
-    assert (
-        "around"
-        not in settings(replace(derived, search=False), derived.schedule(), {}, "run", None)["finetune"]
-    )
+        for section in (tree["search"], tree["finetune"]):
+            assert ("around" in section) is (share is not None)
+            assert share is None or section["around"].value == narrowed(IMAGENET_SPACE, limit)
+
+
+def test_few_images_leave_the_supernet_the_least_that_is_of_use(shapes: Path) -> None:
+    trained = Pretraining("imagenet", "asked for", space=IMAGENET_SPACE)
+    derived = Derived(look_at(shapes), Machine(cores=2), trained)
+    schedule = derived.schedule()
+    assert (schedule.finetune, schedule.retrain) == (100, 500)
+    assert schedule.cut(0.0).finetune == 100
+    on_gpus = replace(derived, machine=Machine(cores=16, gpus=1, gpu_name="a GPU", gpu_memory=80.0))
+    schedule = on_gpus.schedule()
+    assert schedule.finetune == (schedule.finetune + schedule.retrain) // 4

@@ -18,6 +18,7 @@ from nni.nas.space import ModelStatus
 
 from detnas_nni.errors import ConfigError
 from detnas_nni.search.evolution import ParetoEvolution
+from detnas_nni.search.journal import search_identity
 from detnas_nni.search.space import CandidateModel, candidate_space
 from detnas_nni.search.strategies import ConstrainedRegularizedEvolution, DetNASEvolution, build_strategy
 from tests.search.searching import (
@@ -232,11 +233,12 @@ EVOLUTIONS = pytest.mark.parametrize("name", ["detnas", "pareto", "regularized_e
 KNOWN = tiny(2, 1, 3).ops
 
 
-def around(name, make_config, folder, **limits):
-    """What the strategy that a config names proposes in three generations of twenty."""
-    settings = {"strategy": name, "population": 20, "generations": 3, "around": KNOWN, "tournament": 5}
-    config = make_config(folder, search=settings | {"mutations": 8, "crossovers": 8})
-    return search(build_strategy(config, feasible_set(**limits)))
+def around(name, make_config, folder, population=20, net=KNOWN, fitness=likeness, **limits):
+    """What the strategy that a config names proposes in three generations."""
+    settings = {"strategy": name, "population": population, "generations": 3, "around": net, "tournament": 2}
+    children = {"mutations": 2 * population // 5, "crossovers": 2 * population // 5}
+    config = make_config(folder, search=settings | children)
+    return search(build_strategy(config, feasible_set(**limits)), fitness)
 
 
 @EVOLUTIONS
@@ -245,45 +247,73 @@ def test_a_search_around_a_net_begins_with_it_and_its_mutations(name, make_confi
     first = [model for model in models if model.generation == 0]
     assert (first[0].ops, first[0].origin) == (KNOWN, "given")
     assert {model.origin for model in first[1:]} == {"mutation"}
-    # One of ten blocks changes on average; in random nets three of four do.
-    assert np.mean([distance(model.ops, KNOWN) for model in first]) < BLOCKS / 4
+    # Of nine blocks 0.7 change on average, and one at least; in random nets three of four do.
+    assert 1 <= np.mean([distance(model.ops, KNOWN) for model in first[1:]]) < 2.5
+    assert max(distance(model.ops, KNOWN) for model in first) > 1
     assert len(set(proposals(models))) == 60
     assert "given" not in {model.origin for model in models[1:]}
 
 
 @EVOLUTIONS
-def test_a_net_above_the_limit_begins_with_cheaper_ones_that_no_change_less_would_make(
+def test_a_search_around_a_net_stays_near_it_where_parents_are_too_alike_to_cross(
     name, make_config, tmp_path
 ):
+    """The plan of `detnas init`: generations of eight, so that two parents hardly differ."""
+    models = around(name, make_config, tmp_path, population=8, fitness=lambda ops: -distance(ops, KNOWN))
+    assert len(models) == 24
+    assert {model.origin for model in models} <= {"given", "mutation", "crossover"}
+    assert np.mean([distance(model.ops, KNOWN) for model in models]) < 3
+
+
+def lowered(name, make_config, folder, net, **limits):
+    """The first generation of a search around a net that exceeds the limits."""
+    assert not feasible_set(**limits).contains(net)
+    models = around(name, make_config, folder, net=net, **limits)
+    return [model for model in models if model.generation == 0]
+
+
+@EVOLUTIONS
+def test_a_net_above_the_limits_begins_with_nets_near_it_that_keep_them(name, make_config, tmp_path):
     feasible = feasible_set()
-    low, high = feasible.least().macs, feasible.table.cost(KNOWN).macs
-    limits = {"max_macs": (low + 3 * high) // 4}
-    models = around(name, make_config, tmp_path, **limits)
-    first = [model for model in models if model.generation == 0]
-    assert len(first) == 20 and {model.origin for model in first} == {"mutation"}
-    limited = feasible_set(**limits)
-    for model in first:
-        assert limited.contains(model.ops)
-        changed = [block for block in range(BLOCKS) if model.ops[block] != KNOWN[block]]
-        for block in changed:
-            back = (*model.ops[:block], KNOWN[block], *model.ops[block + 1 :])
-            assert not limited.contains(back)
+    table, least = feasible.table, feasible.least()
+    cost = table.cost(KNOWN)
+    for limits, most in (
+        ({"max_macs": (least.macs + 3 * cost.macs) // 4}, 5),
+        ({"max_macs": cost.macs - 1}, 3),
+        # Another limit is kept, but what is within it may cost more of it.
+        ({"max_macs": (least.macs + 3 * cost.macs) // 4, "max_params": cost.params * 2}, 5),
+        ({"max_macs": least.macs + (cost.macs - least.macs) // 8}, BLOCKS),
+    ):
+        first = lowered(name, make_config, tmp_path, KNOWN, **limits)
+        assert len(first) == 20 and {model.origin for model in first} == {"mutation"}
+        assert all(feasible_set(**limits).contains(model.ops) for model in first)
+        assert np.mean([distance(model.ops, KNOWN) for model in first]) < most
 
 
 @EVOLUTIONS
 def test_where_nothing_near_is_left_a_search_around_a_net_goes_on_at_random(name, make_config, tmp_path):
-    limit = limit_for(20)  # the cheapest of the space, found by luck alone
-    proposed = proposals(around(name, make_config, tmp_path, max_macs=limit))
-    assert set(proposed) <= every_architecture(max_macs=limit)
-    assert len(proposed) >= 20
+    limit = limit_for(40)
+    feasible = every_architecture(max_macs=limit)
+    models = around(name, make_config, tmp_path, max_macs=limit)
+    assert set(proposals(models)) <= feasible
+    assert len(models) == min(60, len(feasible))
 
 
-def test_a_net_to_begin_with_has_to_be_of_the_space_and_of_an_evolution(make_config, tmp_path):
-    config = make_config(tmp_path, search={"around": KNOWN[1:]})
-    with pytest.raises(ConfigError, match=f"search.around: .*has {BLOCKS - 1} values"):
-        build_strategy(config, feasible_set())
-    with pytest.raises(ConfigError, match="a random search begins nowhere"):
-        make_config(tmp_path, search={"around": KNOWN, "strategy": "random"})
+def test_a_net_to_begin_with_has_to_be_of_the_space_and_a_random_search_needs_none(make_config, tmp_path):
+    for ops, problem in ((KNOWN[1:], f"has {BLOCKS - 1} values"), ((*KNOWN[1:], 4), "expected 0 to 3")):
+        config = make_config(tmp_path, search={"around": ops})
+        with pytest.raises(ConfigError, match=f"^search.around: .*{problem}"):
+            build_strategy(config, feasible_set())
+    text = ",".join(map(str, KNOWN))
+    assert make_config(tmp_path, search={"around": text}).search.around == KNOWN
+    with_it, without = (
+        make_config(tmp_path, search={"around": net, "strategy": "random", "population": 9, "generations": 1})
+        for net in (KNOWN, None)
+    )
+    assert proposals(search(build_strategy(with_it, feasible_set()))) == proposals(
+        search(build_strategy(without, feasible_set()))
+    )
+    assert search_identity(with_it, "s") == search_identity(without, "s")
 
 
 # The paper's evolution.
