@@ -147,7 +147,8 @@ def _start(
         from detnas_nni.init.timing import measure  # NNI and Lightning take seconds
 
         config = Draft(derived, request.sources, places).config(derived.schedule(), measured=True)
-        return measure(config, crops=derived.pretraining.kind == "crops")
+        alone = None if derived.search else Architecture(derived.space, LITE[derived.space].published_ops)
+        return measure(config, crops=derived.pretraining.kind == "crops", net=alone)
 
     nothing_asked = request.pretrain is request.classification is request.supernet is None
     if request.search and nothing_asked and request.timing:

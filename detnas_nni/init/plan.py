@@ -139,7 +139,7 @@ def _alone(config: str, net: str) -> str:
 def _narrowed(command: str) -> str:
     return (
         "a third way, with the final net's steps: the published net narrowed without a search, its inner "
-        f"channels halved where that saves most: `{command}`. MEASURED"
+        f"channels halved where that saves most: `{command}`"
     )
 
 

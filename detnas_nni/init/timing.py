@@ -84,7 +84,9 @@ Clock = Callable[[], float]
 """Returns seconds: wall-clock or processor time."""
 
 
-def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) -> Speeds:
+def measure(
+    config: Config, *, crops: bool, net: Architecture | None = None, clock: Clock = time.perf_counter
+) -> Speeds:
     """Run a few real steps of the configured trainings and parts of a candidate's evaluation.
 
     Files go to a temporary folder, which is removed. The nets are untrained: a trained detector proposes
@@ -94,6 +96,7 @@ def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) ->
     Args:
         config: the experiment.
         crops: whether it pre-trains on crops; some are then cut for the measurement.
+        net: trained alone, without a supernet; None for a supernet's paths.
         clock: what measures; `time.process_time` if other programs share the cores.
     """
     began = clock()
@@ -107,7 +110,7 @@ def measure(config: Config, *, crops: bool, clock: Clock = time.perf_counter) ->
             job = TimedClassification(short, short.pretrain, clock=clock)
             pretrain = timed(job, Path(folder) / "pretrain", path_sampler(short, "pretrain"))
         job = TimedDetection(short, short.finetune, clock=clock)
-        finetune = timed(job, Path(folder) / "finetune", path_sampler(short, "finetune"))
+        finetune = timed(job, Path(folder) / "finetune", net or path_sampler(short, "finetune"))
         decode, build, calibrate, detect = _candidate(short, Path(folder) / "decoded", clock)
     return Speeds(
         start=start_up(),

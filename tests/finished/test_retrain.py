@@ -483,6 +483,8 @@ def test_settings_of_the_supernets_alone_change_nothing(run_dir: Path, final: Fi
     for pretraining in ({"macs_bins": [[1, 10**12]]}, {"sampling": "balanced"}):
         retrain(final(run_dir, pretrain=pretraining, finetune=fine_tuning), [net])
         assert files(run_dir) == before
+    retrain(final(run_dir, finetune={"around": [0] * len(NET.ops)}), [net])
+    assert files(run_dir) == before
 
 
 def test_detectors_share_one_classifier(

@@ -15,7 +15,7 @@ from detnas_nni.search.lock import SearchRunsError
 from detnas_nni.search.outcomes import Outcome, OutcomeFiles
 from detnas_nni.search.session import SearchSession, search_in_process
 from detnas_nni.supernet.steps import finetune, pretrain
-from tests.search.searching import FormulaEvaluator, likeness, limit_for
+from tests.search.searching import BLOCKS, FormulaEvaluator, likeness, limit_for
 
 
 def run(config, fitness=likeness, **options):
@@ -148,6 +148,7 @@ def test_a_damaged_journal_is_an_error_before_anything_is_evaluated(config):
     [
         {"seed": 1},
         {"search": {"mutation_probability": 0.3}},
+        {"search": {"around": [0] * BLOCKS}},
         {"search": {"constraint": {"max_macs": limit_for(1000)}}},
         {"evaluation": {"calibration_images": 12}},
     ],

@@ -120,9 +120,11 @@ def test_the_config_names_the_net_that_a_detectors_paths_are_drawn_around(
 def test_a_training_takes_the_paths_of_its_sampling(
     step: str, train: Callable[..., Path], scratch: Callable[..., Config], searched_blocks: list[str]
 ) -> None:
+    settings, sampler = {"sampling": "balanced"}, BalancedPathSampler("tiny", SEED)
+    if step == "finetune":
+        settings, sampler = {"around": tiny(1, 3).ops}, NearbyPathSampler(tiny(1, 3), SEED)
     with recording() as record:
-        train(scratch(**{step: {"sampling": "balanced", "steps": 5}}))
-    sampler = BalancedPathSampler("tiny", SEED)
+        train(scratch(**{step: {**settings, "steps": 5}}))
     for number, ran in enumerate(record.ran):
         for block, op in zip(searched_blocks, sampler.path(number).ops, strict=True):
             used = {name for name in CANDIDATES if any(f".{block}.{name}." in module for module in ran)}

@@ -24,6 +24,7 @@ from detnas_nni.training.runs import (
     supernet_weights,
 )
 from detnas_nni.training.weights import load_weights
+from tests.search.searching import tiny
 from tests.trainings import TRAININGS, checkpoints
 
 OTHER = {"pretrain": {"lr": 0.04}, "finetune": {"lr": 0.02}}
@@ -90,7 +91,8 @@ def test_a_supernet_of_another_config_is_refused_and_stays(
     step: str, train: Callable[..., Path], trained_run: Path, make_config: Callable[..., Config]
 ) -> None:
     before = files(trained_run)
-    for sections in ({step: OTHER[step]}, {"seed": 1}):
+    around = [{"finetune": {"around": tiny(1).ops}}] if step == "finetune" else []
+    for sections in ({step: OTHER[step]}, {"seed": 1}, *around):
         with pytest.raises(CheckpointError, match=rf"{step}/supernet\.pt: of another config .*--fresh"):
             train(make_config(trained_run, **sections))
     assert files(trained_run) == before
