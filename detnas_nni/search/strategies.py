@@ -111,6 +111,8 @@ def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
     """
     search, seed = config.search, config.search_seed
     net = known_net(config, "search")
+    if net is not None and not feasible.contains(net.ops):
+        _log.info("search.around exceeds %s: the search begins with other nets near it", feasible.constraint)
     rng = generator(seed, "search", search.strategy)
     proposer = Proposer(config.space.name, feasible, rng, None if net is None else net.ops)
     if is_own(search.strategy):

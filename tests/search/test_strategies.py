@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import logging
 import weakref
 from collections import Counter
 
@@ -273,7 +274,7 @@ def lowered(name, make_config, folder, net, **limits):
 
 
 @EVOLUTIONS
-def test_a_net_above_the_limits_begins_with_nets_near_it_that_keep_them(name, make_config, tmp_path):
+def test_a_net_above_the_limits_begins_with_nets_near_it_that_keep_them(name, make_config, tmp_path, caplog):
     feasible = feasible_set()
     table, least = feasible.table, feasible.least()
     cost = table.cost(KNOWN)
@@ -284,7 +285,10 @@ def test_a_net_above_the_limits_begins_with_nets_near_it_that_keep_them(name, ma
         ({"max_macs": (least.macs + 3 * cost.macs) // 4, "max_params": cost.params * 2}, 5),
         ({"max_macs": least.macs + (cost.macs - least.macs) // 8}, BLOCKS),
     ):
-        first = lowered(name, make_config, tmp_path, KNOWN, **limits)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            first = lowered(name, make_config, tmp_path, KNOWN, **limits)
+        assert f"search.around exceeds MACs <= {limits['max_macs']:,}" in caplog.text
         assert len(first) == 20 and {model.origin for model in first} == {"mutation"}
         assert all(feasible_set(**limits).contains(model.ops) for model in first)
         assert np.mean([distance(model.ops, KNOWN) for model in first]) < most
