@@ -135,13 +135,6 @@ class Derived:
     share: float = 0.75
 
     @property
-    def max_macs(self) -> int | None:
-        """The most MACs of a net that is searched around a published one; None around none."""
-        if self.pretraining.kind != "imagenet":
-            return None
-        return int(self.share * published_macs(self.space)) if self.narrows else published_macs(self.space)
-
-    @property
     def narrows(self) -> bool:
         """Whether the published net is narrowed, and searched near, rather than in the whole space.
 
@@ -150,10 +143,15 @@ class Derived:
         """
         return self.pretraining.kind == "imagenet" and not self.machine.gpus
 
+    @property
+    def narrow_macs(self) -> int:
+        """The limit to which the published net is narrowed, and within which a search stays near it."""
+        return int(self.share * published_macs(self.space))
+
     @cached_property
     def near(self) -> Ops:
         """The narrowed net."""
-        return narrowed(self.space, int(self.share * published_macs(self.space)))
+        return narrowed(self.space, self.narrow_macs)
 
     @cached_property
     def space(self) -> str:

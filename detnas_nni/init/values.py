@@ -51,7 +51,7 @@ def settings(derived: Derived, schedule: Schedule, data: Tree, run_dir: str, wei
         tree["pretrain"] = _pretrain(derived, schedule)
     tree["finetune"] = _finetune(derived, schedule, weights)
     tree["evaluation"] = _evaluation(derived, schedule)
-    tree["search"] = _search(schedule) | _budget(derived)
+    tree["search"] = _search(derived, schedule)
     tree["retrain"] = _retrain(derived, schedule)
     tree["hardware"] = _hardware(derived)
     return tree
@@ -198,9 +198,10 @@ def _evaluation(derived: Derived, schedule: Schedule) -> Tree:
     }
 
 
-def _search(schedule: Schedule) -> Tree:
+def _search(derived: Derived, schedule: Schedule) -> Tree:
     population, generations = schedule.population, schedule.generations
     children = max(1, round(0.4 * population))
+    rest = "near the net below" if derived.search and derived.narrows else "random [P]"
     return {
         "population": Value(population, f"x generations = {population * generations} candidates"),
         "generations": Value(generations),
@@ -208,24 +209,22 @@ def _search(schedule: Schedule) -> Tree:
             max(2, round(0.2 * population)), "a fifth of the population breeds, as in the paper;"
         ),
         "mutations": Value(children, "two fifths are mutations,"),
-        "crossovers": Value(children, "two fifths crossovers, the rest random [P]"),
-    }
+        "crossovers": Value(children, f"two fifths crossovers, the rest {rest}"),
+    } | _budget(derived)
 
 
 def _budget(derived: Derived) -> Tree:
     """Around a published net: the limit on a candidate's cost, and on a CPU the net to search near."""
-    limit = derived.max_macs
-    if limit is None:
+    if derived.pretraining.kind != "imagenet":
         return {}
     if not (derived.search and derived.narrows):
-        limit, why = published_macs(derived.space), "the published net's, at 224 pixels"
-        return {"constraint": {"max_macs": Value(limit, why)}}
-    why = f"{derived.share:g} of the published net's, at 224 pixels: with the time that a narrower net saves"
+        published = published_macs(derived.space)
+        return {"constraint": {"max_macs": Value(published, "the published net's, at 224 pixels")}}
+    why = "the published net, its inner channels halved where that saves most (narrowed_net.json)"
+    limit = f"{derived.share:g} of the published net's, at 224 pixels: a narrower net trains faster"
     return {
-        "around": Value(
-            derived.near, "the published net, inner channels halved where that saves most (narrowed_net.json)"
-        ),
-        "constraint": {"max_macs": Value(limit, why + " it trains for more steps")},
+        "around": Value(derived.near, why),
+        "constraint": {"max_macs": Value(derived.narrow_macs, limit)},
     }
 
 
