@@ -138,8 +138,7 @@ def _alone(config: str, net: str) -> str:
 
 _MEASURED = (
     "what they came to in 8 minutes of one CPU, AP on the test split (docs/own-data.md): on cells under a "
-    "microscope 0.46 searched, 0.44 published, 0.47 narrowed; on photographs of animals 0.30, 0.38, 0.35. So a "
-    "search kept the published net's AP with fewer MACs on images unlike ImageNet's; narrowing alone did better"
+    "microscope 0.46 searched, 0.44 published, 0.47 narrowed; on photographs of animals 0.30, 0.38, 0.35"
 )
 
 
