@@ -15,7 +15,7 @@ STOCK = "published_net.json"
 """File in the experiment's folder: the architecture of the published net that a space is built around."""
 
 NARROWED = "narrowed_net.json"
-"""Likewise: that net with half of the inner channels where this saves most, on a CPU."""
+"""Likewise: that net with 3x3 kernels and half of the inner channels where this saves most, on a CPU."""
 
 
 class TooShortError(DetNASError):
@@ -137,15 +137,18 @@ def _alone(config: str, net: str) -> str:
 
 
 _MEASURED = (
-    "what they came to in 8 minutes of one CPU, AP on the test split (docs/own-data.md): on cells under a "
-    "microscope 0.45 searched, 0.44 published, 0.47 narrowed; on photographs of animals 0.30, 0.38, 0.35"
+    "what the search, the published net and the narrowed one came to, each in 8 minutes of one CPU thread, "
+    "AP on the test split (docs/own-data.md): cells under a microscope 0.45, 0.44, 0.47 (three seeds; the "
+    "first two cannot be told apart), photographs of animals 0.31, 0.38, 0.35 (two seeds); longer times "
+    "were hardly compared"
 )
 
 
 def _narrowed(command: str) -> str:
     return (
-        "a third way, with the final net's steps: the published net narrowed without a search, its inner "
-        f"channels halved where that saves most: `{command}`"
+        "a third way: the published net narrowed without a search, with kernels of 3x3 and half of the inner "
+        f"channels where that saves most: `{command}`. Both are less work than the search; in the folder "
+        "that `--no-search` writes they have as many steps as its two trainings together"
     )
 
 

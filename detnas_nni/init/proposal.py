@@ -1,8 +1,8 @@
 """Which start a new experiment gets if the user names none: ImageNet weights if their steps fit.
 
 Each step from ImageNet weights costs several times as much as one from crops, so both are measured here. In
-equal time on a CPU they were far ahead on photographs of animals and somewhat behind on cells under a
-microscope (docs/own-data.md), so they are the safer proposal.
+equal time on a CPU they were far ahead on photographs of animals and about equal on cells under a microscope
+(docs/own-data.md), so they are the safer proposal.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _budget(derived: Derived) -> Tree:
     if not (derived.search and derived.narrows):
         published = published_macs(derived.space)
         return {"constraint": {"max_macs": Value(published, "the published net's, at 224 pixels")}}
-    why = "the published net, its inner channels halved where that saves most (narrowed_net.json)"
+    why = "the published net, 3x3 with half of the inner channels where that saves most (narrowed_net.json)"
     limit = f"{derived.share:g} of the published net's, at 224 pixels: a narrower net trains faster"
     return {
         "around": Value(derived.near, why),
