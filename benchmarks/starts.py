@@ -53,7 +53,6 @@ from detnas_nni.finished.retrain import retrain
 from detnas_nni.init import Draft
 from detnas_nni.init.derived import Derived, Machine, Schedule
 from detnas_nni.init.look import look
-from detnas_nni.init.narrowing import narrowed, published_macs
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
 from detnas_nni.init.sources import Sources, coco_sources
@@ -117,13 +116,13 @@ class Run:
     def config(self, schedule: Schedule) -> Config:
         derived = self.derived
         config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
-        if not self.searches:
-            init = "scratch" if self.arm == "random" else "imagenet"
-            update = {"retrain": config.retrain.model_copy(update={"init": init})}
-            if self.arm == "frozen":
-                update["finetune"] = config.finetune.model_copy(update={"freeze": _FROZEN})
-            return config.model_copy(update=update)
-        return config
+        if self.searches:
+            return config
+        init = "scratch" if self.arm == "random" else "imagenet"
+        update = {"retrain": config.retrain.model_copy(update={"init": init})}
+        if self.arm == "frozen":
+            update["finetune"] = config.finetune.model_copy(update={"freeze": _FROZEN})
+        return config.model_copy(update=update)
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,7 @@ def done(run: Run) -> dict[str, Any]:
             net = search_in_process(config)
     else:
         net = run.folder / "net.json"
-        narrow = narrowed(IMAGENET_SPACE, int(run.share * published_macs(IMAGENET_SPACE)))
-        Architecture(IMAGENET_SPACE, narrow).save(net)
+        Architecture(IMAGENET_SPACE, run.derived.near).save(net)
     schedule = filled(run, plan.schedule, net, 60 * run.minutes - sum(seconds.values()))
     config = run.config(schedule)
     with _cpu(seconds, "retrain"):

@@ -144,6 +144,11 @@ class Derived:
         return self.pretraining.kind == "imagenet" and not self.machine.gpus
 
     @property
+    def searches_near(self) -> bool:
+        """Whether there is a search, and near the narrowed net."""
+        return self.search and self.narrows
+
+    @property
     def narrow_macs(self) -> int:
         """The limit to which the published net is narrowed, and within which a search stays near it."""
         return int(self.share * published_macs(self.space))

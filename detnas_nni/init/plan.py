@@ -160,7 +160,7 @@ def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
     time = "" if seconds is None else f", about {hours(seconds)} in all"
     if derived.search:
         return (
-            f"to see whether a search pays, compare: `detnas init --no-search` plans only the "
+            "to see whether a search pays, compare: `detnas init --no-search` plans only the "
             f"published net's training, uncut {uncut.retrain} steps{time}; with the final net's steps, in "
             f"this folder: `{stock}`"
         )

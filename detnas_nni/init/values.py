@@ -142,7 +142,7 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
-        if derived.search and derived.narrows:
+        if derived.searches_near:
             tree["around"] = Value(derived.near, "as search.around: hundreds of uniform paths are too few")
     elif weights is not None:
         tree["weights"] = Value(weights, "the given supernet; its trunk is the start")
@@ -201,7 +201,7 @@ def _evaluation(derived: Derived, schedule: Schedule) -> Tree:
 def _search(derived: Derived, schedule: Schedule) -> Tree:
     population, generations = schedule.population, schedule.generations
     children = max(1, round(0.4 * population))
-    rest = "near the net below" if derived.search and derived.narrows else "random [P]"
+    rest = "near the net below" if derived.searches_near else "random [P]"
     return {
         "population": Value(population, f"x generations = {population * generations} candidates"),
         "generations": Value(generations),
@@ -217,7 +217,7 @@ def _budget(derived: Derived) -> Tree:
     """Around a published net: the limit on a candidate's cost, and on a CPU the net to search near."""
     if derived.pretraining.kind != "imagenet":
         return {}
-    if not (derived.search and derived.narrows):
+    if not derived.searches_near:
         published = published_macs(derived.space)
         return {"constraint": {"max_macs": Value(published, "the published net's, at 224 pixels")}}
     why = "the published net, 3x3 with half of the inner channels where that saves most (narrowed_net.json)"
