@@ -24,7 +24,6 @@ from benchmarks.evidence.plan import Ops, Run, spelled
 from benchmarks.evidence.settings import Part, Protocol, Study
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config.reading import read_extended
 from detnas_nni.cost.table import counts
 from detnas_nni.errors import DetNASError
 from detnas_nni.evaluation.candidate import Bar, CandidateEvaluation, Result, measure_weights
@@ -40,8 +39,6 @@ from detnas_nni.training.weights import load_weights
 CALIBRATION_SEED = 0
 """All candidates of all searches are calibrated on the same images, so that searches share evaluations."""
 
-_COUNTED = ("seed", "space", "detector", "pretrain", "finetune", "evaluation", "search", "retrain")
-
 _HERE = Path(__file__).parent
 _DIGITS = 6  # of numbers by which nothing is selected
 
@@ -54,13 +51,6 @@ def execute(study: Study, run: Run) -> None:
     """Do a run and append its lines. Unfinished work is resumed."""
     part = study.parts[run.part]
     _KINDS[run.kind](part, run, Lines(study.lines))
-
-
-def identity(part: Part) -> str:
-    """A hash of the config values on which all numbers of a part depend; the same on every machine."""
-    said = read_extended(part.config)
-    values = {key: said.get(key) for key in _COUNTED} | {"shapes": part.shapes, "crops": part.crops}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def artefact(part: Part, run: Run) -> Path | None:
@@ -320,7 +310,7 @@ def _rounded(metrics: Metrics) -> dict[str, float]:
 
 def _provenance(part: Part, run: Run, *, short: bool = False) -> dict[str, Any]:
     """How a number can be traced. Only the kind of the machine is named."""
-    values: dict[str, Any] = {"part": run.part, "config": identity(part), "commit": _commit()}
+    values: dict[str, Any] = {"part": run.part, "config": part.identity, "commit": _commit()}
     if not short:
         values["versions"] = versions()
         values["machine"] = f"{_processor()}, {os.cpu_count()} cores"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from benchmarks.evidence.lines import Line
-from benchmarks.evidence.plan import SEARCH, Found, Ops, drawn, plain_and_largest, spelled
-from benchmarks.evidence.settings import Part, Start
+from benchmarks.evidence.plan import Found, Ops, drawn, plain_and_largest, spelled
+from benchmarks.evidence.settings import SEARCH, Part, Start
 
 
 @dataclass(frozen=True)

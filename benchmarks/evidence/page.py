@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.evidence.found import Evidence
 from benchmarks.evidence.lines import Line, Lines
 from benchmarks.evidence.markdown import raw, table
-from benchmarks.evidence.plan import Found, planned
+from benchmarks.evidence.plan import Found, expect_same_configs, planned
 from benchmarks.evidence.questions import Answer
 from benchmarks.evidence.questions.agreement import agreement
 from benchmarks.evidence.questions.baselines import baselines
@@ -65,8 +65,14 @@ python -m benchmarks.evidence page              # this page
 
 
 def pages(study: Study) -> dict[str, str]:
-    """File name, from the folder of docs, to text: the page, and its images."""
+    """File name, from the folder of docs, to text: the page, and its images.
+
+    Raises:
+        DataError: a raw line is damaged.
+        ConfigError: a raw line is of another config.
+    """
     found = Lines(study.lines).read_all()
+    expect_same_configs(study, found, study.parts)
     answers = _answers(study, found)
     parts = [
         _GENERATED,

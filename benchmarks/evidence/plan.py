@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evidence.lines import Line
-from benchmarks.evidence.settings import Part, Start, Study
+from benchmarks.evidence.settings import SEARCH, Part, Start, Study
 from detnas_nni.config import Search
 from detnas_nni.config.reading import parse_section, read_extended
 from detnas_nni.cost.limits import FeasibleSet, Limits
@@ -21,9 +21,6 @@ from detnas_nni.util.seeding import generator
 Ops = tuple[int, ...]
 Found = Mapping[str, Mapping[str, Line]]
 """Raw lines: kind, then key."""
-
-SEARCH = "search"
-"""The protocol with which a search measures its candidates."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,23 @@ class Choice:
             if part not in study.parts:
                 raise ConfigError(f"--part {part}: the study has {', '.join(study.parts)}")
         return [run for run in planned(study, found, self.parts) if self.question in run.questions]
+
+
+def expect_same_configs(study: Study, found: Found, parts: Collection[str]) -> None:
+    """Refuse raw lines of an older config, which would be compared with nets of the current one.
+
+    Raises:
+        ConfigError: names the first one of these parts.
+    """
+    current = {name: study.parts[name].identity for name in parts}
+    for line in (line for of_kind in found.values() for line in of_kind.values()):
+        expected = current.get(line["part"])
+        if expected not in (None, line["config"]):
+            raise ConfigError(
+                f"{study.lines / line.file}: line {line.number} is of another config "
+                f"({line['config']}, now {expected} of {study.parts[line['part']].config}); "
+                "restore the config, or remove the lines and the run_dir of this part"
+            )
 
 
 def spelled(ops: Iterable[int]) -> str:

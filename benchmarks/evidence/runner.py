@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.evidence.execute import artefact, identity
-from benchmarks.evidence.lines import KINDS, Line, Lines
-from benchmarks.evidence.plan import Choice, Found, Run, planned
+from benchmarks.evidence.execute import artefact
+from benchmarks.evidence.lines import KINDS, Lines
+from benchmarks.evidence.plan import Choice, Found, Run, expect_same_configs, planned
 from benchmarks.evidence.settings import Part, Study, read_study
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.shapes import generate_shapes
@@ -64,7 +64,8 @@ class Runner:
             StudyRunsError: another process runs the study here.
         """
         with self._alone():
-            self._expect_same_configs()
+            found = self._lines.read_all()
+            expect_same_configs(self._study, found, {run.part for run in self.choice.of(self._study, found)})
             self._expect_needs()
             if self.anew:
                 self._begin_anew()
@@ -134,19 +135,6 @@ class Runner:
         for name in self._study.parts:
             if name in wanted:
                 prepare(self._study.parts[name])
-
-    def _expect_same_configs(self) -> None:
-        """Refuse raw lines of an older config, which would be compared with nets of the current one."""
-        names = {run.part for run in self.choice.of(self._study, self._lines.read_all())}
-        hashes = {name: identity(self._study.parts[name]) for name in names}
-        for line in _every(self._lines.read_all()):
-            expected = hashes.get(line["part"])
-            if expected not in (None, line["config"]):
-                raise ConfigError(
-                    f"{self._lines.folder / line.file}: line {line.number} is of another config "
-                    f"({line['config']}, now {expected} of {self._study.parts[line['part']].config}); "
-                    f"restore the config, or remove the lines and the run_dir of this part"
-                )
 
     def _expect_needs(self) -> None:
         """Refuse an order that leaves out what its runs begin with, before anything is started."""
@@ -283,7 +271,3 @@ def find(study: Study, key: str) -> Run:
         if run.key == key:
             return run
     raise ConfigError(f"{key}: no run of this study; `python -m benchmarks.evidence plan` lists them")
-
-
-def _every(found: Found) -> Collection[Line]:
-    return [line for lines in found.values() for line in lines.values()]

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from detnas_nni.config.reading import load_config, parse_section, read_extended
 from detnas_nni.config.schema import Config, ConfigPath, Name, Positive, Section
 
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+OtherSeeds = Annotated[tuple[Positive, ...], Field(min_length=1)]
+"""All but 0, with which every net is trained anyway."""
 NoSeeds = tuple[Seed, ...]
 Strategy = Literal["detnas", "regularized_evolution", "random"]
 Strategies = Annotated[tuple[Strategy, ...], Field(min_length=1)]
 Start = Literal["pretrained", "own", "scratch"]
+
+SEARCH = "search"
+"""The protocol with which a search measures its candidates."""
+
+_COUNTED = ("seed", "space", "detector", "pretrain", "finetune", "evaluation", "search", "retrain")
 
 
 class Repeats(Section):
     """The first nets of the sample again, with other seeds."""
 
     nets: Positive
-    seeds: Seeds
+    seeds: OtherSeeds
 
 
 class Noise(Section):
@@ -95,6 +104,20 @@ class Part(Section):
     own_starts: int = Field(0, ge=0)
     starts: Starts | None = None
     minutes: Minutes = Minutes()
+
+    @field_validator("protocols")
+    @classmethod
+    def _expect_others(cls, protocols: dict[str, Protocol]) -> dict[str, Protocol]:
+        if SEARCH in protocols:
+            raise ValueError(f"{SEARCH!r} is the search's own protocol, to which the others are compared")
+        return protocols
+
+    @property
+    def identity(self) -> str:
+        """A hash of the config values on which all numbers depend; the same on every machine."""
+        said = read_extended(self.config)
+        values = {key: said.get(key) for key in _COUNTED} | {"shapes": self.shapes, "crops": self.crops}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def load(self, *overrides: str) -> Config:
         """The data set's config with `section.key=value` changes."""

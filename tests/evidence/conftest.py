@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.evidence.execute import identity
 from benchmarks.evidence.lines import Lines
 from benchmarks.evidence.plan import Ops, spelled, table
 from benchmarks.evidence.settings import Study, read_study
@@ -78,7 +77,7 @@ class Pen:
     def _write(self, kind: str, key: str, values: Mapping[str, Any]) -> None:
         provenance = {
             "part": "small",
-            "config": identity(self.part),
+            "config": self.part.identity,
             "commit": "0123456789ab",
             "versions": {"torch": "2.14.1", "nni": "3.0"},
             "machine": "a processor, 2 cores",

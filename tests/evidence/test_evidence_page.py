@@ -72,6 +72,16 @@ def test_a_study_of_which_nothing_is_run_says_so_of_every_question(study: Path) 
     assert len(re.findall(r"^- .* on small: not run yet\.$", text, re.MULTILINE)) == 7
 
 
+def test_there_is_no_page_of_lines_of_another_config(
+    ranked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read_study(ranked).parts["small"].config
+    config.write_text(config.read_text().replace("calibration_images: 8", "calibration_images: 4"))
+    assert main(["page", "--study", str(ranked), "--folder", str(tmp_path / "pages")]) == 1
+    assert "nets.jsonl: line 1 is of another config" in capsys.readouterr().err
+    assert not (tmp_path / "pages").exists()
+
+
 def test_the_order_of_the_supernets_is_kendalls_tau(ranked: Path) -> None:
     text = text_of(ranked)
     assert row(text, "Kendall's τ, supernet s0")[1] == "0.667"

@@ -101,3 +101,23 @@ def test_a_list_without_which_nothing_can_be_run_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"parts\.small\..*at least 1"):
         read_study(write_study(tmp_path, ["supernet"], **part))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            {"repeats": {"nets": 1, "seeds": [1, 0]}},
+            r"parts\.small\.repeats\.seeds\.1.*greater than or equal to 1",
+        ),
+        (
+            {"protocols": {"search": {"statistics": "reset"}}},
+            r"parts\.small\.protocols.*the search's own protocol",
+        ),
+    ],
+)
+def test_what_would_be_compared_with_itself_is_refused(
+    part: dict[str, Any], message: str, tmp_path: Path, write_study: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_study(write_study(tmp_path, ["supernet"], **part))

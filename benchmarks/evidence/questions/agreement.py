@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from benchmarks.evidence.estimates import Effects, block_effects, shared, spread, taus_between
 from benchmarks.evidence.found import Evidence
 from benchmarks.evidence.markdown import NOT_RUN, counted, number, p_value, raw, signed, table
-from benchmarks.evidence.plan import SEARCH
 from benchmarks.evidence.plan import table as costs
 from benchmarks.evidence.questions import Answer
+from benchmarks.evidence.settings import SEARCH
 
 
 def agreement(evidence: Evidence) -> Answer:

@@ -24,9 +24,8 @@ from benchmarks.evidence.markdown import (
     signed,
     table,
 )
-from benchmarks.evidence.plan import SEARCH
 from benchmarks.evidence.questions import Answer
-from benchmarks.evidence.settings import Protocol
+from benchmarks.evidence.settings import SEARCH, Protocol
 from detnas_nni.audit.statistics import LEAST, Estimate
 
 _MEANING = {
