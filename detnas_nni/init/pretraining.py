@@ -19,7 +19,7 @@ ENOUGH_CROPS = 300
 _SAID = {
     "crops": "on your own crops: the boxes of the training images are cut out, a folder per class and one of "
     "background, and the supernet is first trained to tell them apart. It costs one more step and no "
-    "other data, but does not replace ImageNet: prefer a start from a given supernet (--supernet)",
+    "other data; on everyday photographs it does not replace ImageNet (--pretrain imagenet, --supernet)",
     "folder": "on your labelled images, as the paper does on ImageNet",
     "supernet": "from the given supernet: fine-tuning starts from its trunk, and `pretrain` is not run",
     "imagenet": "from ImageNet weights, from which every candidate is derived (finetune.init: imagenet): "

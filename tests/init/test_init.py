@@ -137,7 +137,8 @@ def test_the_folder_is_a_valid_nni_experiment(data: dict[str, list[str]], here: 
 
 
 def test_the_search_space_is_the_configs(data: dict[str, list[str]], detnas: Callable[..., str]) -> None:
-    detnas("init", "--coco", *data["train"], "--no-timing", "--name", "mine", "--device", "cpu")
+    printed = detnas("init", "--coco", *data["train"], "--no-timing", "--name", "mine", "--device", "cpu")
+    assert "--pretrain imagenet takes them" in printed  # untimed, they are not proposed
     written = json.loads(Path("experiments/mine/search_space.json").read_text())
     root = Path(__file__).parents[2]
     assert written == json.loads((root / "search_spaces/tiny.json").read_text())
