@@ -15,9 +15,10 @@ from typing import Any
 from detnas_nni.architecture import Architecture
 from detnas_nni.audit.plan import AuditPlan, Candidate, Sample
 from detnas_nni.config import Config
-from detnas_nni.config.run_folder import AUDIT_IDENTITY, AUDIT_PLAN, SEARCH
+from detnas_nni.config.run_folder import AUDIT_IDENTITY, AUDIT_PLAN
 from detnas_nni.errors import AuditError
 from detnas_nni.finished.retrain import OF_SUPERNETS, check_start
+from detnas_nni.search.journal import recorded_identity
 from detnas_nni.training.weights import file_hash
 from detnas_nni.util.files import is_free, write_json
 from detnas_nni.util.lock import FolderLock
@@ -139,11 +140,8 @@ def audit_identity(config: Config, architectures: list[Architecture]) -> dict[st
 
 def search_identity_of(search_dir: Path) -> dict[str, str]:
     """The identity of the search in a folder, as recorded: `search`, its config's hash, and `supernet`."""
-    try:
-        values: Any = json.loads((search_dir / SEARCH).read_text(encoding="utf-8"))
-        return {"search": str(values["config"]), "supernet": str(values["supernet"])}
-    except (OSError, ValueError, KeyError, TypeError):  # a journal may have been copied without it
-        return {"search": "unknown", "supernet": "unknown"}
+    values = recorded_identity(search_dir)  # a journal may have been copied without it
+    return {"search": values.get("config", "unknown"), "supernet": values.get("supernet", "unknown")}
 
 
 def _training(config: Config) -> str:

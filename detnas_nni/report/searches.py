@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,17 @@ import search_spaces
 from detnas_nni.architecture import Architecture, read_document
 from detnas_nni.config import Config
 from detnas_nni.config.reading import load_config
-from detnas_nni.config.run_folder import BEST, SEARCH
+from detnas_nni.config.run_folder import BEST
 from detnas_nni.cost.table import Cost, cost_table
 from detnas_nni.errors import ArchitectureError, EvaluationError, UsageError
-from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path, search_identity
+from detnas_nni.search.journal import (
+    Evaluation,
+    Journal,
+    JournalError,
+    journal_path,
+    recorded_identity,
+    search_identity,
+)
 
 STRATEGIES = {
     "detnas": "DetNAS evolution",
@@ -90,7 +96,7 @@ def of_config(config: Config, name: str) -> ReportedSearch:
                 f"{journal_path(folder)}: evaluation {evaluation.id} is not of the config's space ({error}); "
                 "pass the config that the search was run with"
             ) from None
-    identity = _identity(folder)
+    identity = recorded_identity(folder)
     supernet = identity.get("supernet")
     now = search_identity(config, str(supernet))["config"]
     metric = AP if config.evaluation.metric == "coco" else VOC_MAP
@@ -127,7 +133,7 @@ def of_folder(folder: Path) -> ReportedSearch:
         space=_text(document.get("space")),
         strategy=_text(provenance.get("strategy")),
         seed=seed if isinstance(seed, int) else None,
-        supernet=_identity(folder).get("supernet"),
+        supernet=recorded_identity(folder).get("supernet"),
     )
 
 
@@ -167,19 +173,6 @@ def _check_numbers(evaluation: Evaluation, path: Path) -> None:
             f"{path}: evaluation {evaluation.id}: seconds is {evaluation.seconds}, expected a finite number "
             "from 0"
         )
-
-
-def _identity(folder: Path) -> Mapping[str, str]:
-    path = folder / SEARCH
-    if not path.is_file():
-        return {}
-    try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EvaluationError(f"{path}: is not JSON ({error}); restore it, or search again") from None
-    if not isinstance(identity, dict):
-        raise EvaluationError(f"{path}: holds no JSON object; restore it, or search again")
-    return {key: value for key, value in identity.items() if isinstance(value, str)}
 
 
 def _fitness(evaluations: Sequence[Evaluation]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.config.run_folder import SEARCH, best_file, sample_file
+from detnas_nni.config.run_folder import best_file, sample_file
 from detnas_nni.cost.limits import FeasibleSet, feasible_set
 from detnas_nni.errors import ConstraintError, EvaluationError, UsageError
-from detnas_nni.search.journal import Evaluation, Journal
+from detnas_nni.search.journal import Evaluation, Journal, expect_same_config
 from detnas_nni.util.seeding import generator
 from search_spaces import is_fixed
 
@@ -64,8 +63,11 @@ def save_evaluation(
 
 
 def provenance_of_search(config: Config, journal: Journal) -> dict[str, Any]:
-    """What a search's results depend on, and how far it has got."""
-    identity = json.loads((config.search_dir / SEARCH).read_text())
+    """What a search's results depend on, and how far it has got.
+
+    Raises CheckpointError if the search in the folder is of another config: it would be named instead.
+    """
+    identity = expect_same_config(config)
     return {
         "config": identity["config"],
         "supernet": identity["supernet"],

@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from detnas_nni.config import Config
-from detnas_nni.config.run_folder import JOURNAL
+from detnas_nni.config.run_folder import JOURNAL, SEARCH
 from detnas_nni.cost.limits import latency_table
-from detnas_nni.errors import DetNASError
+from detnas_nni.errors import CheckpointError, DetNASError
 
 
 class JournalError(DetNASError):
@@ -216,6 +216,46 @@ def search_identity(config: Config, supernet: str) -> dict[str, str]:
     if config.evaluation.finetune_iterations:
         trained["candidates"] = _fine_tuning(config)
     return {"config": config.fingerprint(*_SECTIONS, search=search, **trained), "supernet": supernet}
+
+
+def recorded_identity(search_dir: Path) -> dict[str, str]:
+    """What `search_identity` was when the search in a folder began; empty if its file is not there.
+
+    Raises JournalError for a damaged file.
+    """
+    path = search_dir / SEARCH
+    if not path.exists():
+        return {}
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JournalError(f"{path}: is not JSON ({error}); restore it, or search again") from None
+    if not isinstance(values, dict):
+        raise JournalError(f"{path}: is not a JSON object; restore it, or search again")
+    return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+def expect_same_config(config: Config) -> dict[str, str]:
+    """The identity of the search in the config's folder, if that is a search with this config.
+
+    Raises:
+        JournalError: the file with the identity is missing or damaged.
+        CheckpointError: the config has changed since.
+    """
+    found = recorded_identity(config.search_dir)
+    missing = {"config", "supernet"} - found.keys()
+    if missing:
+        raise JournalError(
+            f"{config.search_dir / SEARCH}: does not say of which {' and '.join(sorted(missing))} the "
+            "journal is; restore the file that the search wrote"
+        )
+    now = search_identity(config, found["supernet"])["config"]
+    if found["config"] != now:
+        raise CheckpointError(
+            f"{config.search_dir}: holds a search with another config ({found['config']}, now {now}), whose "
+            "results are not of this one; name the config as it was when the search began"
+        )
+    return found
 
 
 def _fine_tuning(config: Config) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import signal
@@ -23,7 +22,7 @@ from detnas_nni.search.best import export_best
 from detnas_nni.search.engine import JournaledEngine
 from detnas_nni.search.evaluator import DetNASEvaluator, Race
 from detnas_nni.search.front import export_front
-from detnas_nni.search.journal import Journal, journal_path, search_identity
+from detnas_nni.search.journal import Journal, journal_path, recorded_identity, search_identity
 from detnas_nni.search.lock import Owner, SearchLock
 from detnas_nni.search.outcomes import FailurePolicy, OutcomeFiles
 from detnas_nni.search.space import candidate_space
@@ -162,9 +161,8 @@ class SearchSession:
             )
 
     def _claim(self) -> None:
-        path = self._identity
-        if path.exists():
-            found = json.loads(path.read_text())
+        if self._identity.exists():
+            found = recorded_identity(self.folder)
             for key, value in self.identity.items():
                 if found.get(key) != value:
                     raise CheckpointError(
@@ -172,7 +170,7 @@ class SearchSession:
                         "to start over remove the folder (`detnas search --fresh` does), or give this one "
                         "another name with search.name"
                     )
-        write_json(path, self.identity)
+        write_json(self._identity, self.identity)
         self.lock.update(evaluations=self.config.search.evaluations)
 
 

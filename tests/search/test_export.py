@@ -9,9 +9,9 @@ from nni.nas.space import model_context
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.cost.table import cost_table
-from detnas_nni.errors import EvaluationError
+from detnas_nni.errors import CheckpointError, EvaluationError
 from detnas_nni.search.best import export_best, versions
-from detnas_nni.search.journal import Evaluation, Journal, journal_path
+from detnas_nni.search.journal import Evaluation, Journal, JournalError, journal_path
 from detnas_nni.search.session import SearchSession
 from detnas_nni.training.weights import file_hash
 from search_spaces import layout
@@ -103,6 +103,47 @@ def test_the_provenance_names_config_supernet_seed_and_versions(session):
         "evaluations": 4,
         "finished_at": "2030-01-01T00:00:00+00:00",
     }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": SEED + 1},
+        {"search": {"strategy": "random"}},
+        {"search": {"constraint": {"resolution": 64}}},
+        {"evaluation": {"task": "classification"}},
+    ],
+)
+def test_a_search_of_another_config_is_not_exported_as_one_of_this(session, make_config, changed):
+    """Its file would name this config's strategy and seed, and another net's cost."""
+    best = export_best(session.config, session.journal)
+    written = best.read_bytes()
+    config = make_config(session.config.run_dir, **changed)
+    with pytest.raises(CheckpointError, match="holds a search with another config"):
+        export_best(config, session.journal)
+    assert best.read_bytes() == written
+    longer = make_config(session.config.run_dir, search={"generations": 9})  # extended: the same search
+    assert export_best(longer, session.journal) == best
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("{}", "of which config and supernet"),
+        (None, "of which"),
+    ],
+)
+def test_a_search_that_does_not_say_what_it_is_of_is_an_error_in_a_sentence(session, text, message):
+    file = session.folder / "search.json"
+    file.unlink() if text is None else file.write_text(text)
+    with pytest.raises(JournalError, match=rf"search\.json: .*{message}"):
+        export_best(session.config, session.journal)
+    session.close()
+    if text in ("{", "[]"):
+        with pytest.raises(JournalError, match=message):
+            SearchSession(session.config)
 
 
 def test_the_choices_go_straight_into_nnis_model_context(session):
