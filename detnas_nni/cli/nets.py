@@ -128,8 +128,9 @@ def add_predict(commands: Commands) -> None:
         _predict,
         "detect objects with a finished net",
         "Detect objects in images: write a copy of each with the boxes drawn, and all detections in COCO's "
-        "results format. Status 1 if an image could not be read. Without -c, --weights has to be a "
-        "self-contained file, as `detnas export --weights` writes it.",
+        "results format. Status 1 if an image could not be read. Without -c, --weights is a file as `detnas "
+        "export --weights` writes it, or a net.pt of `detnas retrain`; of the latter category ids then count "
+        "from 1.",
         "detnas predict -c experiments/quickstart/detnas.yaml --weights net.pt photo.jpg holiday/",
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, patterns")

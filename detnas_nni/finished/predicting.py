@@ -23,7 +23,7 @@ from detnas_nni.data.records import ImageRecord
 from detnas_nni.data.splits import DetectionSplits
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.finished.nets import FinishedDetector
-from detnas_nni.finished.sources import detection_splits, open_net
+from detnas_nni.finished.sources import detection_splits, is_net_file, open_net
 from detnas_nni.models.hardware import prepare
 from detnas_nni.util.files import replace_file, write_json
 from detnas_nni.util.user_files import IMAGE_SUFFIXES
@@ -76,7 +76,8 @@ def predict(
     Args:
         weights: as for `sources.open_net`.
         images: files, folders and patterns, see `image_files`.
-        config: the experiment; may be None for a self-contained file.
+        config: the experiment; without it, and with weights that are no exported file, category ids count
+            from 1, of which a warning tells.
         architecture: a JSON file: what the net has to be, or, for a supernet, the candidate.
         score: detections below it are left out.
         out: the folder of the drawn images; `RUN_DIR/predictions`, without a config `predictions`, if None.
@@ -96,6 +97,10 @@ def predict(
     chosen = None if architecture is None else Architecture.from_json(architecture, trusted=trusted)
     splits = None if config is None else detection_splits(config)
     net = open_net(weights, config=config, architecture=chosen, splits=splits)
+    if config is None and not is_net_file(weights):
+        _log.warning(
+            "%s: does not have the data's category ids, so they count from 1; pass its config", weights
+        )
     device = prepare(Hardware() if config is None else config.hardware)
     detector = net.to(device)
     data = None if config is None else config.data.detection

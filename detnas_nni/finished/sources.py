@@ -35,6 +35,8 @@ from detnas_nni.training.weights import (
     load_weights,
 )
 from detnas_nni.util.files import replace_file
+from detnas_nni.util.text import show
+from search_spaces import all_options
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def open_net(
     if config is not None:
         trusted = (*trusted, config.space.name)
     if is_net_file(weights):
-        return _of_file(weights, part, architecture, trusted)
+        return _of_file(weights, part, config, architecture, splits, trusted)
     loaded = load_weights(weights)
     expect_trusted(loaded.info.space, weights, trusted)
     _expect_part(loaded, part)
@@ -129,16 +131,45 @@ def unseen(splits: DetectionSplits) -> DetectionSet:
 
 
 def _of_file(
-    path: Path, part: Part, architecture: Architecture | None, trusted: tuple[str, ...]
+    path: Path,
+    part: Part,
+    config: Config | None,
+    architecture: Architecture | None,
+    splits: DetectionSplits | None,
+    trusted: tuple[str, ...],
 ) -> FinishedDetector | FinishedBackbone:
-    net = load_net(path, trusted=trusted)
-    found = net.description.architecture
-    expect_architecture(path, found.space, found.ops, architecture)
-    if part == net.description.part:
+    description, state = _read_net(path, trusted)
+    expect_architecture(path, description.space, description.ops, architecture)
+    if config is not None:
+        description = _as_in(config, splits, description, path)
+    net = build(description, state, path)
+    if part == description.part:
         return net
     if isinstance(net, FinishedDetector):
         return net.backbone()
     raise CheckpointError(f"{path}: only a backbone; a detector is needed")
+
+
+def _as_in(config: Config, splits: DetectionSplits | None, found: Description, path: Path) -> Description:
+    """An exported net's description with the config's settings. CheckpointError if it is of another."""
+    space, options = config.space.name, config.space.options
+    compared = {"space": (found.space, space)}
+    if found.space == space:
+        compared["options"] = (all_options(space, found.options), all_options(space, options))
+    if found.detector is not None:
+        compared["detector"] = (found.detector.name, config.detector.name)
+    if found.names and splits is not None:
+        compared["classes"] = (found.names, splits.train.classes)
+    for name, (of_file, of_config) in compared.items():
+        if of_file != of_config:
+            raise CheckpointError(
+                f"{path}: a net whose {name} is {show(of_file)}, but the config says {show(of_config)}; name "
+                "the config that it was trained with, or leave the config out"
+            )
+    changes = {} if found.detector is None else {"detector": config.detector}
+    if "classes" in compared:
+        changes["category_ids"] = splits.train.own_category_ids
+    return found.model_copy(update=changes)
 
 
 def _expect_part(weights: Weights, part: Part) -> None:
@@ -214,6 +245,10 @@ def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector |
 
     Raises CheckpointError.
     """
+    return build(*_read_net(path, trusted), path)
+
+
+def _read_net(path: Path, trusted: tuple[str, ...]) -> tuple[Description, dict[str, Tensor]]:
     content = load_tensors(path)
     description, state = content.get(_KEY), content.get("state")
     if not isinstance(description, str) or not isinstance(state, dict):
@@ -221,4 +256,4 @@ def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector |
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: a value in its state is {type(tensor).__name__}, not a tensor")
-    return build(read_description(description, path, trusted), state, path)
+    return read_description(description, path, trusted), state

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from detnas_nni.config.reading import load_config
 from detnas_nni.errors import CheckpointError
 from detnas_nni.finished.exporting import export
-from detnas_nni.finished.sources import load_net, save_net
+from detnas_nni.finished.nets import FinishedDetector
+from detnas_nni.finished.sources import detection_splits, load_net, open_net, save_net
 from tests.finished.conftest import Trained
 
 
@@ -45,6 +47,36 @@ def test_the_net_in_it_is_the_trained_one(exported: Path, faster_rcnn: Trained, 
     expected = faster_rcnn.detections(photos[0])
     assert len(expected["boxes"]) > 0
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("space.name=small", "whose space is 'tiny', but the config says 'small'"),
+        ("space.options={shuffle: even_odd}", "whose options is"),
+        ("detector.name=retinanet", "whose detector is 'faster_rcnn', but"),
+    ],
+)
+def test_with_a_config_it_has_to_be_of_that_config(
+    change: str, message: str, exported: Path, faster_rcnn: Trained
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        open_net(exported, config=load_config(faster_rcnn.yaml, [change]))
+
+
+def test_with_a_config_it_has_that_configs_settings_and_the_datas_ids(
+    exported: Path, changed: Callable[..., Path], faster_rcnn: Trained
+) -> None:
+    splits = detection_splits(faster_rcnn.config)
+    changed(description={"category_ids": [1, 2, 3, 4, 5, 6]})  # as exported where the data was not at hand
+    stricter = load_config(faster_rcnn.yaml, ["detector.score_threshold=0.9"])
+    net = open_net(exported, config=stricter, splits=splits)
+    assert isinstance(net, FinishedDetector)
+    assert net.description.detector.score_threshold == net.net.detector.roi_heads.score_thresh == 0.9
+    assert net.category_ids == (0, 1, 3, 4, 7, 8, 11)
+    changed(description={"names": ["a", "b", "c", "d", "e", "f"]})
+    with pytest.raises(CheckpointError, match=r"whose classes is \('a', .* but the config says \('circle'"):
+        open_net(exported, config=stricter, splits=splits)
 
 
 def test_torch_loads_it_without_running_code(exported: Path) -> None:

@@ -88,15 +88,21 @@ def test_what_is_below_the_score_is_left_out_and_not_drawn(
 
 
 def test_an_exported_file_needs_no_config(
-    faster_rcnn: Trained, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faster_rcnn: Trained,
+    images: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     exported = export(faster_rcnn.config, faster_rcnn.weights, form="torch", out=tmp_path / "d.pt")
     monkeypatch.chdir(tmp_path)
     assert main(["predict", "--weights", str(exported), str(images[0]), "--score", "0"]) == 0
     found = read(tmp_path / "predictions/detections.json")
     assert found == expected_results(faster_rcnn, images[0], read_image(images[0]), 1)
+    assert "category ids" not in caplog.text
     # The net.pt of a training has all but the category ids.
     assert main(["predict", "--weights", str(faster_rcnn.weights), str(images[0]), "--score", "0"]) == 0
+    assert "does not have the data's category ids, so they count from 1; pass its config" in caplog.text
     again = read(tmp_path / "predictions/detections.json")
     assert [result["category"] for result in again] == [result["category"] for result in found]
 
