@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detnas_nni.cli.arguments import (
     Commands,
@@ -17,6 +19,9 @@ from detnas_nni.cli.arguments import (
     say,
 )
 from detnas_nni.errors import UsageError
+
+if TYPE_CHECKING:
+    from detnas_nni.init.sources import Sources
 
 # The keys of data.formats.recognise.FORMS, which is not imported here so that the parser stays quick.
 _FORMS = ("coco", "voc", "yolo", "cvat", "labelme", "via", "labelstudio", "kitti", "lvis", "openimages")
@@ -92,16 +97,42 @@ def _add_rare(command: argparse.ArgumentParser) -> None:
 def _init(options: argparse.Namespace) -> None:
     from detnas_nni.data.entries import Conventions
     from detnas_nni.init import Request, init
-    from detnas_nni.init.sources import coco_sources, experiment_name, plain_path, voc_sources
 
     _check_init(options)
+    conventions = Conventions(
+        exif=options.exif,
+        box_form=options.box_form,
+        box_units=options.box_units,
+        crowds=options.crowds,
+        strict=options.strict,
+    )
+    with _sources(options) as sources:
+        request = Request(
+            sources,
+            conventions=conventions,
+            out=options.out,
+            pretrain=options.pretrain,
+            classification=options.classification,
+            supernet=options.supernet,
+            search=not options.no_search,
+            hours=options.hours,
+            timing=not options.no_timing,
+            device=options.device,
+            overwrite=options.overwrite,
+        )
+        print(init(request, say=say))
+
+
+def _sources(options: argparse.Namespace) -> AbstractContextManager[Sources]:
+    from detnas_nni.init.sources import coco_sources, experiment_name, plain_path, voc_sources
+
     name = options.name
     if name is None and options.out is not None:  # it is the run folder's, too: two experiments share none
         name = experiment_name(plain_path(options.out).name)
     if options.path is not None:
         from detnas_nni.init.recognised import recognised_sources
 
-        sources = recognised_sources(
+        return recognised_sources(
             options.path,
             say,
             form=options.form,
@@ -114,34 +145,14 @@ def _init(options: argparse.Namespace) -> None:
             out=options.out,
             overwrite=options.overwrite,
         )
-    elif options.coco is not None:
-        sources = coco_sources(options.coco, options.val, options.test, name)
-    else:
-        sources = voc_sources(
+    if options.coco is not None:
+        return nullcontext(coco_sources(options.coco, options.val, options.test, name))
+    return nullcontext(
+        voc_sources(
             *(options.voc, options.image_set, options.val, options.test, options.one_based, name),
             backgrounds=options.backgrounds,
         )
-    conventions = Conventions(
-        exif=options.exif,
-        box_form=options.box_form,
-        box_units=options.box_units,
-        crowds=options.crowds,
-        strict=options.strict,
     )
-    request = Request(
-        sources,
-        conventions=conventions,
-        out=options.out,
-        pretrain=options.pretrain,
-        classification=options.classification,
-        supernet=options.supernet,
-        search=not options.no_search,
-        hours=options.hours,
-        timing=not options.no_timing,
-        device=options.device,
-        overwrite=options.overwrite,
-    )
-    print(init(request, say=say))
 
 
 def _check_init(options: argparse.Namespace) -> None:

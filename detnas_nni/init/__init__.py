@@ -17,7 +17,7 @@ from detnas_nni.data.entries import DEFAULT, Conventions
 from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init import write as files
 from detnas_nni.init.derived import Derived, Machine, Schedule
-from detnas_nni.init.look import MIN_IMAGES, Look, describe, look
+from detnas_nni.init.look import MIN_IMAGES, NAMED_TEST, Look, describe, look
 from detnas_nni.init.plan import NARROWED, STOCK, Plan, fit, make_plan
 from detnas_nni.init.pretraining import Pretraining, choose
 from detnas_nni.init.problems import problems
@@ -77,8 +77,7 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         _expect_no_other_start(request)
     sources = request.sources
     out = Path("experiments") / sources.name if request.out is None else request.out
-    if files.expect_free(out, request.overwrite):
-        say(f"{out}: its files are overwritten")
+    are_replaced = files.expect_free(out, request.overwrite)
     found = look(sources, request.conventions)
     say("The data")
     for line in (*describe(found), *sources.chosen):
@@ -89,7 +88,10 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
     for line in corrected:
         say(f"  - {line}")
     if not request.search and "test" not in found.splits:
-        raise UsageError("--no-search trains a net to be measured on a test split; pass --test")
+        raise UsageError(
+            "--no-search trains a net to be measured on a test split, and there is none: name one by "
+            + NAMED_TEST
+        )
     told = problems(found, sources)
     say("What may be wrong with it" if told else "Nothing wrong was found with it")
     for problem in told:
@@ -116,6 +118,8 @@ def init(request: Request, say: Callable[[str], None]) -> Path:
         speeds,
         remarks,
     )
+    if are_replaced:
+        say(f"{out}: its files are replaced")
     draft.write(schedule, plan, [problem.text for problem in told], corrected)
     say("The plan")
     for line in plan.lines():

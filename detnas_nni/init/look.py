@@ -19,6 +19,9 @@ from detnas_nni.data.splits import read_source
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources
 
+NAMED_TEST = "--test, with --coco or --voc, or by a folder or file called test"
+"""How a user names the images of the final number."""
+
 MIN_IMAGES = 10
 """Training images; with fewer a search cannot tell candidates apart."""
 
@@ -250,13 +253,13 @@ def describe(found: Look) -> list[str]:
         lines.append(
             f"there is neither a val nor a test split: {len(found.splits['test']):,} of the images are set "
             "apart for the final number (data.detection.test_holdout), and nothing is trained on them; "
-            "--test names others"
+            f"others are named by {NAMED_TEST}"
         )
     elif "test" not in found.splits:
         lines.append(
             "there is neither a val nor a test split, and there are too few independent images with boxes to "
             "set some apart: `detnas retrain`, which trains the final net, needs images to measure it on; "
-            "pass --test"
+            f"name some by {NAMED_TEST}"
         )
     return lines
 

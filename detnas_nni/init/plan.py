@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detnas_nni.errors import DetNASError
 from detnas_nni.init.derived import Derived, Schedule
+from detnas_nni.init.look import NAMED_TEST
 from detnas_nni.init.timing import Speeds, TrainingPace
 
 STOCK = "published_net.json"
@@ -120,11 +121,15 @@ def make_plan(
         tested = len(derived.found.splits["test"])
         remarks = [
             *remarks,
-            f"the test split is {tested:,} of your images, set apart as you named none; --test names others",
+            f"the test split is {tested:,} of your images, set apart as you named none; others are named by "
+            + NAMED_TEST,
         ]
     if "test" not in derived.found.splits:
         left_out.add("retrain")
-        remarks = [*remarks, "no `retrain`: there is no test split to measure the final net on; pass --test"]
+        remarks = [
+            *remarks,
+            f"no `retrain`: there is no test split to measure the final net on; name one by {NAMED_TEST}",
+        ]
     steps = tuple(
         PlanStep(command, what, seconds.get(name)) for name, command, what in named if name not in left_out
     )
@@ -160,11 +165,14 @@ def _other_way(derived: Derived, stock: str, speeds: Speeds | None) -> str:
     time = "" if seconds is None else f", about {hours(seconds)} in all"
     if derived.search:
         return (
-            "to see whether a search pays, compare: `detnas init --no-search` plans only the "
-            f"published net's training, uncut {uncut.retrain} steps{time}; with the final net's steps, in "
-            f"this folder: `{stock}`"
+            "to see whether a search pays, compare: the same call with `--no-search --name ANOTHER` plans "
+            f"only the published net's training, uncut {uncut.retrain} steps{time}; with the final net's "
+            f"steps, in this folder: `{stock}`"
         )
-    return f"to compare it with a search: `detnas init` without --no-search, uncut{time}"
+    return (
+        "to compare it with a search: the same call without --no-search, with `--name ANOTHER`; uncut "
+        f"its final net is trained for {uncut.retrain} steps{time}"
+    )
 
 
 def estimate(derived: Derived, schedule: Schedule, speeds: Speeds) -> dict[str, float]:

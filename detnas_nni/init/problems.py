@@ -127,7 +127,7 @@ def _copies(found: Look) -> Iterator[Problem]:
             f"{len(large[0]):,} of {len(found.pool):,} images are one series by name or appearance, such as "
             f"{' and '.join(file.name for file in large[0][:2])}, so the images held out for {purpose} are "
             "not independent of those trained on: the AP is too high. Name splits of other pictures: --val "
-            "together with --test"
+            "and --test, with --coco or --voc, or folders or files called val and test"
         )
 
 

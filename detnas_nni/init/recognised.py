@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from detnas_nni.data.formats.coco_files import coco_splits
-from detnas_nni.data.formats.convert import NOTE, convert
+from detnas_nni.data.formats.convert import FILES, NOTE, convert
 from detnas_nni.data.formats.dataset import TEST, TRAIN, VAL, split_of
 from detnas_nni.data.formats.recognise import Recognised, recognise
 from detnas_nni.data.formats.source import Wishes
@@ -15,8 +16,10 @@ from detnas_nni.data.voc_folders import XML_FOLDERS
 from detnas_nni.errors import DataError
 from detnas_nni.init.sources import Sources, coco_sources, experiment_name, plain_path, voc_sources
 from detnas_nni.init.write import DATA, expect_free
+from detnas_nni.util.files import restored_on_error
 
 
+@contextmanager
 def recognised_sources(
     path: Path,
     say: Callable[[str], None],
@@ -30,11 +33,11 @@ def recognised_sources(
     name: str | None = None,
     out: Path | None = None,
     overwrite: bool = False,
-) -> Sources:
+) -> Iterator[Sources]:
     """The sources of a data set whose format is to be recognised.
 
     Other formats than COCO and VOC are converted to COCO in the experiment's folder `data`; nothing else is
-    written, and the user's files are not touched.
+    written, and the user's files are not touched. If the block fails, `data` is as it was before.
 
     Args:
         path: the folder, or one annotation file.
@@ -55,18 +58,25 @@ def recognised_sources(
     say(f"{path}: {found.sentence}")
     name = name or experiment_name(plain_path(found.root).name)
     if found.form == "coco":
-        return _coco(found, images, name)
+        yield _coco(found, images, name)
+        return
     if found.form == "voc":
-        return _voc(found, image_set, one_based, backgrounds, name)
+        yield _voc(found, image_set, one_based, backgrounds, name)
+        return
     out = Path("experiments") / name if out is None else out
     expect_free(out, overwrite)
-    written = convert(found, out / DATA, Wishes(backgrounds or None, strict=strict), images, overwrite=True)
-    pairs = {split: [str(part) for part in pair] for split, pair in written.splits.items()}
-    sources = coco_sources(pairs[TRAIN], pairs.get(VAL), pairs.get(TEST), name)
-    where = f"{out / DATA}: what was read, as COCO; {NOTE} beside it says how"
-    return replace(
-        sources, chosen=(where, *written.lines, *sources.chosen), told=(*sources.told, *written.complaints)
-    )
+    with restored_on_error(out / DATA, FILES):
+        written = convert(
+            found, out / DATA, Wishes(backgrounds or None, strict=strict), images, overwrite=True
+        )
+        pairs = {split: [str(part) for part in pair] for split, pair in written.splits.items()}
+        sources = coco_sources(pairs[TRAIN], pairs.get(VAL), pairs.get(TEST), name)
+        where = f"{out / DATA}: what was read, as COCO; {NOTE} beside it says how"
+        yield replace(
+            sources,
+            chosen=(where, *written.lines, *sources.chosen),
+            told=(*sources.told, *written.complaints),
+        )
 
 
 def _coco(found: Recognised, images: Path | None, name: str) -> Sources:

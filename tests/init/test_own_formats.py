@@ -1,6 +1,7 @@
 """`detnas init PATH`: data sets as tools leave them, recognised, split and read in one call."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sources(path: Path, **options: object):
     said: list[str] = []
-    found = recognised_sources(path, said.append, **options)
-    return found, said
+    with recognised_sources(path, said.append, **options) as found:
+        return found, said
 
 
 def coco_folder(folder: Path, name: str, first: int, images: Path | None = None, prefix: str = "") -> Path:
@@ -201,6 +202,22 @@ def test_one_call_writes_an_experiment_of_a_yolo_folder(
     assert (len(images), images.classes) == (10, ("cat", "dog"))
 
 
+def test_a_call_that_fails_leaves_an_experiments_data_as_they_were(
+    tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = yolo_set(tmp_path / "cats")
+    assert main(["init", str(root), "--no-timing"]) == 0
+    folder = here / "experiments/cats"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert folder / "data/conversion.json" in before
+    write(root / "data.yaml", "train: ../train/images\nnc: 2\nnames: ['dog', 'cat']\n")
+    capsys.readouterr()
+    for wrong in (["--pretrain", "supernet"], ["--hours", "1"]):
+        assert main(["init", str(root), "--no-timing", *wrong]) != 0
+        assert "replaced" not in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
 def test_strict_and_backgrounds_are_for_every_form(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,8 +228,7 @@ def test_strict_and_backgrounds_are_for_every_form(
     (root / "train/images/3.txt").unlink()
     for options, count in (([], 9), (["--backgrounds"], 10)):
         assert main(["init", str(root), "--no-timing", "--overwrite", *options]) == (0 if count == 10 else 1)
-        written = json.loads((here / "experiments/cats/data/train.json").read_text())
-        assert len(written["images"]) == count
+        assert re.search(rf"train +{count} images", capsys.readouterr().out)
     lines(root / "train/images/4.txt", "0 0.5 0.5 0.5 0.25", "7 0.5 0.5 0.5 0.5")
     capsys.readouterr()
     assert main(["init", str(root), "--no-timing", "--overwrite", "--strict"]) == 1
@@ -238,6 +254,7 @@ def test_a_call_that_failed_behind_the_conversion_can_be_made_again(
     root = yolo_set(tmp_path / "cats", count=5)
     assert main(["init", str(root), "--no-timing"]) == 1
     assert "with fewer than 10" in capsys.readouterr().err
+    assert not (here / "experiments").exists()
     yolo_set(root)
     assert main(["init", str(root), "--no-timing"]) == 0
     assert len(json.loads((here / "experiments/cats/data/train.json").read_text())["images"]) >= 10

@@ -23,6 +23,9 @@ from detnas_nni.util.files import write_text
 NOTE = "conversion.json"
 """The note's name. A folder with one is a conversion, and may be overwritten."""
 
+FILES = (*(f"{split}.json" for split in (TRAIN, VAL, TEST)), NOTE)
+"""All that a conversion writes, into one folder."""
+
 READERS: Mapping[str, Callable[[Source], Dataset]] = {
     "yolo": yolo.read,
     "cvat": cvat.read,
@@ -131,7 +134,7 @@ def convert(
         write_text(file, json.dumps(content) + "\n")
         files[name] = (folder, file)
         summaries[name] = _summary(content)
-    for name in {"train", "val", "test"} - files.keys():
+    for name in {TRAIN, VAL, TEST} - files.keys():
         (out / f"{name}.json").unlink(missing_ok=True)
     note = {
         "format": found.form,

@@ -143,6 +143,6 @@ def test_boxes_and_ap_of_a_voc_folder_are_those_of_the_coco_file(
     shutil.copytree(pictures, tmp_path / "export/images")
     (tmp_path / "export/annotations").mkdir()
     globox.AnnotationSet.from_coco(truth).save_pascal_voc(tmp_path / "export/annotations")
-    found = recognised_sources(tmp_path / "export", lambda _: None)
-    images = read_source(found.train, None, 0)
+    with recognised_sources(tmp_path / "export", lambda _: None) as found:
+        images = read_source(found.train, None, 0)
     expect_the_same(images, images.ground_truth(), read_coco(pictures, truth), truth)
