@@ -206,11 +206,16 @@ class FeasibleSet:
                     break
             if excess == before:
                 return None
-        for block in order:  # a large saving may have made earlier ones needless
-            changed, result[block] = result[block], ops[block]
-            if not self.contains(result):
-                result[block] = changed
-        return tuple(result)
+        changed = [block for block in order if result[block] != ops[block]]
+        while True:  # a large saving may have made others needless; of two costs, each put back may lower one
+            for block in changed:
+                whole = [*result[:block], ops[block], *result[block + 1 :]]
+                if self.contains(whole):
+                    result = whole
+                    changed.remove(block)
+                    break
+            else:
+                return tuple(result)
 
     def _excess(self, ops: Sequence[int]) -> float:
         """By which shares of the limits the costs exceed them, added up; 0 if the constraint is met."""

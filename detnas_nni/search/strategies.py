@@ -111,6 +111,8 @@ def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
     """
     search, seed = config.search, config.search_seed
     net = known_net(config, "search")
+    if search.strategy == "random":
+        net = None  # a baseline draws from the whole space
     if net is not None and not feasible.contains(net.ops):
         _log.info("search.around exceeds %s: the search begins with other nets near it", feasible.constraint)
     rng = generator(seed, "search", search.strategy)

@@ -155,6 +155,20 @@ def test_what_is_lowered_meets_the_constraint_with_no_change_in_vain(constraint:
             assert not found.contains((*lowered[:block], ops[block], *lowered[block + 1 :]))
 
 
+def test_a_change_that_another_ones_withdrawal_makes_needless_is_withdrawn_too() -> None:
+    """Under two limits: to put a block back may lower the other cost, by which others have room."""
+    table = cost_table("tiny")
+    found = FeasibleSet(table, Limits(max_macs=21_420_448, max_params=84_468))
+    rng, lowered = np.random.default_rng(0), 0
+    for ops in rng.integers(4, size=(2000, len(table.blocks))).tolist():
+        result = found.lowered(rng, ops)
+        if result is not None:
+            lowered += result != tuple(ops)
+            for block in np.flatnonzero(np.not_equal(result, ops)).tolist():
+                assert not found.contains((*result[:block], ops[block], *result[block + 1 :]))
+    assert lowered > 1000
+
+
 def test_a_cost_within_its_limit_may_rise_where_another_is_lowered() -> None:
     table = table_of(*[[(10, 0), (0, 1)]] * 4)
     found, rng = FeasibleSet(table, Limits(max_macs=120, max_params=12)), np.random.default_rng(0)

@@ -303,7 +303,9 @@ def test_where_nothing_near_is_left_a_search_around_a_net_goes_on_at_random(name
     assert len(models) == min(60, len(feasible))
 
 
-def test_a_net_to_begin_with_has_to_be_of_the_space_and_a_random_search_needs_none(make_config, tmp_path):
+def test_a_net_to_begin_with_has_to_be_of_the_space_and_a_random_search_needs_none(
+    make_config, tmp_path, caplog
+):
     for ops, problem in ((KNOWN[1:], f"has {BLOCKS - 1} values"), ((*KNOWN[1:], 4), "expected 0 to 3")):
         config = make_config(tmp_path, search={"around": ops})
         with pytest.raises(ConfigError, match=f"^search.around: .*{problem}"):
@@ -318,6 +320,9 @@ def test_a_net_to_begin_with_has_to_be_of_the_space_and_a_random_search_needs_no
         search(build_strategy(without, feasible_set()))
     )
     assert search_identity(with_it, "s") == search_identity(without, "s")
+    caplog.set_level("INFO")
+    build_strategy(with_it, feasible_set(max_macs=limit_for(40)))
+    assert "search.around" not in caplog.text  # it does not begin near it
 
 
 # The paper's evolution.
