@@ -44,22 +44,35 @@ _log = logging.getLogger(__name__)
 class Random(ProposingStrategy):
     """Uniformly random architectures: the paper's baseline at the same budget.
 
-    `generation_size` only numbers the generations, so that curves of different strategies are comparable.
+    Args:
+        proposer: draws them.
+        evaluations: how many.
+        generation_size: numbers the generations, so that curves of different strategies are comparable.
+        wait: whether a generation begins only when the one before it has ended. Racing needs that: its bar
+            is set by whole generations, and would otherwise depend on how fast parallel trials are.
     """
 
-    def __init__(self, proposer: Proposer, evaluations: int, generation_size: int) -> None:
+    def __init__(
+        self, proposer: Proposer, evaluations: int, generation_size: int, *, wait: bool = False
+    ) -> None:
         super().__init__(proposer, evaluations)
         self.generation_size = generation_size
+        self.wait = wait
 
     def _run(self) -> None:
+        generation: list[CandidateModel] = []
         for number in range(self.evaluations):
+            if self.wait and len(generation) == self.generation_size:
+                self.engine.wait_models(*generation)
+                generation.clear()
             if not wait_for_worker(self.engine):
                 return
             ops = self.proposer.random()
             if ops is None:
                 _log.warning("the space is exhausted after %d candidates", number)
                 return
-            self.engine.submit_models(self.model(ops, number // self.generation_size, "random"))
+            generation.append(self.model(ops, number // self.generation_size, "random"))
+            self.engine.submit_models(generation[-1])
 
 
 class ConstrainedRegularizedEvolution(RegularizedEvolution):
@@ -120,7 +133,8 @@ def build_strategy(config: Config, feasible: FeasibleSet) -> Strategy:
     if is_own(search.strategy):
         return _own(search, proposer)
     if search.strategy == "random":
-        return Random(proposer, search.evaluations, generation_size=search.population)
+        waits = search.racing is not None
+        return Random(proposer, search.evaluations, generation_size=search.population, wait=waits)
     if search.strategy == "regularized_evolution":
         return ConstrainedRegularizedEvolution(
             proposer,

@@ -19,7 +19,9 @@ from detnas_nni.search.evaluator import DetNASEvaluator, Race
 from detnas_nni.search.journal import Evaluation, Journal, journal_path
 from detnas_nni.search.outcomes import Outcome
 from detnas_nni.search.session import SearchSession
-from tests.search.searching import STRATEGIES, Ops, likeness, tiny
+from detnas_nni.search.space import CandidateModel, candidate_space
+from detnas_nni.search.strategies import build_strategy
+from tests.search.searching import STRATEGIES, FormulaEvaluator, Ops, feasible_set, likeness, tiny
 
 SEARCH = Search(population=10, generations=4, parents=3, mutations=3, crossovers=3, racing=0.01)
 
@@ -222,3 +224,34 @@ def test_a_parent_that_shows_itself_on_the_last_part_alone_is_lost_and_the_searc
     assert lost.stopped and lost.fitness is None and lost.parts == (0.0,)
     assert [e.ops for e in raced[16:24]] != [e.ops for e in alone[16:24]]
     assert len(raced) == len(alone) == 32
+
+
+class Parallel(SequentialExecutionEngine):
+    """NNI's engine with endless idle workers, on which a candidate ends no sooner than it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(continue_on_failure=True)
+        self.running: list[CandidateModel] = []
+        self.ended_before: list[int] = []  # at each submission
+        self._ended = 0
+
+    def submit_models(self, *models: CandidateModel) -> None:
+        self.ended_before.append(self._ended)
+        self.running += models
+
+    def wait_models(self, *models: CandidateModel) -> None:
+        super().submit_models(*models)
+        self._ended += len(models)
+
+
+@pytest.mark.parametrize(("racing", "expected"), [(0.01, [0] * 4 + [4] * 4 + [8] * 4), (None, [0] * 12)])
+def test_a_random_search_that_races_begins_a_generation_when_the_one_before_it_has_ended(
+    racing, expected, tmp_path, make_config
+):
+    """Its bar would otherwise depend on how fast parallel trials are."""
+    search = {"strategy": "random", "population": 4, "generations": 3, "parents": 2, "racing": racing}
+    search |= {"mutations": 1, "crossovers": 1}
+    engine = Parallel()
+    strategy = build_strategy(make_config(tmp_path, search=search), feasible_set())
+    strategy(candidate_space("tiny", FormulaEvaluator(likeness)), engine)
+    assert engine.ended_before == expected
