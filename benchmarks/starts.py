@@ -16,7 +16,8 @@ really used, including the test split's evaluation, which is not planned for.
 - `stock`: the published lite0 from ImageNet weights, trained alone; `stock-0.75`, `stock-0.5` with half of
   the inner channels pruned (and kernels of 3x3) where that saves most, until it has that share of the MACs,
   or until all blocks are halved, which gives 0.51;
-- `frozen`: as `stock`, but the stem and the first two stages stay as they start (`finetune.freeze`);
+- `frozen`, `frozen-0.75`, `frozen-search-0.75`: as `stock`, `stock-0.75` and `search-0.75`, but the stem and
+  the first two stages stay as they start (`finetune.freeze`);
 - `random`: the published lite0 from random weights.
 
 One line of JSON per run is appended to OUT/lines.jsonl; a run that has a line is not repeated. At the end a
@@ -66,7 +67,8 @@ _FROZEN = 2  # stages
 
 ARMS = (
     *("crops", "search-0.5", "search-0.75", "search-1"),
-    *("stock", "stock-0.75", "stock-0.5", "frozen", "random"),
+    *("stock", "stock-0.75", "stock-0.5", "random"),
+    *("frozen", "frozen-0.75", "frozen-search-0.75"),
 )
 
 
@@ -90,12 +92,12 @@ class Run:
 
     @property
     def searches(self) -> bool:
-        return not self.arm.startswith(("stock", "frozen", "random"))
+        return self.arm == "crops" or "search" in self.arm
 
     @property
     def share(self) -> float:
         """Of the published net's MACs, to which the net or the search is limited."""
-        return float(self.arm.partition("-")[2] or 1)
+        return float(self.arm.rpartition("-")[2]) if "-" in self.arm else 1.0
 
     @cached_property
     def sources(self) -> Sources:
@@ -116,13 +118,18 @@ class Run:
     def config(self, schedule: Schedule) -> Config:
         derived = self.derived
         config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
-        if self.searches:
-            return config
-        init = "scratch" if self.arm == "random" else "imagenet"
-        update = {"retrain": config.retrain.model_copy(update={"init": init})}
-        if self.arm == "frozen":
-            update["finetune"] = config.finetune.model_copy(update={"freeze": _FROZEN})
-        return config.model_copy(update=update)
+        freeze = {"freeze": _FROZEN if self.arm.startswith("frozen") else 0}
+        retrain = {}
+        if config.retrain.finetune is not None:
+            retrain["finetune"] = config.retrain.finetune.model_copy(update=freeze)
+        if not self.searches:
+            retrain["init"] = "scratch" if self.arm == "random" else "imagenet"
+        return config.model_copy(
+            update={
+                "finetune": config.finetune.model_copy(update=freeze),
+                "retrain": config.retrain.model_copy(update=retrain),
+            }
+        )
 
 
 @dataclass(frozen=True)

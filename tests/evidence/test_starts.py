@@ -40,6 +40,7 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
         "search-0.5": (True, 0.5),
         "search-0.75": (True, 0.75),
         "search-1": (True, 1.0),
+        "frozen-search-0.75": (True, 0.75),
     }.get(arm, (False, None))
     assert run.searches is searched
     if share is not None:
@@ -49,7 +50,7 @@ def test_every_arm_is_an_experiment_of_its_own(arm: str, tmp_path: Path) -> None
     net = config.retrain.finetune or config.finetune
     assert (net.batch_size, net.lr) == (config.finetune.batch_size, config.finetune.lr)
     assert config.finetune.rescale is (arm == "crops")
-    assert config.finetune.freeze == (2 if arm == "frozen" else 0)
+    assert config.finetune.freeze == net.freeze == (2 if "frozen" in arm else 0)
     if share is not None:
         near = config.search.around
         assert config.finetune.around == near == narrowed("lite0", int(share * MACS))
