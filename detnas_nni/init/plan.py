@@ -85,11 +85,11 @@ def make_plan(
     seconds = {} if speeds is None else estimate(derived, schedule, speeds)
     stock = None
     if derived.pretraining.kind == "imagenet":
-        stock = _alone(config, STOCK)
+        stock = _alone(derived, config, STOCK)
         if "test" in derived.found.splits:  # a published net alone is measured on nothing else
             remarks = [*remarks, _other_way(derived, stock, speeds)]
             if derived.narrows:
-                remarks = [*remarks, _narrowed(_alone(config, NARROWED)), _MEASURED]
+                remarks = [*remarks, _narrowed(_alone(derived, config, NARROWED)), _MEASURED]
     candidates = schedule.population * schedule.generations
     named = [
         ("crops", f"detnas data crops -c {config}", "cut the boxes out, to pre-train on"),
@@ -136,9 +136,12 @@ def make_plan(
     return Plan(steps, (*([] if speeds is None else [_how(derived, speeds)]), *remarks))
 
 
-def _alone(config: str, net: str) -> str:
-    """The command that trains one of the folder's nets on its own."""
-    return f"detnas retrain -c {config} --arch {Path(config).with_name(net)} --init imagenet"
+def _alone(derived: Derived, config: str, net: str) -> str:
+    """The command that trains one of the folder's nets on its own, frozen where that is for this net."""
+    command = f"detnas retrain -c {config} --arch {Path(config).with_name(net)} --init imagenet"
+    wanted = derived.frozen_stages if net == STOCK else 0
+    written = 0 if derived.search else derived.frozen_stages
+    return command if wanted == written else f"{command} --set finetune.freeze={wanted}"
 
 
 _MEASURED = (

@@ -142,6 +142,9 @@ def _finetune(derived: Derived, schedule: Schedule, weights: str | None) -> Tree
         tree["init"] = Value("scratch", "no pre-training")
     elif derived.pretraining.kind == "imagenet":
         tree["init"] = Value("imagenet", "every candidate is derived from the trained block")
+        if derived.frozen_stages and not derived.search:
+            why = f"with the stem: {len(derived.found.train):,} images are few (docs/own-data.md)"
+            tree["freeze"] = Value(derived.frozen_stages, why)
         if derived.searches_near:
             tree["around"] = Value(derived.near, "as search.around: hundreds of uniform paths are too few")
     elif weights is not None:

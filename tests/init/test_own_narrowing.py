@@ -1,5 +1,6 @@
 """The published net narrowed to a share of its MACs, and where `init` searches near it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from detnas_nni.architecture import Architecture
 from detnas_nni.cost.table import cost_table
 from detnas_nni.init.derived import Derived, Machine
 from detnas_nni.init.narrowing import HALF, narrowed, published_macs
+from detnas_nni.init.plan import make_plan
 from detnas_nni.init.pretraining import IMAGENET_SPACE, Pretraining
 from detnas_nni.init.values import settings
 from search_spaces import LITE
@@ -75,3 +77,28 @@ def test_few_images_leave_the_supernet_the_least_that_is_of_use(shapes: Path) ->
     on_gpus = replace(derived, machine=Machine(cores=16, gpus=1, gpu_name="a GPU", gpu_memory=80.0))
     schedule = on_gpus.schedule()
     assert schedule.finetune == (schedule.finetune + schedule.retrain) // 4
+
+
+def test_the_published_net_alone_has_its_first_stages_frozen_where_images_are_few(shapes: Path) -> None:
+    """And nothing else: a narrowed net has lost half of its first blocks' channels."""
+    trained = Pretraining("imagenet", "asked for", space=IMAGENET_SPACE)
+    search = Derived(look_at(shapes), Machine(cores=2), trained)
+    assert len(search.found.train) < 150
+    alone = replace(search, search=False)
+    on_gpus = replace(alone, machine=Machine(cores=16, gpus=1, gpu_name="a GPU", gpu_memory=80.0))
+    train = alone.found.train
+    enough = replace(train, records=(train.records * 150)[:150])
+    many = replace(alone, found=replace(alone.found, splits={**alone.found.splits, "train": enough}))
+    for plan, stages in ((alone, 2), (search, None), (on_gpus, None), (many, None)):
+        freeze = settings(plan, search.schedule(), {}, "run", None)["finetune"].get("freeze")
+        assert (freeze and freeze.value) == stages
+
+    def commands(plan: Derived) -> list[str]:
+        lines = make_plan(plan, plan.schedule(), "e/detnas.yaml", "run", None, []).lines()
+        found = re.findall(r"detnas retrain .*?--init imagenet[^`]*", "\n".join(lines))
+        return [
+            re.sub(r"detnas .*/(\w+)_net.json --init imagenet", r"\1", line).split("  ")[0] for line in found
+        ]
+
+    assert commands(search) == ["published --set finetune.freeze=2", "narrowed"]
+    assert commands(alone) == ["published", "narrowed --set finetune.freeze=0"]

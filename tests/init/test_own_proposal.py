@@ -103,10 +103,10 @@ def test_the_two_ways_of_a_published_net_say_what_the_other_one_takes(found: Loo
             mine, mine.schedule(), "e/detnas.yaml", "r", LITE_SPEEDS, []
         ).lines()
         assert hours(sum(estimate(other, other.schedule(), LITE_SPEEDS).values())) in said
-        assert "`detnas retrain -c e/detnas.yaml --arch e/narrowed_net.json --init imagenet`" in third
+        assert "`detnas retrain -c e/detnas.yaml --arch e/narrowed_net.json --init imagenet" in third
         assert all(f" {net}" in measured for net in ("search", "published", "narrowed"))
     on_gpus = replace(search, machine=Machine(cores=16, gpus=1, gpu_name="a GPU", gpu_memory=80.0))
     for plan, words in ((search, 3), (on_gpus, 1)):
         remarks = make_plan(plan, plan.schedule(), "e/detnas.yaml", "r", None, []).remarks
         assert len(remarks) == words
-        assert "`detnas retrain -c e/detnas.yaml --arch e/published_net.json --init imagenet`" in remarks[0]
+        assert "`detnas retrain -c e/detnas.yaml --arch e/published_net.json --init imagenet" in remarks[0]
