@@ -58,10 +58,11 @@ def data(config: Config) -> list[Finding]:
 def steps(path: str | Path, overrides: Sequence[str]) -> list[Finding]:
     """The state of the run's folders, the next step, and the disk, from a process with torch."""
     root = str(Path(__file__).parents[2])  # in case the package is not installed
-    search_path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    # What this process can import, and no more: Python would add the current folder.
+    search_path = os.pathsep.join([root, *filter(None, sys.path)])
     changes = [argument for override in overrides for argument in ("--set", override)]
     command = [sys.executable, "-m", "detnas_nni.doctor.steps", str(path), *changes]
-    answer = ask(command, PYTHONPATH=search_path)
+    answer = ask(command, PYTHONPATH=search_path, PYTHONSAFEPATH="1")
     if answer.status != 0 or not answer.lines:
         text = f"the run's folders cannot be examined: {answer.error}"
         return [Finding("steps", "warning", text, "repair torch and NNI, then call `detnas doctor -c` again")]

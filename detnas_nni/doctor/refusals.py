@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
 from detnas_nni.config import Config
-from detnas_nni.cost.limits import latency_table
+from detnas_nni.config.own_parts import is_own
+from detnas_nni.config.updates import passes_per_update
+from detnas_nni.cost.limits import FeasibleSet, Limits, feasible_set, latency_table
 from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.stopwatch import device_name
+from detnas_nni.cost.table import cost_table
 from detnas_nni.doctor.finding import Finding
-from detnas_nni.errors import ConfigError, DetNASError
-from detnas_nni.models import check_freeze
+from detnas_nni.errors import ConfigError, ConstraintError, DetNASError, LatencyError
+from detnas_nni.models import DetectorSpace, check_freeze
 from detnas_nni.models.hardware import uses_gpu
+from detnas_nni.search.strategies import build_strategy
 from detnas_nni.supernet.known_net import known_net
 from detnas_nni.training.pretrained import published
 from detnas_nni.training.weights import CLASSIFIER, load_weights
-from search_spaces import SpaceError, is_fixed, layout
+from search_spaces import BUILT_IN, SpaceError, is_fixed
+from search_spaces.trunk import TrunkSpace
 
 
 def refusals(config: Config, path: str) -> Iterator[Finding]:
-    """Findings about what the steps start from, the trunk, and what is drawn from its space.
+    """Findings about the trunk and the net around it, what they start from, and the search.
 
     Args:
         config: the experiment's.
         path: the config's file, for commands.
     """
-    if not is_fixed(config.space.name):
+    searched = not is_fixed(config.space.name)
+    if searched:
         yield from _start(config)
+    yield from _retrain_start(config)
+    about_space = [*_space(config)]
+    yield from about_space
+    if "problem" in {finding.status for finding in about_space}:
+        return  # the rest needs the trunk
+    yield from _net(config)
     yield from _freeze(config)
-    yield from _around(config)
-    yield from _space(config)
-    yield from _latency(config, path)
+    if searched:
+        yield from _sampling(config)
+        yield from _around(config)
+        yield from _latency(config, path)
+        yield from _constraint(config)
+        yield from _strategy(config)
+
+
+def _refusal(name: str, remedy: str, call: Callable[[], object]) -> Iterator[Finding]:
+    """A problem, if a function that a step calls raises, too."""
+    try:
+        call()
+    except (DetNASError, SpaceError) as error:
+        yield Finding(name, "problem", str(error).removeprefix(f"{name}: "), remedy)
+    except Exception as error:  # of a user's own part
+        yield Finding(name, "problem", f"{type(error).__name__}: {error}", remedy)
 
 
 def _start(config: Config) -> Iterator[Finding]:
@@ -60,6 +86,20 @@ def _start(config: Config) -> Iterator[Finding]:
         yield Finding("finetune.init", "problem", text, remedy)
 
 
+def _retrain_start(config: Config) -> Iterator[Finding]:
+    """Whether the final net has the weights to start from that the config names."""
+    settings, space = config.retrain, config.space
+
+    def named() -> None:
+        load_weights(settings.weights).expect(space=space.name, options=space.options)
+
+    if settings.weights is not None:
+        yield from _refusal("retrain.weights", "--set retrain.weights=FILE", named)
+    elif settings.init == "imagenet" and config.finetune.init != "imagenet":  # otherwise `_start` says so
+        remedy = "--set retrain.init=classification"
+        yield from _refusal("retrain.init", remedy, lambda: published(space.name))
+
+
 def _freeze(config: Config) -> Iterator[Finding]:
     """Whether the trunk has the stages to freeze."""
     for key, settings in (("finetune", config.finetune), ("retrain.finetune", config.retrain.finetune)):
@@ -76,12 +116,42 @@ def _freeze(config: Config) -> Iterator[Finding]:
             )
 
 
+def _space(config: Config) -> Iterator[Finding]:
+    """Whether a user's own trunk has what a search needs."""
+    try:
+        found = check_searchable(config)
+    except SpaceError as error:
+        yield Finding("space.name", "problem", str(error), "correct the trunk (docs/extending.md)")
+        return
+    if found is not None:
+        status = "ok" if found.not_exported is None else "warning"
+        yield Finding("space.name", status, str(found))
+
+
+def _net(config: Config) -> Iterator[Finding]:
+    """Whether the trunk takes its options, and the detector can be built around it."""
+    space, detector = config.space, config.detector
+    trunk = partial(TrunkSpace, space.name, **space.options)
+    whole = partial(DetectorSpace, space.name, 1, detector, space.options)
+    own = space.name not in BUILT_IN or is_own(detector.name)
+    # Without storage; but a user's own code may compute with its weights.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if own else "meta"):
+        found = [*_refusal("space.options", "--set space.options={}", trunk)]
+        if not found and config.data.detection is not None:
+            found += _refusal("detector", "correct that section of the config", whole)
+    yield from found
+
+
+def _sampling(config: Config) -> Iterator[Finding]:
+    """Whether the supernet's trainings are a whole number of updates."""
+    for step, data in (("pretrain", config.data.classification), ("finetune", config.data.detection)):
+        if data is not None:
+            remedy = f"--set {step}.sampling=balanced"
+            yield from _refusal(f"{step}.sampling", remedy, partial(passes_per_update, config, step))
+
+
 def _around(config: Config) -> Iterator[Finding]:
     """Whether the space has the nets near which paths are drawn, and candidates."""
-    try:
-        layout(config.space.name)
-    except SpaceError:
-        return  # `_space` says so
     for section in ("finetune", "search"):
         key = f"{section}.around"
         try:
@@ -93,16 +163,25 @@ def _around(config: Config) -> Iterator[Finding]:
                 yield Finding(key, "ok", str(net))
 
 
-def _space(config: Config) -> Iterator[Finding]:
-    """Whether a user's own trunk has what a search needs."""
+def _constraint(config: Config) -> Iterator[Finding]:
+    """Whether an architecture meets the limits."""
     try:
-        found = check_searchable(config)
-    except SpaceError as error:
-        yield Finding("space.name", "problem", str(error), "correct the trunk (docs/extending.md)")
+        feasible_set(config)
+    except LatencyError:
+        pass  # `_latency` says so
+    except ConstraintError as error:
+        yield Finding("search.constraint", "problem", str(error), "raise the limit in the config")
+
+
+def _strategy(config: Config) -> Iterator[Finding]:
+    """Whether a user's own strategy can be made; what else is wrong with the search is said above."""
+    if not is_own(config.search.strategy):
         return
-    if found is not None:
-        status = "ok" if found.not_exported is None else "warning"
-        yield Finding("space.name", status, str(found))
+    costs = cost_table(config.space.name, config.search.constraint.resolution)
+    alone = config.model_copy(update={"search": config.search.model_copy(update={"around": None})})
+    remedy = "--set search.strategy=detnas   # or correct your own (docs/extending.md)"
+    build = partial(build_strategy, alone, FeasibleSet(costs, Limits()))
+    yield from _refusal("search.strategy", remedy, build)
 
 
 def _latency(config: Config, path: str) -> Iterator[Finding]:

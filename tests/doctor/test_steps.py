@@ -1,5 +1,7 @@
 """How far a run has come, what is next, and the disk."""
 
+import re
+
 import pytest
 import torch
 
@@ -72,6 +74,48 @@ def test_a_net_to_draw_around_has_to_be_of_the_space(make_config, tmp_path):
         assert f"has {len(net) - 1} values; space 'tiny' has {len(net)} blocks" in refused.text
 
 
+REFUSED = {
+    "search.constraint": (
+        {"search": {"constraint": {"max_macs": 1000}}},
+        "no architecture of space 'tiny' meets MACs <= 1,000",
+    ),
+    "search.strategy": ({"search": {"strategy": "nowhere:climb"}}, "cannot import 'nowhere'"),
+    "pretrain.sampling": (
+        {"pretrain": {"sampling": "fair", "steps": 1601}},
+        "pretrain.steps is 1601; .* such as 1604",
+    ),
+    "finetune.sampling": (
+        {"finetune": {"sampling": "fair", "steps": 7}},
+        "finetune.steps is 7; .* such as 8",
+    ),
+    "space.options": ({"space": {"options": {"width": 1}}}, "'tiny' cannot be called with .*'width'"),
+    "detector": ({"detector": {"name": "nowhere:boxes"}}, "detector.name: cannot import 'nowhere'"),
+    "retrain.init": ({"retrain": {"init": "imagenet"}}, "'tiny', which has no published ImageNet weights"),
+    "retrain.weights": ({"retrain": {"weights": "gone.pt"}}, "gone.pt: there are no weights"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_step_will_refuse_is_a_problem_and_the_only_one(name, make_config, tmp_path):
+    sections, text = REFUSED[name]
+    found = examine_run(make_config(tmp_path, **sections), "my.yaml")
+    [problem] = [finding for finding in found if finding.status == "problem"]
+    assert problem.name == name and re.search(text, problem.text) and problem.remedy
+
+
+def test_a_strategy_of_ones_own_that_fails_is_a_problem_whatever_else_is_wrong(make_config, tmp_path):
+    search = {"strategy": "operator:is_", "around": [1], "constraint": {"max_macs": 1}}
+    found = examine_run(make_config(tmp_path, search=search), "my.yaml")
+    assert {"search.strategy", "search.around", "search.constraint"} <= set(statuses(found))
+    assert "returned bool, not an NNI Strategy" in only(found, "search.strategy").text
+
+
+def test_of_a_trunk_that_cannot_be_built_nothing_more_is_asked(make_config, tmp_path):
+    config = make_config(tmp_path, space={"name": "nowhere:trunk"}, finetune={"freeze": 1})
+    problems = [finding for finding in examine_run(config, "my.yaml") if finding.status == "problem"]
+    assert [problem.name for problem in problems] == ["space.name"]
+
+
 def test_named_weights_are_opened(make_config, supernets, tmp_path):
     right = make_config(tmp_path, finetune={"weights": str(supernets / "pretrain" / "supernet.pt")})
     assert only(examine_run(right, "my.yaml"), "finetune.weights").status == "ok"
@@ -94,10 +138,13 @@ def test_published_weights_that_are_missing_are_a_finding_of_their_own(make_conf
         assert only(found, "next step").text == f"detnas {step} -c my.yaml"
 
 
-def test_the_run_is_looked_at_in_a_process_of_its_own(write_config, tmp_path, packages_first):
-    path = write_config(tmp_path / "detnas.yaml")
+def test_the_run_is_looked_at_in_a_process_of_its_own(write_config, tmp_path, packages_first, monkeypatch):
+    path = write_config(tmp_path / "detnas.yaml", search={"strategy": "beside:climb"})
+    (tmp_path / "beside.py").touch()
+    monkeypatch.chdir(tmp_path)  # where the steps do not look for modules
     found = experiment.steps(path, ["pretrain.steps=77"])
     assert only(found, "pretrain").text.startswith("not begun: 77 iterations")
+    assert "cannot import 'beside'" in only(found, "search.strategy").text
     package(packages_first, "torch", "raise ImportError('no torch')")
     [broken] = experiment.steps(path, [])
     assert broken.status == "warning"
