@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from detnas_nni.config import Config
+from detnas_nni.config.own_parts import is_own, load_factory
+from detnas_nni.cost.limits import feasible_set
 from detnas_nni.cost.searchable import check_searchable
 from detnas_nni.cost.table import cost_table
 from detnas_nni.models import DetectorSpace, check_freeze
+from detnas_nni.supernet.known_net import known_net
 from detnas_nni.supernet.paths import PathSampler, path_sampler
 from detnas_nni.training.distributed import joined
 from detnas_nni.training.jobs import ClassificationJob, DetectionJob
@@ -17,6 +20,7 @@ from detnas_nni.training.loop import train
 from detnas_nni.training.pretrained import published_supernet
 from detnas_nni.training.runs import finetune_run, imagenet_start, pretrain_run
 from detnas_nni.training.weights import CLASSIFIER, Weights, load_weights
+from search_spaces import is_fixed
 
 
 def pretrain(config: Config, *, fresh: bool = False) -> Path:
@@ -27,10 +31,22 @@ def pretrain(config: Config, *, fresh: bool = False) -> Path:
     run = pretrain_run(config)
     with joined(config.hardware) as world:
         if not run.is_finished(fresh):
-            check_searchable(config)
+            _check_search(config)
             job = ClassificationJob(config, config.pretrain)
             train(job, run, world, net=_path_sampler(config, len(job.classes)), fresh=fresh)
     return run.result
+
+
+def _check_search(config: Config) -> None:
+    """Raise DetNASError or SpaceError for what a search would refuse after hours of training."""
+    check_searchable(config)
+    known_net(config, "search")
+    search, table = config.search, config.search.constraint.latency_table
+    if is_own(search.strategy):
+        load_factory("search.strategy", search.strategy)
+    # A table may be measured while the supernet is trained.
+    if not is_fixed(config.space.name) and (table is None or table.exists()):
+        feasible_set(config)
 
 
 def _path_sampler(config: Config, num_classes: int) -> PathSampler:
@@ -59,7 +75,7 @@ def finetune(config: Config, *, fresh: bool = False) -> Path:
     run = finetune_run(config)
     with joined(config.hardware) as world:
         if not run.is_finished(fresh):
-            check_searchable(config)
+            _check_search(config)
             job = DetectionJob(config, config.finetune)
             start, paths = partial(_start, config, job), path_sampler(config, "finetune")
             train(job, run, world, net=paths, start_from=start, fresh=fresh)

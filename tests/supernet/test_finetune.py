@@ -14,11 +14,11 @@ from torch import Tensor
 
 from detnas_nni.architecture import Architecture
 from detnas_nni.config import Config
-from detnas_nni.errors import CheckpointError, ConfigError, DataError
+from detnas_nni.errors import CheckpointError, ConfigError, DataError, DetNASError
 from detnas_nni.evaluation.candidate import CandidateEvaluation
 from detnas_nni.models import DetectorSpace
 from detnas_nni.supernet.inherit import weights_of_path
-from detnas_nni.supernet.steps import finetune
+from detnas_nni.supernet.steps import finetune, pretrain
 from detnas_nni.training.weights import file_hash, load_weights, save_weights
 from search_spaces import layout
 
@@ -297,3 +297,28 @@ def test_evaluating_a_candidate_changes_no_tensor_of_the_supernet(
     after = evaluation.supernet.state
     assert [name for name, tensor in before.items() if not torch.equal(after[name], tensor)] == []
     assert file_hash(path) == on_disk
+
+
+@pytest.mark.parametrize(
+    ("search", "refusal"),
+    [
+        ({"constraint": {"max_macs": 1000}}, "no architecture of space 'tiny' meets MACs <= 1,000"),
+        ({"strategy": "nowhere:climb"}, "search.strategy: cannot import 'nowhere'"),
+        ({"around": [1, 2]}, "search.around: .* has 2 values; space 'tiny' has 9 blocks"),
+    ],
+)
+def test_what_the_search_will_refuse_is_refused_before_the_supernet_is_trained(
+    search: dict[str, Any], refusal: str, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(tmp_path / "run", search=search, finetune={"init": "scratch"})
+    for train in (finetune, pretrain):
+        with pytest.raises(DetNASError, match=refusal):
+            train(config)
+    assert not config.run_dir.exists()
+
+
+def test_latency_may_be_measured_after_the_training(
+    make_config: Callable[..., Config], pretrained: Path, tmp_path: Path
+) -> None:
+    constraint = {"latency_table": str(tmp_path / "later.json"), "max_latency_ms": 1}
+    assert finetune(make_config(pretrained, search={"constraint": constraint})).is_file()
