@@ -124,6 +124,11 @@ def override_value(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r}: expected section.key=value")
+    if key.partition(".")[0] == "extends":
+        raise ConfigError(
+            f"override {override!r}: what a file extends is read before its values are changed; write "
+            "`extends` into the file"
+        )
     try:
         value = _parse(text)
     except ValueError as error:
@@ -276,11 +281,26 @@ def parse_section(
     try:
         return section.model_validate_json(text, strict=True, context={"folder": folder or Path.cwd()})
     except ValidationError as error:
-        problems = error.errors()
+        problems = _not_copied(error.errors())
         lines = [_explain(section, source, problem) for problem in problems[:_SHOWN]]
         if len(problems) > _SHOWN:
             lines.append(f"{source}: and {len(problems) - _SHOWN} more mistakes")
         raise ConfigError("\n".join(lines)) from None
+
+
+def _not_copied(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without those of a final net's trainings that are the supernet's own, copied by `_completed`."""
+
+    def mistake(problem: Mapping[str, Any], location: tuple[Any, ...]) -> tuple[Any, ...]:
+        given = problem["input"]
+        return location, problem["msg"], None if isinstance(given, dict) else repr(given)
+
+    told = {mistake(problem, problem["loc"]) for problem in problems}
+    return [
+        problem
+        for problem in problems
+        if problem["loc"][:1] != ("retrain",) or mistake(problem, problem["loc"][1:]) not in told
+    ]
 
 
 def _explain(section: type[Section], source: str, problem: Mapping[str, Any]) -> str:

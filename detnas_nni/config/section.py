@@ -28,18 +28,24 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(folder / expanded))
 
 
-def _numbers(value: object) -> object:
-    """Text with commas, or a list, as a tuple; what is no number is left for the error."""
+def _ops(value: object) -> tuple[int, ...]:
+    """Text with commas, a list, or the one number of a net of one block, as a tuple."""
+    ops = value if isinstance(value, list | tuple) else [value]
     if isinstance(value, str):
-        return tuple(int(part) if part.strip().isdecimal() else part for part in value.split(","))
-    return tuple(value) if isinstance(value, list) else value
+        ops = [int(part) if part.strip().isdecimal() else part for part in value.split(",")]
+    if not ops or any(type(op) is not int or op < 0 for op in ops):
+        raise ValueError(
+            "expected an architecture's ops, one whole number per block: a list, or text with commas such as "
+            "1,0,2 (a file of an architecture has them as `ops`)"
+        )
+    return tuple(ops)
 
 
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-OpsText = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_numbers)]
+OpsText = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), BeforeValidator(_ops)]
 """An architecture's ops: a list of integers, or text with commas, as `--ops` takes it."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 

@@ -298,6 +298,7 @@ def test_an_override_changes_one_value_and_is_read_as_yaml(write_config: Write, 
     [
         ("search.population", "override 'search.population': expected section.key=value"),
         ("seed.of=1", "override 'seed.of=1': `seed` is not a section"),
+        ("extends=b.yaml", "^override 'extends=b.yaml': .* write `extends` into the file$"),
         ("seed=[", r"override 'seed=\[': "),
         ("seed=2020-99-99", "override 'seed=2020-99-99': month must be in"),
         ("serch.population=1", r"a\.yaml: serch: unknown key"),
@@ -495,6 +496,33 @@ def test_a_final_nets_training_says_what_differs_from_the_supernets(
     assert config.retrain.finetune.steps == 9
     assert config.retrain.finetune.model_copy(update={"steps": config.finetune.steps}) == config.finetune
     assert config.retrain.pretrain is None
+
+
+def test_a_mistake_in_a_training_is_told_once_where_the_final_nets_has_it_too(
+    refused: Callable[..., str],
+) -> None:
+    final = {"finetune": {"steps": 3, "gamma": 2}}
+    for mistake in ({"around": "1,2,x"}, {"lr": -1}, {"rate": 1}, {"init": "scratch", "weights": "x.pt"}):
+        lines = refused(finetune=mistake, retrain=final).splitlines()
+        assert [line.count("retrain.finetune.gamma: ") for line in lines] == [0, 1]
+    lines = refused(finetune={"lr": -1}, retrain={"finetune": {"lr": -2}}).splitlines()
+    assert [line[-2:] for line in lines] == ["-1", "-2"]
+
+
+def test_ops_may_be_a_list_or_text_or_the_number_of_a_single_block(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    for given, ops in (([1, 0], (1, 0)), ("1, 0", (1, 0)), (3, (3,)), ("3", (3,))):
+        for section in ("search", "finetune"):
+            config = make_config(tmp_path, **{section: {"around": given}})
+            assert getattr(config, section).around == ops
+
+
+@pytest.mark.parametrize("given", ["net.json", "1,2,x", "", [], [1, -2], [1, "2"], [1, True], 1.5, True])
+def test_what_are_no_ops_is_refused_in_one_line(refused: Callable[..., str], given: object) -> None:
+    message = refused(search={"around": given})
+    assert message.startswith("search.around: expected an architecture's ops, one whole number per block: ")
+    assert message.endswith(f", got {given!r}") and "\n" not in message
 
 
 def test_a_part_of_a_section_that_is_not_there_is_asked_for_by_its_whole_name(
