@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from detnas_nni.errors import UsageError
+
 if TYPE_CHECKING:
     from detnas_nni.config import Config
 
@@ -122,6 +124,13 @@ def hours(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
     return value
+
+
+def expect_config(options: argparse.Namespace) -> None:
+    """UsageError if a command that can do without -c has to change a config that it is not given."""
+    for option, given in (("--set", options.overrides), ("--strict", getattr(options, "strict", False))):
+        if given and options.config is None:
+            raise UsageError(f"{option} changes a config, so it needs -c")
 
 
 def config_of(options: argparse.Namespace) -> Config:

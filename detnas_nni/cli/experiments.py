@@ -11,6 +11,7 @@ from detnas_nni.cli.arguments import (
     add_fast_dev_run,
     add_overrides,
     add_strict,
+    expect_config,
     positive,
 )
 from detnas_nni.errors import UsageError
@@ -48,6 +49,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
         print("NNI's servers will listen on every interface again" if open_nni() else "nothing to undo")
         return 0
+    expect_config(options)
     from detnas_nni.doctor import doctor
 
     overrides = [*options.overrides, *(["data.strict=true"] if options.strict else [])]

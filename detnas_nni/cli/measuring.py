@@ -14,6 +14,7 @@ from detnas_nni.cli.arguments import (
     add_overrides,
     add_step,
     config_of,
+    expect_config,
     natural,
     positive,
 )
@@ -45,7 +46,7 @@ def add_count(commands: Commands) -> None:
 def _count(options: argparse.Namespace) -> None:
     from detnas_nni.cost.table import counts
 
-    architecture, latency = _architecture(options, options.space), None
+    architecture, latency = _architecture(options, options.space, "--space is"), None
     if options.latency_table is not None:
         from detnas_nni.cost.latency_table import read_latency_table
 
@@ -93,6 +94,7 @@ def add_latency(commands: Commands) -> None:
 
 
 def _latency(options: argparse.Namespace) -> None:
+    expect_config(options)
     config = None if options.config is None else config_of(options)
     import_at_once()
     from detnas_nni.cost.latency import Order, summary
@@ -132,12 +134,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = config_of(options)
     architecture = None
     if options.arch is not None or options.ops is not None:
-        architecture = _architecture(options, config.space.name)
-        if architecture.space != config.space.name:
-            raise UsageError(
-                f"{options.arch}: an architecture of the space {architecture.space}, but {options.config} "
-                f"has {config.space.name}"
-            )
+        architecture = _architecture(options, config.space.name, f"{options.config} has")
     import_at_once()
     from detnas_nni.evaluation.candidate import CandidateEvaluation, is_single_net, measure_weights
 
@@ -162,11 +159,17 @@ def _add_architecture(command: argparse.ArgumentParser, required: bool = True) -
     group.add_argument("--arch", type=Path, metavar="FILE", help="an architecture's JSON")
 
 
-def _architecture(options: argparse.Namespace, space: str | None) -> Architecture:
+def _architecture(options: argparse.Namespace, space: str | None, said: str) -> Architecture:
+    """What --arch or --ops names; `said` is who says that it has to be of the space, for the error."""
     from detnas_nni.architecture import Architecture, parse_ops
 
     if options.arch is not None:
-        return Architecture.from_json(options.arch, trusted=[] if space is None else [space])
+        architecture = Architecture.from_json(options.arch, trusted=[] if space is None else [space])
+        if space not in (None, architecture.space):
+            raise UsageError(
+                f"{options.arch}: an architecture of the space {architecture.space}, but {said} {space}"
+            )
+        return architecture
     if space is None:
         raise UsageError("--ops needs --space, the space that they belong to")
     try:

@@ -13,6 +13,7 @@ from detnas_nni.cli.arguments import (
     add_overrides,
     add_step,
     config_of,
+    expect_config,
     positive,
     print_result,
 )
@@ -158,8 +159,7 @@ def _share(text: str) -> float:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if options.config is None and options.overrides:
-        raise UsageError("--set changes a config, so it needs -c")
+    expect_config(options)
     config = None if options.config is None else config_of(options)
     import_at_once()
     from detnas_nni.finished.predicting import predict

@@ -13,7 +13,7 @@ from detnas_nni.data.formats.dataset import TEST, TRAIN, VAL, split_of
 from detnas_nni.data.formats.recognise import Recognised, recognise
 from detnas_nni.data.formats.source import Wishes
 from detnas_nni.data.voc_folders import XML_FOLDERS
-from detnas_nni.errors import DataError
+from detnas_nni.errors import DataError, UsageError
 from detnas_nni.init.sources import Sources, coco_sources, experiment_name, plain_path, voc_sources
 from detnas_nni.init.write import DATA, expect_free
 from detnas_nni.util.files import restored_on_error
@@ -51,11 +51,18 @@ def recognised_sources(
         out, overwrite: as in `Request`.
 
     Raises:
-        UsageError: the experiment's folder exists.
+        UsageError: the experiment's folder exists, or an option does not apply to the format.
         DataError: as for `recognise` and `convert`.
     """
     found = recognise(path, form)
     say(f"{path}: {found.sentence}")
+    for option, given, forms in (
+        ("--image-set", image_set, "Pascal VOC"),
+        ("--one-based", one_based, "Pascal VOC"),
+        ("--images", images, "other formats than Pascal VOC"),
+    ):
+        if given and (forms == "Pascal VOC") != (found.form == "voc"):
+            raise UsageError(f"{option} goes with {forms}; {path} was {found.sentence}")
     name = name or experiment_name(plain_path(found.root).name)
     if found.form == "coco":
         yield _coco(found, images, name)

@@ -166,6 +166,13 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
         ("count --space small --ops 1,2", "--ops 1,2: .*2 values; space 'small' has 20 blocks"),
         ("count --space small --ops 1,x", "--ops 1,x: .*'x' is not a number"),
         (f"count --space tiny --ops {TINY[:-1]}9", r"--ops .*is 9, expected 0 to 3"),
+        (
+            "count --space small --arch {arch}",
+            "json: an architecture of the space tiny, but --space is small",
+        ),
+        ("latency --space tiny --set hardware.threads=7", "--set changes a config, so it needs -c"),
+        ("doctor --set search.populatoin=3", "--set changes a config, so it needs -c"),
+        ("doctor --strict", "--strict changes a config, so it needs -c"),
         (f"count --space huge --ops {TINY}", "unknown search space 'huge'; known: tiny, small"),
         (f"count --space nowhere:trunk --ops {TINY}", "cannot import 'nowhere'"),
         ("pretrain -c gone.yaml", r"gone\.yaml: cannot be read \(No such file"),
@@ -182,8 +189,9 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
 def test_a_wrong_option_or_config_ends_with_2_and_one_message(
     call: str, message: str, failing: Callable[..., str], write_config: Write, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path / "a.yaml")
-    line = failing(2, *call.format(config=config).split())
+    config, arch = write_config(tmp_path / "a.yaml"), tmp_path / "tiny.json"
+    Architecture("tiny", (0,) * 9).save(arch)
+    line = failing(2, *call.format(config=config, arch=arch).split())
     assert "\n" not in line
     assert re.search(message, line)
 

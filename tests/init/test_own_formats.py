@@ -120,6 +120,18 @@ def test_a_voc_folder_with_sets_is_read_by_them(tmp_path: Path) -> None:
     assert "recognised as Pascal VOC: VOC2007/Annotations/a.xml" in said[0]
 
 
+def test_an_option_of_another_format_than_the_recognised_one_is_refused(tmp_path: Path) -> None:
+    coco_folder(tmp_path / "coco", "train.json", 0)
+    voc = write_voc(tmp_path / "voc", {"a": [voc_object("cat", (1, 2, 9, 9))]}, "train")
+    for root, options, refused in (
+        (tmp_path / "coco", {"image_set": "train"}, "--image-set goes with Pascal VOC"),
+        (yolo_set(tmp_path / "yolo"), {"one_based": True}, "--one-based goes with Pascal VOC"),
+        (voc, {"images": tmp_path}, "--images goes with other formats than Pascal VOC"),
+    ):
+        with pytest.raises(UsageError, match=f"^{refused}; {root} was recognised as "):
+            sources(root, **options)
+
+
 @pytest.mark.parametrize(
     ("xml", "pictures"),
     [
