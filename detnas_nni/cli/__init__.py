@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     options.arguments = list(sys.argv[1:] if arguments is None else arguments)
     _set_up_logging()
+    status = None
     try:
         with interrupts_come_again():
             status = options.action(options)

@@ -436,10 +436,11 @@ def test_a_full_disk_ends_a_training_with_one_line_and_its_checkpoints_stay_whol
     assert CheckpointFolder(tmp_path / "run/pretrain/checkpoints").newest() == before[0]
 
 
-def test_a_reader_who_leaves_early_is_no_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_leaves_early_is_no_error(unbuffered: str) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     process = detnas("count", "--space", "tiny", "--ops", TINY, stdout=write_end, env=environment)
     os.close(write_end)
     assert process.communicate(timeout=300)[1] == ""
