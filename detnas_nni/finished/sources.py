@@ -28,6 +28,7 @@ from detnas_nni.search.best import versions
 from detnas_nni.training.tensors import load_tensors, write_tensors
 from detnas_nni.training.weights import (
     CLASSIFIER,
+    FINISHED_NET,
     Weights,
     WeightsInfo,
     expect_architecture,
@@ -221,19 +222,16 @@ def _settings(weights: Weights, config: Config | None) -> Detector:
         raise CheckpointError(f"the detector settings are damaged: {error}") from None
 
 
-_KEY = "finished_net"
-
-
 def save_net(net: FinishedDetector | FinishedBackbone, path: Path) -> None:
     """Write the file atomically: weights, and what rebuilds the net. Loading it runs no code."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.weights().items()}
-    content = {_KEY: net.description.model_dump_json(), "state": weights}
+    content = {FINISHED_NET: net.description.model_dump_json(), "state": weights}
     replace_file(path, lambda temporary: write_tensors(temporary, content))
 
 
 def is_net_file(path: Path) -> bool:
     """Whether a file is one that `save_net` wrote. Raises CheckpointError if it cannot be read."""
-    return path.is_file() and _KEY in load_tensors(path)
+    return path.is_file() and FINISHED_NET in load_tensors(path)
 
 
 def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector | FinishedBackbone:
@@ -250,7 +248,7 @@ def load_net(path: Path, *, trusted: tuple[str, ...] = ()) -> FinishedDetector |
 
 def _read_net(path: Path, trusted: tuple[str, ...]) -> tuple[Description, dict[str, Tensor]]:
     content = load_tensors(path)
-    description, state = content.get(_KEY), content.get("state")
+    description, state = content.get(FINISHED_NET), content.get("state")
     if not isinstance(description, str) or not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a finished net as `detnas export --weights` writes it")
     for name, tensor in state.items():

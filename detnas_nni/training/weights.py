@@ -21,6 +21,9 @@ from search_spaces import BUILT_IN, all_options
 CLASSIFIER = "classifier"
 """The kind of a classifier's weights; a detector's kind is its name."""
 
+FINISHED_NET = "finished_net"
+"""The key of an exported net's description, in a file of its own form (`finished.sources.save_net`)."""
+
 _FORMAT = 1
 
 
@@ -162,6 +165,11 @@ def load_weights(path: Path) -> Weights:
     if not path.is_file():
         raise CheckpointError(f"{path}: there are no weights; run the step that trains them first")
     content = load_tensors(path)
+    if FINISHED_NET in content:
+        raise CheckpointError(
+            f"{path}: a finished net, which `detnas export` wrote; name the weights that it was exported "
+            "from, such as RUN_DIR/retrain/NAME/detector/net.pt"
+        )
     version, state = content.get("format"), content.get("state")
     if type(version) is not int or version != _FORMAT or not isinstance(state, dict):
         raise CheckpointError(f"{path}: not a file of weights of format {_FORMAT}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from detnas_nni.config.reading import load_config
 from detnas_nni.errors import CheckpointError
+from detnas_nni.evaluation.candidate import measure_weights
 from detnas_nni.finished.exporting import export
 from detnas_nni.finished.nets import FinishedDetector
 from detnas_nni.finished.sources import detection_splits, load_net, open_net, save_net
@@ -149,6 +150,17 @@ def test_a_description_that_cannot_be_is_refused(
 ) -> None:
     """One of a net of terabytes, too, which takes neither time nor memory."""
     assert message in refusal(changed(description=values))
+
+
+def test_to_a_step_it_is_no_weights_but_names_those_that_it_is_of(
+    exported: Path, faster_rcnn: Trained
+) -> None:
+    message = (
+        rf"^{exported}: a finished net, .* name the weights .* such as RUN_DIR/retrain/NAME/detector/net\.pt$"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        measure_weights(faster_rcnn.config, exported, "test")
+    assert faster_rcnn.weights.match("retrain/*/detector/net.pt")
 
 
 def test_weights_of_a_training_are_no_finished_net(faster_rcnn: Trained) -> None:
