@@ -47,6 +47,7 @@ from typing import Any
 import torch
 
 from detnas_nni.architecture import Architecture, read_document
+from detnas_nni.cli.arguments import above_zero
 from detnas_nni.config import Config
 from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
@@ -265,7 +266,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--minutes", type=float, default=30.0, help="CPU minutes per run (default: %(default)s)"
+        "--minutes", type=above_zero, default=30.0, help="CPU minutes per run (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=ARMS, metavar="ARM")

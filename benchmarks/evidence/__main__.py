@@ -20,7 +20,7 @@ import signal
 import sys
 from pathlib import Path
 
-from detnas_nni.cli.arguments import positive
+from detnas_nni.cli.arguments import above_zero, positive
 from detnas_nni.errors import DetNASError
 
 _STUDY = Path("experiments/evidence/study.yaml")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--only", default="", choices=list("abcdef"), metavar="QUESTION", help="a to f")
         command.add_argument("--part", action="append", default=[], help="of the study; all if not given")
     run.add_argument("--jobs", type=positive, default=1, metavar="K", help="runs side by side (default: 1)")
-    run.add_argument("--minutes", type=float, metavar="M", help="start no further run after so many")
+    run.add_argument("--minutes", type=above_zero, metavar="M", help="start no further run after so many")
     run.add_argument(
         "--anew",
         action="store_true",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from detnas_nni.cli.arguments import (
     Commands,
+    above_zero,
     add_command,
     add_overrides,
     add_strict,
     config_of,
-    hours,
     natural,
     say,
 )
@@ -64,7 +64,7 @@ def add_init(commands: Commands) -> None:
     command.add_argument(
         "--no-search", action="store_true", help="plan a published net's training alone, to compare with"
     )
-    command.add_argument("--hours", type=hours, metavar="H", help="cut the schedules to fit this time")
+    command.add_argument("--hours", type=above_zero, metavar="H", help="cut the schedules to fit this time")
     command.add_argument("--no-timing", action="store_true", help="time no steps; the plan has no times")
     command.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", metavar="NAME", help="auto, cpu or cuda"

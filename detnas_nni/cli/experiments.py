@@ -12,6 +12,7 @@ from detnas_nni.cli.arguments import (
     add_overrides,
     add_strict,
     expect_config,
+    port,
     positive,
 )
 from detnas_nni.errors import UsageError
@@ -67,9 +68,7 @@ def add_quickstart(commands: Commands) -> None:
         "created if it is not there, and runs/quickstart. Finished steps are left as they are.",
         "detnas quickstart --port 8080",
     )
-    command.add_argument(
-        "--port", type=positive, metavar="PORT", help="of NNI's web UI (default: a free one)"
-    )
+    command.add_argument("--port", type=port, metavar="PORT", help="of NNI's web UI (default: a free one)")
     command.add_argument(
         "--threads",
         type=positive,

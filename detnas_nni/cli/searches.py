@@ -7,11 +7,13 @@ from pathlib import Path
 
 from detnas_nni.cli.arguments import (
     Commands,
+    above_zero,
     add_command,
     add_fast_dev_run,
     add_fresh,
     add_step,
     config_of,
+    port,
     positive,
     print_result,
 )
@@ -73,10 +75,10 @@ def add_follow(commands: Commands) -> None:
         "status 1 if the experiment failed.",
         "detnas follow --port 8080",
     )
-    command.add_argument("--port", type=int, default=8080, help="the web UI's port (default: %(default)s)")
+    command.add_argument("--port", type=port, default=8080, help="the web UI's port (default: %(default)s)")
     command.add_argument(
         "--every",
-        type=float,
+        type=above_zero,
         default=2.0,
         metavar="SECONDS",
         help="between two checks (default: %(default)s)",

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from detnas_nni.cli.arguments import (
     Commands,
+    above_zero,
     add_fast_dev_run,
     add_fresh,
     add_step,
     config_of,
-    hours,
     positive,
     say,
 )
@@ -150,7 +150,7 @@ def add_audit(commands: Commands) -> None:
         metavar="S",
         help="seeds for a quarter of them (default: %(default)s)",
     )
-    command.add_argument("--hours", type=hours, metavar="H", help="fit N and S to this time")
+    command.add_argument("--hours", type=above_zero, metavar="H", help="fit N and S to this time")
     command.add_argument(
         "--pick", choices=("spread", "uniform"), default="spread", help="how nets are drawn (default: spread)"
     )

@@ -378,8 +378,8 @@ def test_too_few_images_are_refused(here: Path, detnas: Callable[..., str]) -> N
     ("call", "message"),
     [
         ("init --coco a", "--coco: expected 2 arguments"),
-        ("init --voc a --hours 0", "'0' is not a number of hours above 0"),
-        ("init --voc a --hours nan", "'nan' is not a number of hours above 0"),
+        ("init --voc a --hours 0", "'0' is not a number above 0"),
+        ("init --voc a --hours nan", "'nan' is not a number above 0"),
         ("init --voc a --name ../b", "'../b' is not a name"),
         ("init --voc a --pretrain cifar", "invalid choice: 'cifar'"),
     ],
