@@ -156,7 +156,7 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
     call: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(call.split())
+        parser().parse_args(call.split())
     assert ended.value.code == 2
     err = capsys.readouterr().err
     assert err.startswith("usage: detnas")
