@@ -53,7 +53,7 @@ from detnas_nni.data.crops import write_crops
 from detnas_nni.data.splits import open_detection
 from detnas_nni.finished.retrain import retrain
 from detnas_nni.init import Draft
-from detnas_nni.init.derived import Derived, Machine, Schedule
+from detnas_nni.init.derived import FROZEN_STAGES, Derived, Machine, Schedule
 from detnas_nni.init.look import look
 from detnas_nni.init.plan import estimate, fit
 from detnas_nni.init.pretraining import IMAGENET_SPACE, choose
@@ -64,7 +64,6 @@ from detnas_nni.search.session import search_in_process
 from detnas_nni.supernet.steps import finetune, pretrain
 
 _LINES = "lines.jsonl"
-_FROZEN = 2  # stages
 
 ARMS = (
     *("crops", "search-0.5", "search-0.75", "search-1"),
@@ -119,7 +118,7 @@ class Run:
     def config(self, schedule: Schedule) -> Config:
         derived = self.derived
         config = Draft(derived, self.sources, Places(self.folder, "starts")).config(schedule, measured=True)
-        freeze = {"freeze": _FROZEN if self.arm.startswith("frozen") else 0}
+        freeze = {"freeze": FROZEN_STAGES if self.arm.startswith("frozen") else 0}
         retrain = {}
         if config.retrain.finetune is not None:
             retrain["finetune"] = config.retrain.finetune.model_copy(update=freeze)

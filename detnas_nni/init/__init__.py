@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,8 +165,9 @@ def _start(
     kind = request.pretrain if request.search else "imagenet"
     pretraining = choose(found, kind=kind, folder=request.classification, supernet=request.supernet)
     if request.search and nothing_asked:
-        untimed = "ImageNet weights are proposed only where steps are timed; --pretrain imagenet takes them"
-        pretraining = replace(pretraining, reason=f"{pretraining.reason}; {untimed}")
+        pretraining = pretraining.told(
+            "ImageNet weights are proposed only where steps are timed; --pretrain imagenet takes them"
+        )
     derived = Derived(found, machine, pretraining, search=request.search)
     say(f"Pre-training\n  {pretraining.reason}")
     if not request.timing:

@@ -104,8 +104,10 @@ class Schedule:
 
 
 _FEW_IMAGES = 150
-"""To train on: with fewer, frozen first stages were ahead on one set of two (docs/own-data.md)."""
-_FROZEN_STAGES = 2
+"""To train on: with 98 and fewer, frozen first stages were ahead in each pair, with 291 they were not
+(docs/own-data.md)."""
+FROZEN_STAGES = 2
+"""Of the published net, where they are frozen."""
 
 _MOST_CALIBRATION = {"tiny": 576, "lite0": 576}  # experiments/quickstart; else 4,000 [R]
 
@@ -169,7 +171,7 @@ class Derived:
         Not of a narrowed one, which was no better with what its first blocks have left. With GPUs it was not
         measured.
         """
-        return _FROZEN_STAGES if self.narrows and len(self.found.train) < _FEW_IMAGES else 0
+        return FROZEN_STAGES if self.narrows and len(self.found.train) < _FEW_IMAGES else 0
 
     @cached_property
     def space(self) -> str:

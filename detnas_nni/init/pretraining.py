@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class Pretraining:
     def trains(self) -> bool:
         """Whether there is a step `pretrain`."""
         return self.kind in ("crops", "folder")
+
+    def told(self, why: str) -> Pretraining:
+        """The same, with a further reason for the choice."""
+        return replace(self, reason=f"{self.reason}; {why}")
 
 
 def choose(

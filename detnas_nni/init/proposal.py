@@ -48,9 +48,7 @@ class Start:
 
     def told(self, why: str) -> Start:
         """The same start, with why it was chosen."""
-        pretraining = self.derived.pretraining
-        said = replace(pretraining, reason=f"{pretraining.reason}; {why}")
-        return replace(self, derived=replace(self.derived, pretraining=said))
+        return replace(self, derived=replace(self.derived, pretraining=self.derived.pretraining.told(why)))
 
 
 def propose(

@@ -62,8 +62,9 @@ class Random(ProposingStrategy):
     def _run(self) -> None:
         generation: list[CandidateModel] = []
         for number in range(self.evaluations):
-            if self.wait and len(generation) == self.generation_size:
-                self.engine.wait_models(*generation)
+            if len(generation) == self.generation_size:
+                if self.wait:
+                    self.engine.wait_models(*generation)
                 generation.clear()
             if not wait_for_worker(self.engine):
                 return
